@@ -1,0 +1,1 @@
+"""Images for calibration, search and report."""
