@@ -1,0 +1,200 @@
+"""The frozen description of one search run: plain data that round-trips JSON and refuses what it does not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from autoprune.errors import UsageError
+from autoprune.registry import nearest
+from autoprune.score import Budget
+
+CONFIG_VERSION = 1
+SCORES = ("sequential", "cached")
+DEFAULT_EPISODES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides the result of a search.
+
+    Attributes:
+        model: Model specification, as for ``--model``, or the class name of a model passed from Python.
+        weights: Weights file or enum name; None for the model's own.
+        model_fingerprint: SHA-256 of the dense model's state.
+        data: Data specification, as for ``--data``.
+        data_fingerprint: Fingerprint of the data set.
+        mean, std, input_size: Preprocessing as used; empty or None where the data come preprocessed.
+        agent: Name of the agent whose best policy is the result.
+        agent_options: The agent's own options.
+        episodes: How many policies the agent may propose.
+        seed: The one seed of the run.
+        budget: What the network must become.
+        reward: Name of the reward, or ``module:function``.
+        select: How the channels of a policy are chosen.
+        score: How the policies are scored during the search, "sequential" or "cached".
+        include_residual: Whether groups that cross a residual join are decided too.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this.
+        batch_size: Images at a time in every evaluation.
+        device: Torch device.
+        version: Version of this format.
+
+    Raises:
+        UsageError: if a value is out of its range.
+    """
+
+    model: str
+    model_fingerprint: str
+    data: str
+    data_fingerprint: str
+    budget: Budget
+    weights: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    input_size: int | None = None
+    agent: str = "ddpg"
+    agent_options: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int = DEFAULT_EPISODES
+    seed: int = 0
+    reward: str = "accuracy"
+    select: str = "obs"
+    score: str = "sequential"
+    include_residual: bool = False
+    min_keep: float = 0.1
+    round_to: int = 1
+    batch_size: int = 256
+    device: str = "cpu"
+    version: int = CONFIG_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != CONFIG_VERSION:
+            raise UsageError(
+                f"The run configuration has version {self.version}, but this autoprune reads version {CONFIG_VERSION}; "
+                "continue the run with the autoprune that began it."
+            )
+        _check_least("episodes", self.episodes, 1)
+        _check_least("seed", self.seed, 0)
+        _check_least("round-to", self.round_to, 1)
+        _check_least("batch-size", self.batch_size, 1)
+        if not (math.isfinite(self.min_keep) and 0 < self.min_keep <= 1):
+            raise UsageError(f"The value of min-keep is {self.min_keep}, but must be above 0 and at most 1.")
+        if self.score not in SCORES:
+            raise UsageError(
+                f"Unknown score '{self.score}'.{nearest(self.score, list(SCORES))} Known: {', '.join(SCORES)}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-ready values."""
+        out: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        out["budget"] = self.budget.to_dict()
+        out["mean"], out["std"] = list(self.mean), list(self.std)
+        out["agent_options"] = dict(self.agent_options)
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration that ``to_dict`` wrote.
+
+        Raises:
+            UsageError: for unknown or missing keys, values of the wrong type, or another version.
+        """
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UsageError(
+                f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
+            )
+        missing = sorted(set(known) - set(values))
+        if missing:
+            raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
+        given = dict(values)
+        if given["version"] != CONFIG_VERSION:
+            raise UsageError(
+                f"The run configuration has version {given['version']!r}, but this autoprune reads version "
+                f"{CONFIG_VERSION}; continue the run with the autoprune that began it."
+            )
+        for name, kinds in _TYPES.items():
+            if not isinstance(given[name], kinds) or (isinstance(given[name], bool) and bool not in kinds):
+                raise UsageError(f"The run configuration's '{name}' is {given[name]!r}, which is of the wrong type.")
+        try:
+            given["budget"] = Budget(**given["budget"])
+        except TypeError as error:
+            raise UsageError(f"The run configuration's budget cannot be read: {error}.") from error
+        given["mean"], given["std"] = tuple(given["mean"]), tuple(given["std"])
+        return cls(**given)
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Say what ``other`` has different, one entry per key: ``"seed: 0 in the run, 1 now"``.
+
+        The weights' path does not count: what it leads to has a fingerprint.
+        """
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [
+            f"{key}: {_short(mine[key])} in the run, {_short(theirs[key])} now"
+            for key in mine
+            if key != "weights" and mine[key] != theirs[key]
+        ]
+
+    def default_name(self) -> str:
+        """Return a folder name for the run: model, agent, budget and seed, and a hash of what else is not default."""
+        plain = RunConfig(
+            model=self.model,
+            model_fingerprint=self.model_fingerprint,
+            data=self.data,
+            data_fingerprint=self.data_fingerprint,
+            weights=self.weights,
+            mean=self.mean,
+            std=self.std,
+            input_size=self.input_size,
+            budget=self.budget,
+            agent=self.agent,
+            seed=self.seed,
+        )
+        model = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.model.rpartition("/")[2])
+        name = f"{model}-{self.agent}-{self.budget.value:g}-s{self.seed}"
+        extra = [*self.differences(plain), *([self.budget.mode] if self.budget.mode != "exact" else [])]
+        if extra:
+            name += "-" + hashlib.sha256(json.dumps(extra).encode()).hexdigest()[:6]
+        return name
+
+
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "model": (str,),
+    "model_fingerprint": (str,),
+    "data": (str,),
+    "data_fingerprint": (str,),
+    "budget": (dict,),
+    "weights": (str, type(None)),
+    "mean": (list, tuple),
+    "std": (list, tuple),
+    "input_size": (int, type(None)),
+    "agent": (str,),
+    "agent_options": (dict,),
+    "episodes": (int,),
+    "seed": (int,),
+    "reward": (str,),
+    "select": (str,),
+    "score": (str,),
+    "include_residual": (bool,),
+    "min_keep": _NUMBER,
+    "round_to": (int,),
+    "batch_size": (int,),
+    "device": (str,),
+}
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError(f"The value of {name} is {value}, but must be at least {least}.")
+
+
+def _short(value: Any) -> str:
+    """Return ``value`` for a message; fingerprints are cut to their first 12 characters."""
+    text = str(value)
+    return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text

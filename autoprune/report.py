@@ -1,0 +1,207 @@
+"""The report of a run: one row per network, and the same as a table to read. Pure functions over plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import median
+from typing import Any
+
+from autoprune.config import RunConfig
+from autoprune.run import Episode
+from autoprune.score import Score
+
+REPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: "dense", or who proposed the policy.
+        accuracy: Top-1 accuracy in [0, 1] on the report part (on the search part if there is no report part).
+        accuracy_se: Standard error of ``accuracy``; None if the number of images is not known.
+        search_accuracy: Top-1 accuracy in [0, 1] of the finished network on the search part.
+        loss: Mean loss on the same part as ``accuracy``.
+        search_reward: The reward of the finished network on the search part.
+        macs: Multiply-adds of one image.
+        params: Number of parameters.
+        policies_scored: How many policies were proposed and scored to find this one.
+        score_cost: What scoring one of them cost, in dense passes over the search images (median); None where every
+            score was taken over from an equal policy.
+        counts: Kept channels by group name.
+    """
+
+    name: str
+    accuracy: float
+    accuracy_se: float | None
+    search_accuracy: float
+    loss: float | None
+    search_reward: float | None
+    macs: int
+    params: int
+    policies_scored: int
+    score_cost: float | None
+    counts: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        """Return the row that ``to_dict`` wrote."""
+        return cls(**{item.name: values[item.name] for item in fields(cls)})
+
+
+def standard_error(accuracy: float, images: int | None) -> float | None:
+    """Return the standard error sqrt(p (1 - p) / n) of an accuracy measured on ``images`` images."""
+    return None if not images else math.sqrt(accuracy * (1 - accuracy) / images)
+
+
+def make_row(
+    name: str,
+    *,
+    search: Score,
+    report: Score | None,
+    images: int | None,
+    episodes: Sequence[Episode],
+    counts: Mapping[str, int],
+) -> Row:
+    """Put a finished network's numbers into a row.
+
+    Args:
+        name: "dense", or who proposed the policy.
+        search: Its score on the search part.
+        report: Its score on the report part; None if there is none.
+        images: Number of images of the part that ``accuracy`` is measured on, if known.
+        episodes: What was scored to find it.
+        counts: Kept channels by group name.
+    """
+    shown = report or search
+    costs = [episode.score.cost for episode in episodes if not episode.reused]
+    return Row(
+        name=name,
+        accuracy=shown.accuracy,
+        accuracy_se=standard_error(shown.accuracy, images),
+        search_accuracy=search.accuracy,
+        loss=shown.loss if math.isfinite(shown.loss) else None,
+        search_reward=search.reward if math.isfinite(search.reward) else None,
+        macs=search.macs,
+        params=search.params,
+        policies_scored=len(episodes),
+        score_cost=median(costs) if costs else None,
+        counts=dict(counts),
+    )
+
+
+def build_report(
+    config: RunConfig,
+    rows: Sequence[Row],
+    *,
+    episodes: Sequence[Episode],
+    held_out: bool,
+    wall_s: float,
+    version: str,
+) -> dict[str, Any]:
+    """Return the report as JSON-ready values.
+
+    Args:
+        config: The run's configuration.
+        rows: The dense network first, the run's own agent among the others.
+        episodes: Everything that was scored.
+        held_out: Whether ``accuracy`` is measured on a part that the search never saw.
+        wall_s: Wall time of all sessions of the run.
+        version: autoprune's version.
+    """
+    dense, final = rows[0], next(row for row in rows if row.name == config.agent)
+    fresh = [episode for episode in episodes if not episode.reused]
+    return {
+        "version": REPORT_VERSION,
+        "autoprune": version,
+        "model": config.model,
+        "data": config.data,
+        "budget": config.budget.to_dict(),
+        "agent": config.agent,
+        "seed": config.seed,
+        "reward": config.reward,
+        "select": config.select,
+        "score": config.score,
+        "accuracy_part": "report" if held_out else "search",
+        "policies_scored": final.policies_scored,
+        "policies_scored_in_all": len(episodes),
+        "score_cost": final.score_cost,
+        "total_cost": sum(episode.score.cost for episode in fresh),
+        "wall_s": wall_s,
+        "macs_ratio": final.macs / dense.macs,
+        "dense": dense.to_dict(),
+        "final": final.to_dict(),
+        "rows": [row.to_dict() for row in rows],
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Return the report's rows as an aligned text table."""
+    dense = report["dense"]
+    head = ("", "MACs", "", "params", "", "search acc", f"{report['accuracy_part']} acc", "loss", "policies", "cost")
+    lines = [head]
+    for row in report["rows"]:
+        error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.2f}"
+        own = " *" if row["name"] == report["agent"] else ""
+        several = " best" if row["policies_scored"] > 1 else ""
+        lines.append(
+            (
+                f"{row['name']}{several}{own}",
+                f"{row['macs']:,}",
+                f"{row['macs'] / dense['macs']:.3f}",
+                f"{row['params']:,}",
+                f"{row['params'] / dense['params']:.3f}",
+                f"{100 * row['search_accuracy']:.2f}",
+                f"{100 * row['accuracy']:.2f}{error}",
+                "-" if row["loss"] is None else f"{row['loss']:.4f}",
+                str(row["policies_scored"] or "-"),
+                "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in lines
+    ]
+    text.insert(1, "-" * max(len(line) for line in text))
+    return "\n".join(text)
+
+
+def sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said below the table: what was exported, what speaks against it, what the run cost."""
+    agent, final, dense = report["agent"], report["final"], report["dense"]
+    out = [
+        f"* exported: the best of {agent}'s policies that meet the budget, chosen on the search part; "
+        f"{final['macs'] / dense['macs']:.3f} of the MACs."
+    ]
+    rivals = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
+    better = [row for row in rivals if _merit(row) > _merit(final)]
+    if better:
+        best = max(better, key=_merit)
+        out.append(
+            f"Note: {best['name']} did better than {agent} on the search part "
+            f"({100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}); "
+            f"get its network with --agent {best['name']}, or give {agent} more --episodes."
+        )
+    if report["accuracy_part"] == "search":
+        out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
+    cost = final["score_cost"]
+    each = "" if cost is None else f", {cost:.2f} dense passes each"
+    out.append(
+        f"Scored {report['policies_scored']} policies of {agent}{each}, {report['policies_scored_in_all']} with the "
+        f"simple rules; {report['total_cost']:.0f} dense passes and {report['wall_s']:.0f} s in all."
+    )
+    return out
+
+
+def _merit(row: Mapping[str, Any]) -> float:
+    """Return what the search maximises of a finished network: its reward on the search part."""
+    reward = row["search_reward"]
+    return float(row["search_accuracy"] if reward is None else reward)
