@@ -1,1 +1,30 @@
-"""Who proposes policies."""
+"""The players: everything that turns a problem and a number of episodes into policies.
+
+Every agent answers ``ask`` and is told the score by ``tell``. Another package adds its own with
+``@agents.register("name")`` or under the entry-point group ``autoprune.agents``; ``autoprune.testing.AgentContract``
+checks it.
+"""
+
+from __future__ import annotations
+
+from autoprune.agents._base import Agent, Counts, Told, agents
+from autoprune.agents._random import Random, random_policy
+from autoprune.agents._resolve import make_agent, resolve_agent
+from autoprune.agents._rules import Deep, FixedRule, Shallow, Uniform
+from autoprune.agents._tpe import TPE
+
+__all__ = [
+    "TPE",
+    "Agent",
+    "Counts",
+    "Deep",
+    "FixedRule",
+    "Random",
+    "Shallow",
+    "Told",
+    "Uniform",
+    "agents",
+    "make_agent",
+    "random_policy",
+    "resolve_agent",
+]

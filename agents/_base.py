@@ -1,0 +1,67 @@
+"""What an agent is: something that proposes policies and is told how they scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from autoprune.envs import ProblemLike
+from autoprune.registry import Registry
+from autoprune.score import Score
+
+Counts = tuple[int, ...]
+Told = tuple[int, Counts, Score]
+"""One finished episode: its number, the policy scored and its score."""
+
+
+class Agent(ABC):
+    """Proposes policies, one per episode, and learns from their scores.
+
+    The driver calls ``ask(0)``, scores the policy, calls ``tell(0, ...)``, then ``save``, then ``ask(1)`` and so on.
+    Every random number comes from ``self.rng(episode)``, so that an agent restored after any episode goes on exactly as
+    if it had never stopped.
+
+    Args:
+        problem: What is pruned. An agent may ask it for costs and projections, never for scores.
+        seed: Where all its random numbers come from.
+        episodes: How many policies will be scored at most; schedules are stretched over them.
+    """
+
+    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100) -> None:
+        self.problem = problem
+        self.seed = seed
+        self.episodes = episodes
+
+    @abstractmethod
+    def ask(self, episode: int) -> Counts | None:
+        """Return the counts to score next, one per decision, or None when there is nothing more to propose.
+
+        Args:
+            episode: The episode's number, from 0. Asking twice for the same one gives the same answer.
+        """
+
+    def tell(self, episode: int, counts: Counts, score: Score) -> None:  # noqa: B027  (nothing to learn by default)
+        """Learn that ``counts``, proposed for ``episode``, got ``score``."""
+
+    def save(self, folder: Path) -> None:  # noqa: B027  (nothing to save by default)
+        """Save what cannot be recomputed from the history cheaply into ``folder``, atomically."""
+
+    def restore(self, folder: Path, history: Iterable[Told]) -> None:
+        """Become the agent that was told ``history``.
+
+        Args:
+            folder: Where ``save`` last wrote; it may hold the state after any of the episodes told, or nothing.
+            history: Every finished episode, in order.
+        """
+        for episode, counts, score in history:
+            self.tell(episode, counts, score)
+
+    def rng(self, episode: int, stream: int = 0) -> np.random.Generator:
+        """Return the random numbers of one episode; ``stream`` separates several uses in one."""
+        return np.random.default_rng([self.seed, episode, stream])
+
+
+agents: Registry[type[Agent]] = Registry("agent", "autoprune.agents")

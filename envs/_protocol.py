@@ -1,0 +1,84 @@
+"""What the game and its players need of a problem, and nothing more.
+
+``autoprune.problem.Problem`` satisfies ``ProblemLike``; so does ``autoprune.testing.ToyProblem``, whose score is a
+formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from autoprune.graph._types import Group, Layer
+from autoprune.score import Budget, Score
+
+
+class GraphLike(Protocol):
+    """The part of a ``PruningGraph`` the features are computed from."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All convolution and linear calls, in execution order."""
+
+
+class CostLike(Protocol):
+    """The closed-form cost of a policy, see ``autoprune.cost.CostModel``."""
+
+    @property
+    def dense_macs(self) -> int:
+        """MACs of the unpruned network for one image."""
+
+    def macs(self, counts: Sequence[int], /) -> int:
+        """Return the MACs of the network that keeps ``counts``, one per decision."""
+
+
+class ProjectorLike(Protocol):
+    """What makes a policy meet the budget, see ``autoprune.cost.Projector``."""
+
+    @property
+    def budget_macs(self) -> int:
+        """The largest number of MACs a policy may have."""
+
+    def project(self, ratios: Sequence[float], /) -> tuple[int, ...]:
+        """Return the counts nearest to the keep ratios asked for that meet the budget."""
+
+    def fill(self, counts: Sequence[int], /) -> tuple[int, ...]:
+        """Return ``counts`` with what is left of the budget handed out."""
+
+    def bounds(self, prefix: Sequence[int], /) -> tuple[int, int]:
+        """Return the smallest and the largest count the next decision after ``prefix`` may take."""
+
+
+class ProblemLike(Protocol):
+    """A model, data and budget seen from above: decisions to take, what they cost, how well they score."""
+
+    @property
+    def graph(self) -> GraphLike:
+        """The coupling graph."""
+
+    @property
+    def decisions(self) -> tuple[Group, ...]:
+        """The groups a policy decides, in execution order."""
+
+    @property
+    def levels(self) -> Sequence[tuple[int, ...]]:
+        """The counts allowed for each decision, ascending, the last one the whole group."""
+
+    @property
+    def cost(self) -> CostLike:
+        """The cost model over the decisions."""
+
+    @property
+    def projector(self) -> ProjectorLike:
+        """The projection onto the budget."""
+
+    @property
+    def budget(self) -> Budget:
+        """The budget."""
+
+    @property
+    def dense(self) -> Score:
+        """The unpruned network's score."""
+
+    def score(self, counts: Sequence[int], /) -> Score:
+        """Return the score of a policy, the reward included; the same counts always get the same score."""
