@@ -1,0 +1,154 @@
+"""Multiply-adds and parameters of any policy without touching a tensor.
+
+A convolution costs (output positions) x (kernel) x (dimension 0 of its weight) x (dimension 1); a linear layer
+likewise. The dimensions are affine in the channel counts, so the sums are quadratic forms with integer coefficients.
+They equal `torch.utils.flop_counter.FlopCounterMode` / 2 and ``sum(p.numel())`` after surgery, to the last unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from autoprune.cost._quadratic import Affine, IntArray, Quadratic
+from autoprune.errors import AutopruneError
+from autoprune.graph._types import Group, Layer, PruningGraph
+
+
+class CostModel:
+    """The closed-form cost of a network as a function of how many channels each decided group keeps.
+
+    Args:
+        graph: The coupling graph.
+        decisions: The groups that a policy decides, in order; all other groups stay whole.
+        shapes: Shape of every parameter, each tied one once. Default: read from ``graph.program``.
+
+    Attributes:
+        sizes: Channels of each decision, the counts of the dense network.
+        dense_macs: Multiply-adds of one image, dense.
+        dense_params: Number of parameters, dense.
+        macs_form: The quadratic form of the multiply-adds.
+    """
+
+    def __init__(
+        self, graph: PruningGraph, decisions: Sequence[Group], *, shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
+        self.sizes: tuple[int, ...] = tuple(group.size for group in decisions)
+        self._place = {group.index: place for place, group in enumerate(decisions)}
+        self._layers = [self._layer(layer) for layer in graph.layers]
+        self.macs_form = Quadratic(len(self.sizes))
+        for scale, first, second in self._layers:
+            self.macs_form.add(scale, first, second)
+        self._params_form = Quadratic(len(self.sizes))
+        self._params_rest: list[tuple[int, tuple[Affine, ...]]] = []
+        self._add_params(graph, _parameter_shapes(graph) if shapes is None else shapes)
+        self.dense_macs = self.macs(self.sizes)
+        self.dense_params = self.params(self.sizes)
+        expected = sum(layer.macs for layer in graph.layers)
+        if self.dense_macs != expected or expected >= 2**62:
+            raise AutopruneError(
+                f"The closed form counts {self.dense_macs} MACs for the dense network but its layers add up to "
+                f"{expected}; this is a bug in autoprune, please report it with the model."
+            )
+
+    def _affine(self, groups: npt.NDArray[np.int64], units: npt.NDArray[np.int64]) -> Affine:
+        """Return the number of channels left, where channel i is unit ``units[i]`` of group ``groups[i]``."""
+        slope = [0] * len(self.sizes)
+        offset = 0
+        for index, count in zip(*np.unique(groups, return_counts=True), strict=True):
+            place = self._place.get(int(index))
+            if place is None:
+                offset += int(count)
+                continue
+            owned = np.bincount(units[groups == index], minlength=self.sizes[place])
+            if owned.size != self.sizes[place] or (owned != owned[0]).any():
+                raise AutopruneError(
+                    f"The channels of group {int(index)} own differing numbers of positions; "
+                    "this is a bug in autoprune, please report it with the model."
+                )
+            slope[place] = int(owned[0])
+        return Affine(tuple(slope), offset)
+
+    def _constant(self, value: int) -> Affine:
+        return Affine((0,) * len(self.sizes), value)
+
+    def _layer(self, layer: Layer) -> tuple[int, Affine, Affine]:
+        """Return a layer's (positions x kernel, weight dimension, other weight dimension)."""
+        inputs = self._affine(layer.in_group, layer.in_unit)
+        outputs = self._affine(layer.out_group, layer.out_unit)
+        dense = layer.in_channels * layer.out_channels
+        if layer.groups > 1:  # Whole convolution groups go; the dimension inside a group stays.
+            dense //= layer.groups
+            if layer.op == "conv_transpose":
+                outputs = self._constant(layer.out_channels // layer.groups)
+            else:
+                inputs = self._constant(layer.in_channels // layer.groups)
+        scale, rest = divmod(layer.macs, dense)
+        if rest:
+            raise AutopruneError(
+                f"The {layer.macs} MACs of layer '{layer.name}' are no multiple of its weight's {dense} channel pairs; "
+                "this is a bug in autoprune, please report it with the model."
+            )
+        return scale, inputs, outputs
+
+    def _add_params(self, graph: PruningGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        owners: dict[str, dict[int, tuple[IntArray, IntArray]]] = {}
+        for group in graph.groups:
+            if group.index not in self._place:
+                continue
+            for piece in group.slices:
+                if piece.tensor not in shapes:
+                    continue  # A buffer.
+                length = shapes[piece.tensor][piece.dim]
+                dims = owners.setdefault(piece.tensor, {})
+                if piece.dim not in dims:
+                    dims[piece.dim] = (np.full(length, -1, dtype=np.int64), np.zeros(length, dtype=np.int64))
+                dims[piece.dim][0][piece.position] = group.index
+                dims[piece.dim][1][piece.position] = piece.unit
+        for name, shape in shapes.items():
+            cut = owners.get(name, {})
+            scale = math.prod(length for dim, length in enumerate(shape) if dim not in cut)
+            factors = [self._affine(*cut[dim]) for dim in sorted(cut)]
+            if len(factors) > 2:
+                self._params_rest.append((scale, tuple(factors)))
+            else:
+                factors += [self._constant(1)] * (2 - len(factors))
+                self._params_form.add(scale, factors[0], factors[1])
+
+    def _checked(self, counts: Sequence[int]) -> Sequence[int]:
+        if len(counts) != len(self.sizes):
+            raise ValueError(f"expected {len(self.sizes)} counts, one per decided group, got {len(counts)}")
+        return counts
+
+    def macs(self, counts: Sequence[int]) -> int:
+        """Return the multiply-adds of one image for channel counts aligned with ``decisions``."""
+        return self.macs_form(self._checked(counts))
+
+    def params(self, counts: Sequence[int]) -> int:
+        """Return the number of parameters."""
+        rest = sum(scale * math.prod(f(counts) for f in factors) for scale, factors in self._params_rest)
+        return self._params_form(self._checked(counts)) + rest
+
+    def macs_many(self, counts: npt.ArrayLike) -> IntArray:
+        """Return the multiply-adds of many policies; counts of shape (N, decisions), result of shape (N,)."""
+        return self.macs_form.many(counts)
+
+    def layer_macs(self, counts: Sequence[int]) -> list[int]:
+        """Return the multiply-adds of each layer, aligned with ``graph.layers``."""
+        self._checked(counts)
+        return [scale * first(counts) * second(counts) for scale, first, second in self._layers]
+
+
+def _parameter_shapes(graph: PruningGraph) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the program's parameters, each tied one under its first name only."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    seen: set[int] = set()
+    for name, tensor in graph.program.state_dict.items():
+        if isinstance(tensor, nn.Parameter) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            shapes[name] = tuple(tensor.shape)
+    return shapes

@@ -1,0 +1,78 @@
+"""Integer quadratic forms: what multiply-adds and parameters are, as functions of the channel counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``offset + slope . counts``: the length of one dimension of a tensor, or the number of a layer's channels.
+
+    Attributes:
+        slope: Positions that each channel of each decision owns, shape (decisions,).
+        offset: Positions that no decision owns.
+    """
+
+    slope: tuple[int, ...]
+    offset: int
+
+    def __call__(self, counts: Sequence[int]) -> int:
+        return self.offset + sum(a * int(k) for a, k in zip(self.slope, counts, strict=True))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no decision changes it."""
+        return not any(self.slope)
+
+
+class Quadratic:
+    """``counts' Q counts + q counts + q0`` over int64, exact as long as its largest value is below 2**63.
+
+    All coefficients are non-negative, so no intermediate result exceeds the final one, and the value never falls when a
+    count rises.
+
+    Args:
+        size: Number of decisions.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.matrix: IntArray = np.zeros((size, size), dtype=np.int64)
+        self.linear: IntArray = np.zeros(size, dtype=np.int64)
+        self.constant = 0
+
+    def add(self, scale: int, first: Affine, second: Affine) -> None:
+        """Add ``scale * first * second``."""
+        a = np.asarray(first.slope, dtype=np.int64)
+        b = np.asarray(second.slope, dtype=np.int64)
+        self.matrix += scale * np.outer(a, b)
+        self.linear += scale * (first.offset * b + second.offset * a)
+        self.constant += scale * first.offset * second.offset
+
+    def __call__(self, counts: npt.ArrayLike) -> int:
+        k = np.asarray(counts, dtype=np.int64)
+        return int(k @ (self.matrix @ k + self.linear)) + self.constant
+
+    def many(self, counts: npt.ArrayLike) -> IntArray:
+        """Return the values of many policies; counts of shape (N, decisions), result of shape (N,)."""
+        k = np.asarray(counts, dtype=np.int64)
+        values: IntArray = (k * (k @ self.matrix.T + self.linear)).sum(axis=1) + self.constant
+        return values
+
+    def gradient(self, counts: npt.ArrayLike) -> IntArray:
+        """Return ``g`` with: raising count i by d adds ``d * g[i] + d * d * curvature[i]``. Shape (decisions,)."""
+        k = np.asarray(counts, dtype=np.int64)
+        result: IntArray = self.linear + self.matrix @ k + self.matrix.T @ k
+        return result
+
+    @property
+    def curvature(self) -> IntArray:
+        """The diagonal of Q: how a group's own count enters twice (a layer from a group to itself)."""
+        result: IntArray = np.ascontiguousarray(self.matrix.diagonal())
+        return result

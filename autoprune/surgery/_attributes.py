@@ -1,0 +1,57 @@
+"""The numbers that layers keep beside their tensors (``in_channels``, ``num_features``), read off the new shapes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+def update_attributes(module: nn.Module, kept: Tensor | None) -> None:
+    """Bring the attributes of a module in line with the shapes of its tensors. Unknown kinds are left alone.
+
+    Args:
+        module: A module whose tensors have been narrowed.
+        kept: Indices kept of its weight's first dimension, None if all are.
+    """
+    if isinstance(module, _ConvNd):
+        _update_conv(module)
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Bilinear):
+        module.out_features, module.in1_features, module.in2_features = module.weight.shape
+    elif isinstance(module, _NormBase):  # BatchNorm*, SyncBatchNorm, InstanceNorm*
+        known = [t for t in (module.weight, module.running_mean) if t is not None]
+        if known:
+            module.num_features = known[0].shape[0]
+    elif isinstance(module, nn.GroupNorm):
+        if module.weight is not None:
+            _update_group_norm(module, kept)
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        if module.weight is not None:
+            module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = module.weight.numel()
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def _update_conv(module: _ConvNd) -> None:
+    """Grouped convolutions lose whole groups: the per-group dimension of the weight stays as it was."""
+    first, second = module.weight.shape[:2]
+    transposed = isinstance(module, _ConvTransposeNd)
+    if module.groups > 1:
+        before = module.in_channels if transposed else module.out_channels
+        module.groups = module.groups * first // before
+        second *= module.groups
+    module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
+
+
+def _update_group_norm(module: nn.GroupNorm, kept: Tensor | None) -> None:
+    """Where whole normalisation groups went, fewer are left; where each lost channels, their number stays."""
+    per_group = module.num_channels // module.num_groups
+    if kept is not None:
+        counts = (kept // per_group).bincount(minlength=module.num_groups)
+        if bool(((counts == 0) | (counts == per_group)).all()):
+            module.num_groups = int((counts > 0).sum())
+    module.num_channels = module.weight.shape[0]

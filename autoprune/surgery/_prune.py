@@ -1,0 +1,163 @@
+"""Physical pruning: an ordinary smaller copy of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import UsageError
+from autoprune.graph._types import PruningGraph
+from autoprune.surgery._attributes import update_attributes
+from autoprune.surgery._copy import copy_module
+from autoprune.surgery._plan import IndexPlan, Kept, plan_for
+
+
+def prune_model(
+    model: nn.Module, graph: PruningGraph, kept: Kept, *, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """Return a smaller deep copy of ``model`` that has only the channels kept.
+
+    Classes, hooks, attributes, dtypes, devices, memory formats, ``requires_grad``, training mode and the tying of
+    weights are those of the original, which is not touched. Weights that shrink are never copied whole.
+
+    Args:
+        model: The model ``graph`` was built from, or one of the same structure.
+        graph: Its coupling graph.
+        kept: Group name -> sorted numbers of the channels kept, at least one each. Groups left out stay whole.
+        tensors: State-dict entries that replace the narrowed ones, in the small shapes (refitted weights).
+
+    Raises:
+        UsageError: if ``kept`` names what does not exist or must not go, or ``tensors`` do not fit.
+    """
+    owners = list(_named_modules(model))
+    named = {prefix + name: tensor for prefix, module in owners for name, tensor in _own_tensors(module)}
+    plan = plan_for(graph, named)
+    indices = plan.indices(kept)
+    memo: dict[int, Any] = {}
+    narrowed = _narrow_all(named, plan, indices, memo)
+    if tensors is not None:
+        _replace(named, tensors, memo)
+    for tensor in named.values():
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _like(tensor.detach().clone(), tensor)
+    small = copy_module(model, memo)
+    for _, module in owners:
+        if not narrowed:
+            break
+        changed = [(name, id(tensor)) for name, tensor in _weights(module) if id(tensor) in narrowed]
+        if changed:
+            kept_first = [narrowed[key] for name, key in changed if name == "weight"]
+            with torch.no_grad():
+                update_attributes(memo[id(module)], kept_first[0] if kept_first else None)
+    return small
+
+
+def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every module once with its path and a dot ("layer1.0."), in the order of ``named_modules``."""
+    seen: set[int] = set()
+    stack: list[tuple[str, nn.Module]] = [("", model)]
+    while stack:
+        prefix, module = stack.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        yield prefix, module
+        children = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
+        stack.extend(reversed(children))
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, parameter
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            yield name, buffer
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield a module's own tensors, and those that its parametrizations compute them from."""
+    yield from _own_tensors(module)
+    parametrizations = module._modules.get("parametrizations")
+    if parametrizations is not None:
+        yield from parametrizations.named_parameters()
+
+
+def _narrow_all(
+    named: Mapping[str, Tensor], plan: IndexPlan, indices: list[Tensor | None], memo: dict[int, Any]
+) -> dict[int, Tensor | None]:
+    """Put the narrowed tensors into ``memo``; return their ids with the indices kept of the first dimension."""
+    on_device: dict[tuple[int, torch.device], Tensor] = {}
+    narrowed: dict[int, Tensor | None] = {}
+    for name, cuts in plan.cuts.items():
+        tensor = named.get(name)
+        if tensor is None:
+            raise UsageError(
+                f"The coupling graph names the tensor '{name}', which this model does not have; "
+                "build the graph from this model."
+            )
+        plan.check(name, tuple(tensor.shape))
+        small = tensor.detach()
+        first: Tensor | None = None
+        for cut in cuts:
+            index = indices[cut.pattern]
+            if index is None:
+                continue
+            key = (cut.pattern, tensor.device)
+            if key not in on_device:
+                on_device[key] = index.to(tensor.device)
+            small = small.index_select(cut.dim, on_device[key])
+            first = index if cut.dim == 0 else first
+        if small.shape != tensor.shape:
+            memo[id(tensor)] = _like(small, tensor)
+            narrowed[id(tensor)] = first
+    return narrowed
+
+
+def _like(data: Tensor, original: Tensor) -> Tensor:
+    """Return ``data`` with the class, memory format and ``requires_grad`` of ``original``."""
+    if data.shape != original.shape:
+        memory_format = _memory_format(original)
+        if memory_format is not torch.contiguous_format:
+            data = torch.empty(data.shape, dtype=data.dtype, device=data.device, memory_format=memory_format).copy_(
+                data
+            )
+    if type(original) is nn.Parameter:
+        return nn.Parameter(data, requires_grad=original.requires_grad)
+    if isinstance(original, nn.Parameter):
+        data = data.as_subclass(type(original))
+    return data.requires_grad_(original.requires_grad) if data.is_floating_point() or data.is_complex() else data
+
+
+def _memory_format(tensor: Tensor) -> torch.memory_format:
+    """Tell channels-last weights from contiguous ones by their strides (a 1x1 kernel is contiguous in both)."""
+    for dims, channels_last in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if tensor.dim() == dims and tensor.is_contiguous(memory_format=channels_last):
+            plain = torch.empty(tensor.shape, device="meta").stride()
+            return torch.contiguous_format if tensor.stride() == plain else channels_last
+    return torch.contiguous_format
+
+
+def _replace(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor], memo: dict[int, Any]) -> None:
+    """Copy the given entries into the new tensors in ``memo``."""
+    for name, value in tensors.items():
+        original = named.get(name)
+        if original is None:
+            raise UsageError(f"The weights hold '{name}', which this model does not have.")
+        expected = memo[id(original)].shape if id(original) in memo else original.shape
+        if value.shape != expected:
+            raise UsageError(
+                f"'{name}' has shape {tuple(value.shape)} in the weights but {tuple(expected)} in the pruned model; "
+                "weights and policy must come from the same run."
+            )
+        memo[id(original)] = _like(_copied(value, original), original)
+
+
+def _copied(value: Tensor, original: Tensor) -> Tensor:
+    small = torch.empty(
+        value.shape, dtype=original.dtype, device=original.device, memory_format=_memory_format(original)
+    )
+    return small.copy_(value.detach())
