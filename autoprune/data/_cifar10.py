@@ -1,0 +1,110 @@
+"""CIFAR-10: npz files, or the folder ``cifar-10-batches-py`` that torchvision downloads, read without unpickling."""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import download_and_extract_archive
+
+from autoprune.data._arrays import Arrays
+from autoprune.errors import AutopruneError, UsageError
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+_NPZ_SEARCH = 2000
+_PIXELS = 3 * 32 * 32
+
+
+def read_cifar10(root: Path, *, download: bool) -> Arrays:
+    """Read CIFAR-10 from a folder.
+
+    ``train.npz`` and ``val.npz`` hold ``x`` (N, 32, 32, 3) uint8 and ``y`` (N,); the search part is ``val.npz[:2000]``, the
+    report part the rest. Else ``cifar-10-batches-py`` is read; the search part is the first half of the test batch in its
+    own (random) order, the report part the second.
+
+    Raises:
+        UsageError: if neither is there, or if a file is damaged.
+        AutopruneError: if the download fails.
+    """
+    if (root / "val.npz").is_file() or (root / "train.npz").is_file():
+        train, val = _read_npz(root / "train.npz"), _read_npz(root / "val.npz")
+        return Arrays(*train, *val, _NPZ_SEARCH, 10, MEAN, STD, source=f"CIFAR-10 (npz) in '{root}'")
+    folder = root if root.name == CIFAR10.base_folder else root / CIFAR10.base_folder
+    if not folder.is_dir() and download:
+        try:
+            download_and_extract_archive(CIFAR10.url, str(root), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+        except (OSError, RuntimeError) as error:
+            raise AutopruneError(f"CIFAR-10 cannot be downloaded to '{root}' ({error}); check the network.") from error
+    if not folder.is_dir():
+        raise UsageError(
+            f"There is no CIFAR-10 in '{root}' (neither train.npz and val.npz nor {CIFAR10.base_folder}); "
+            "give the right folder, or --download."
+        )
+    batches = [_read_batch(folder / name) for name, _ in CIFAR10.train_list]
+    train_images, train_labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    test_images, test_labels = _read_batch(folder / CIFAR10.test_list[0][0])
+    return Arrays(
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
+        len(test_labels) // 2,
+        10,
+        MEAN,
+        STD,
+        source=f"CIFAR-10 ({CIFAR10.base_folder}) in '{root}'",
+    )
+
+
+def _read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return images (N, 3, 32, 32) and labels (N,)."""
+    if not path.is_file():
+        raise UsageError(f"The CIFAR-10 file '{path}' is not there; both train.npz and val.npz are needed.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["x"], file["y"]
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"The CIFAR-10 file '{path}' is damaged or lacks arrays x and y ({error}); get it anew."
+        ) from error
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.ndim != 1:
+        raise UsageError(
+            f"The CIFAR-10 file '{path}' has x {images.dtype} {images.shape} and y {labels.shape}; "
+            "needed are x uint8 (N, 32, 32, 3) and y (N,)."
+        )
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
+
+
+def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return images (N, 3, 32, 32) and labels (N,) of one of the published batch files.
+
+    The files are pickles. They are only split into opcodes here, which runs nothing: the pixels are the one long string,
+    the labels the numbers that follow the string "labels" up to the next string.
+    """
+    if not path.is_file():
+        raise UsageError(f"The CIFAR-10 file '{path}' is not there; get the folder anew, or --download into a new one.")
+    pixels = b""
+    labels: list[int] = []
+    in_labels = False
+    try:
+        with path.open("rb") as file:
+            for opcode, argument, _ in pickletools.genops(file):
+                if isinstance(argument, str | bytes):
+                    raw = argument.encode("latin-1") if isinstance(argument, str) else argument
+                    in_labels = raw == b"labels"
+                    pixels = raw if len(raw) > len(pixels) else pixels
+                elif in_labels and isinstance(argument, int) and opcode.name.startswith("BININT"):
+                    labels.append(argument)
+    except (ValueError, UnicodeEncodeError, OSError) as error:
+        raise UsageError(f"The CIFAR-10 file '{path}' is damaged ({error}); get it anew.") from error
+    if not labels or len(pixels) != len(labels) * _PIXELS:
+        raise UsageError(
+            f"The CIFAR-10 file '{path}' has {len(pixels)} bytes of pixels for {len(labels)} labels, "
+            f"but must have {_PIXELS} for each; get it anew."
+        )
+    images = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3, 32, 32)
+    return images.copy(), np.array(labels, dtype=np.int64)

@@ -1,0 +1,79 @@
+"""``imagefolder:ROOT``: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``, decoded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
+
+from autoprune.data._types import CALIBRATION, draw, halves
+from autoprune.errors import AutopruneError, UsageError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+_ENLARGE = 256 / 224  # the usual resize before the centre crop
+
+
+def read_folder(
+    root: Path,
+    *,
+    shape: tuple[int, int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    transform: Callable[[Any], Tensor] | None,
+) -> tuple[Dataset[Any], Dataset[Any], Dataset[Any], Dataset[Any], int]:
+    """Return calibration, search, report and training images, and the number of classes.
+
+    ``val`` is cut at random (fixed seed) in a search part of half the images, at most 5,000, and a report part of the rest.
+    Images are resized so that the shorter side is 8/7 of the input's, and cropped at the centre, unless ``transform`` is given.
+
+    Raises:
+        UsageError: if a folder is missing or empty, or if the two differ in their classes.
+    """
+    if transform is None:
+        channels, height, width = shape
+        steps: list[Callable[[Any], Any]] = [
+            transforms.Resize(round(max(height, width) * _ENLARGE)),
+            transforms.CenterCrop((height, width)),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+        if channels == 1:
+            steps.insert(0, transforms.Grayscale())
+        transform = transforms.Compose(steps)
+    train, val = (_open(root / part, transform) for part in ("train", "val"))
+    if train.classes != val.classes:
+        odd = sorted(set(train.classes) ^ set(val.classes))[:3]
+        raise UsageError(
+            f"'{root}' has other classes in train than in val ({', '.join(odd)}); give both the same folders."
+        )
+    if len(val) < 2:
+        raise UsageError(f"'{root / 'val'}' holds {len(val)} image; at least 2 are needed (search and report).")
+    search, report = halves(len(val))
+    calibration = Subset(train, draw(CALIBRATION, len(train)).tolist())
+    return calibration, Subset(val, search.tolist()), Subset(val, report.tolist()), train, len(train.classes)
+
+
+def _open(folder: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder '{folder}'; an image folder has train/CLASS and val/CLASS.")
+    try:
+        return ImageFolder(str(folder), transform=transform, loader=_load)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"'{folder}' lacks images ({str(error).splitlines()[0]}); put at least one in each class."
+        ) from error
+
+
+def _load(path: str) -> Image.Image:
+    try:
+        image: Image.Image = default_loader(path)
+    except OSError as error:
+        raise AutopruneError(f"The image '{path}' cannot be decoded ({error}); mend or remove it.") from error
+    return image

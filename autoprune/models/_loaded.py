@@ -1,0 +1,177 @@
+"""``load_model``: from what the user wrote to a network with its weights, its input and its preprocessing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.data import _digits
+from autoprune.errors import UsageError
+from autoprune.factory import call_factory, is_factory
+from autoprune.models import _torchvision
+from autoprune.models._digits import DigitsNet, trained_digits_state
+from autoprune.models._resnet import plain20, resnet
+from autoprune.models._vgg import vgg16
+from autoprune.models._weights import check_finite, load_into, read_weights, state_fingerprint
+from autoprune.registry import nearest
+
+BUILT_IN: Mapping[str, Callable[[int], nn.Module]] = {
+    "cifar-plain20": plain20,
+    "cifar-resnet20": resnet(20),
+    "cifar-resnet32": resnet(32),
+    "cifar-resnet44": resnet(44),
+    "cifar-resnet56": resnet(56),
+    "cifar-resnet110": resnet(110),
+    "cifar-vgg16": vgg16,
+    "digits": DigitsNet,
+}
+_PUBLISHED_MEAN, _PUBLISHED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the published CIFAR ResNets, too
+_LAST_LAYERS = ("linear.weight", "classifier.6.weight")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network and what has to be known to feed it.
+
+    Attributes:
+        model: The network, in eval mode, on the CPU.
+        spec: What the user asked for; with it the network can be built again.
+        input_shape: Shape (C, H, W) of one image.
+        mean, std: Per channel, of the images in [0, 1] it was trained on; empty where the model does not say.
+        weights: What the weights were loaded from; None for the constructor's own.
+        fingerprint: SHA-256 of all parameters and buffers.
+        transform: The weights' own preprocessing, from a PIL image to a tensor (C, H, W); None where there is none.
+    """
+
+    model: nn.Module
+    spec: str
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    weights: str | None = None
+    fingerprint: str = ""
+    transform: Callable[[Any], Tensor] | None = None
+
+    def example_input(self, batch: int = 2, *, seed: int = 0) -> Tensor:
+        """Return normal noise of shape (batch, C, H, W), the same on every call."""
+        return torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    input_size: int | Sequence[int] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Build a network and load its weights.
+
+    Args:
+        spec: A built-in (``BUILT_IN``), ``torchvision:NAME``, ``package.module:factory`` or ``path/to/file.py:factory``. A
+            factory returns the module; it gets ``num_classes`` if it has a parameter of this name, and may set
+            ``input_shape`` (C, H, W), ``mean`` and ``std`` on the module.
+        weights: A ``.safetensors`` or ``.pth`` file, or the name of torchvision's weights ("IMAGENET1K_V1"). Without, the
+            network has the constructor's values, drawn from a fixed seed.
+        num_classes: Number of outputs; without, what the weights or else the constructor say.
+        input_size: Size of one image where the network does not say or takes several: its side, (H, W) or (C, H, W).
+        say: Told in one line what takes time; the log by default.
+
+    Raises:
+        UsageError: for an unknown model, weights that are missing or do not fit, NaN weights, or an unknown input shape.
+        AutopruneError: if a factory raises or a download fails.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        if spec in BUILT_IN:
+            loaded = _built_in(spec, weights, num_classes, say or _log.info)
+        elif spec.startswith("torchvision:"):
+            loaded = _from_torchvision(spec, weights, num_classes)
+        elif is_factory(spec):
+            loaded = _from_factory(spec, weights, num_classes, input_size)
+        else:
+            known = [*BUILT_IN, "torchvision:NAME", "package.module:factory", "path/to/file.py:factory"]
+            raise UsageError(f"Unknown model '{spec}'.{nearest(spec, list(BUILT_IN))} Known: {', '.join(known)}.")
+    model = loaded.model.eval()
+    state = model.state_dict()
+    check_finite(state, weights=weights or f"of {spec}")
+    shape = loaded.input_shape if input_size is None else _full_shape(input_size, loaded.input_shape[0])
+    return replace(loaded, fingerprint=state_fingerprint(state), input_shape=shape)
+
+
+def _full_shape(size: int | Sequence[int], channels: int) -> tuple[int, int, int]:
+    """Return (C, H, W) for a side, (H, W) or (C, H, W)."""
+    sizes = [size, size] if isinstance(size, int) else list(size)
+    sizes = [channels, *sizes] if len(sizes) == 2 else sizes
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UsageError(
+            f"The input size {size} is no image's size; give its side, (H, W) or (C, H, W), each 1 or more."
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _built_in(spec: str, weights: str | None, num_classes: int | None, say: Callable[[str], None]) -> LoadedModel:
+    digits = spec == "digits"
+    if weights is not None:
+        state = read_weights(weights)
+        last = next((state[name] for name in _LAST_LAYERS if name in state), None)
+        if num_classes is None and last is not None and last.ndim == 2:
+            num_classes = len(last)
+    elif digits and num_classes in (None, 10):
+        state = trained_digits_state(say)
+    else:
+        state = {}
+    model = BUILT_IN[spec](10 if num_classes is None else num_classes)
+    if state:
+        load_into(model, state, weights=weights or spec)
+    if digits:
+        return LoadedModel(model, spec, (1, 8, 8), _digits.MEAN, _digits.STD, weights)
+    return LoadedModel(model, spec, (3, 32, 32), _PUBLISHED_MEAN, _PUBLISHED_STD, weights)
+
+
+def _from_torchvision(spec: str, weights: str | None, num_classes: int | None) -> LoadedModel:
+    name = spec.partition(":")[2]
+    _torchvision.check_name(name)
+    named = weights is not None and weights.rpartition(".")[2].isupper()  # IMAGENET1K_V1, ResNet18_Weights.DEFAULT
+    published = _torchvision.find_weights(name, weights if named else None)
+    transform, side, mean, std = _torchvision.preprocessing(published)
+    model = _torchvision.build(name, num_classes)
+    if weights is not None:
+        state = _torchvision.download(name, model, published) if named else read_weights(weights)
+        load_into(model, state, weights=weights)
+    return LoadedModel(model, spec, (3, side, side), mean, std, weights, transform=transform if named else None)
+
+
+def _from_factory(
+    spec: str, weights: str | None, num_classes: int | None, input_size: int | Sequence[int] | None
+) -> LoadedModel:
+    model = call_factory(spec, "model", {} if num_classes is None else {"num_classes": num_classes})
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"The model '{spec}' returned a {type(model).__name__}; it must return a torch.nn.Module.")
+    size = getattr(model, "input_shape", None) if input_size is None else input_size
+    if not isinstance(size, int | Sequence):
+        raise UsageError(
+            f"The model '{spec}' does not say the size of its images; "
+            "give it (--input-size 32), or set input_shape = (C, H, W) on the module."
+        )
+    if weights is not None:
+        load_into(model, read_weights(weights), weights=weights)
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    shape = _full_shape(size, 3 if first is None else first.in_channels)
+    mean, std = (_numbers(getattr(model, name, ())) for name in ("mean", "std"))
+    return LoadedModel(model, spec, shape, mean, std, weights)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Return what a module says about its images as floats; a tensor (a buffer) counts, a method does not."""
+    if isinstance(values, Tensor):
+        values = values.flatten().tolist()
+    return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()

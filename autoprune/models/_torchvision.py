@@ -1,0 +1,72 @@
+"""torchvision's classification networks, with its published weights and their own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.error import URLError
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.registry import nearest
+
+Transform = Callable[[Any], Tensor]
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training uses
+
+
+def check_name(name: str) -> None:
+    """Refuse names that torchvision has no classification network for (UsageError with the nearest)."""
+    known = list_models(module=torchvision.models)
+    if name not in known:
+        raise UsageError(f"torchvision has no classification model '{name}'.{nearest(name, known)}")
+
+
+def find_weights(name: str, weights: str | None) -> Any:
+    """Return the weights enum member called ``weights`` ("IMAGENET1K_V1", "DEFAULT"), or with None the default one.
+
+    Raises:
+        UsageError: for an unknown name.
+    """
+    known = get_model_weights(name)
+    member = (weights or "DEFAULT").rpartition(".")[2]
+    if member not in known.__members__:
+        names = list(known.__members__)
+        raise UsageError(
+            f"torchvision's '{name}' has no weights '{weights}'.{nearest(member, names)} Known: {', '.join(names)}."
+        )
+    return known[member]
+
+
+def preprocessing(weights: Any) -> tuple[Transform, int, tuple[float, ...], tuple[float, ...]]:
+    """Return what the weights were trained with: the transform, the image's side in pixels, mean and standard deviation."""
+    transform = weights.transforms()
+    return cast(Transform, transform), int(transform.crop_size[0]), tuple(transform.mean), tuple(transform.std)
+
+
+def build(name: str, num_classes: int | None) -> nn.Module:
+    """Return the network, untrained, without heads that only training uses."""
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    return cast(nn.Module, get_model(name, weights=None, **options))
+
+
+def download(name: str, model: nn.Module, weights: Any) -> dict[str, Tensor]:
+    """Return the published state dict, from torch's cache or the net, read with the weights-only reader.
+
+    Raises:
+        AutopruneError: if it is not in the cache and cannot be downloaded.
+    """
+    if name in ("googlenet", "inception_v3"):
+        setattr(model, "transform_input", True)  # noqa: B010 - these weights expect it; nn.Module types attributes as tensors
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise AutopruneError(
+            f"The weights '{weights}' cannot be downloaded ({error}); "
+            "check the network, or give --weights the path of a downloaded file."
+        ) from error
+    return {key: value for key, value in state.items() if not key.startswith(_AUXILIARY)}
