@@ -1,1 +1,17 @@
-"""The coupling graph."""
+"""The coupling graph: which channels of a model must be removed together, found by tracing and proved on the model itself."""
+
+from autoprune.graph._build import build_graph
+from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
+from autoprune.graph._walk import known_ops, register_op
+
+__all__ = [
+    "ChannelSlice",
+    "Group",
+    "IntArray",
+    "Layer",
+    "PruningGraph",
+    "Refusal",
+    "build_graph",
+    "known_ops",
+    "register_op",
+]

@@ -1,0 +1,261 @@
+"""The state that the rules work on: labels of every value, united sets, slots in parameters, and frozen channels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying
+from autoprune.graph._types import IntArray, Refusal
+from autoprune.graph._unionfind import UnionFind
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_LIBRARIES = (f"{os.sep}site-packages{os.sep}torch{os.sep}", f"{os.sep}torch{os.sep}nn{os.sep}")
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter or buffer as it stands in the model, not yet taken apart."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One operator call: its node, its arguments by the schema's names, and the shape of its output.
+
+    Attributes:
+        node: The node of the program.
+        op: Name of the operator without overload and in-place mark ("aten.add").
+        args: Arguments by name: label tensors, ``Param``, numbers, lists of these.
+        active: Names of the arguments that depend on the network's input.
+    """
+
+    node: Node
+    op: str
+    args: dict[str, Any]
+    active: frozenset[str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the output (of the first one if there are several)."""
+        value = self.node.meta["val"]
+        value = value[0] if isinstance(value, (tuple, list)) else value
+        return concrete(value.shape)
+
+
+Rule = Callable[["Propagation", Call], Any]
+
+
+def concrete(shape: Sequence[Any]) -> tuple[int, ...]:
+    """Return a shape with the traced size in the place of every symbol."""
+    return tuple(size if isinstance(size, int) else int(size.node.hint) for size in shape)
+
+
+def source_line(node: Node) -> str:
+    """Return where in the user's code a node comes from, as "file.py:12 (`code`)", or an empty string."""
+    lines = str(node.meta.get("stack_trace") or "").splitlines()
+    found = ""
+    for number, line in enumerate(lines):
+        frame = _FRAME.search(line)
+        if frame and (not found or not any(part in frame.group(1) for part in _LIBRARIES)):
+            code = lines[number + 1].strip() if number + 1 < len(lines) else ""
+            found = f"{os.path.basename(frame.group(1))}:{frame.group(2)}" + (f" (`{code}`)" if code else "")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """A convolution or linear call as the rules saw it: the node, the weight, and the labels going in and out."""
+
+    call: Call
+    kind: str
+    weight: Param
+    bias: Param | None
+    in_labels: IntArray
+    out_labels: IntArray
+    in_shape: tuple[int, ...]
+    weight_in_dim: int
+
+
+@dataclass(eq=False)
+class Propagation:
+    """What is known of all labels while the program is walked through."""
+
+    sets: UnionFind = field(default_factory=UnionFind)
+    layers: list[LayerCall] = field(default_factory=list)
+    slots: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    frozen: list[tuple[IntArray, str]] = field(default_factory=list)
+    frozen_params: dict[str, str] = field(default_factory=dict)
+    residual: list[IntArray] = field(default_factory=list)
+    opaque: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sets.add(1)  # the neutral label
+
+    def slot(self, param: Param, dim: int) -> tuple[int, int]:
+        """Return (first label, count) of the indices of a parameter along ``dim``."""
+        key = (param.name, dim)
+        if key not in self.slots:
+            self.slots[key] = (self.sets.add(param.shape[dim]), param.shape[dim])
+        return self.slots[key]
+
+    def slot_labels(self, param: Param, dim: int) -> IntArray:
+        """Return the labels of the indices of a parameter along ``dim``."""
+        first, count = self.slot(param, dim)
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def opaque_label(self, reason: str) -> int:
+        """Return a new label that freezes whatever channel meets it, for ``reason``."""
+        label = self.sets.add(1)
+        self.opaque[label] = reason
+        return label
+
+    def is_opaque(self, labels: IntArray) -> npt_bool:
+        """Return which labels are opaque, in the labels' shape."""
+        if not self.opaque:
+            return np.zeros(labels.shape, dtype=bool)
+        return np.isin(labels, np.fromiter(self.opaque, dtype=np.int64))
+
+    def reason_at(self, call: Call, text: str) -> str:
+        """Return ``text`` with the operator and its source line."""
+        where = source_line(call.node)
+        return f"{text} ({call.op}{' at ' + where if where else ''})"
+
+    def freeze(self, values: Any, reason: str) -> None:
+        """Make every channel in a label tensor, array, ``Param`` or nested list of them unprunable."""
+        if isinstance(values, (list, tuple)):
+            for value in values:
+                self.freeze(value, reason)
+        elif isinstance(values, Param):
+            self.frozen_params.setdefault(values.name, reason)
+        elif isinstance(values, (Tensor, np.ndarray)):
+            array = core(values).numpy() if isinstance(values, Tensor) else values
+            array = np.unique(array)
+            array = array[(array != NEUTRAL) & ~self.is_opaque(array)]
+            if array.size:
+                self.frozen.append((array, reason))
+
+    def refuse(self, call: Call, values: Any, text: str) -> Any:
+        """Freeze ``values`` because of a call, and return an opaque output for it."""
+        reason = self.reason_at(call, text)
+        self.freeze(values, reason)
+        self.refusals.append(Refusal(call.node.name, reason))
+        return self.opaque_output(call, reason)
+
+    def opaque_output(self, call: Call, reason: str) -> Any:
+        """Return labels for the output of a call that freeze what they meet."""
+        label = self.opaque_label(reason)
+        value = call.node.meta.get("val")
+        if isinstance(value, Tensor):
+            return constant(label, concrete(value.shape))
+        if isinstance(value, (list, tuple)):
+            return [constant(label, concrete(v.shape)) if isinstance(v, Tensor) else v for v in value]
+        return None
+
+    def combine(self, left: IntArray, right: IntArray) -> IntArray:
+        """Unite two label arrays of one shape element by element and return the labels that stand for both."""
+        for a, b in ((left, right), (right, left)):
+            for label in np.unique(a[self.is_opaque(a)]):
+                self.freeze(b[a == label], self.opaque[int(label)])
+        unreal_left = (left == NEUTRAL) | self.is_opaque(left)
+        unreal_right = (right == NEUTRAL) | self.is_opaque(right)
+        real = ~unreal_left & ~unreal_right
+        if real.any():
+            self.sets.union(left[real], right[real])
+        chosen = np.where(unreal_left & ~(unreal_right & (right == NEUTRAL)), right, left)
+        return self.sets.find(chosen)
+
+    def merge(self, labels: IntArray, axis: int) -> IntArray:
+        """Unite all labels along ``axis`` and return one for them, with the axis kept at size 1."""
+        if labels.shape[axis] == 1:
+            return self.sets.find(labels)
+        real = np.where((labels == NEUTRAL) | self.is_opaque(labels), -1, labels).max(axis=axis, keepdims=True)
+        pivot = np.where(real < 0, labels.max(axis=axis, keepdims=True), real)
+        self.combine(np.broadcast_to(pivot, labels.shape), labels)
+        return self.sets.find(pivot)
+
+    def unify(self, labels: Tensor, dims: Sequence[int]) -> Tensor:
+        """Unite the labels along ``dims`` (what differs there goes or stays together) and return the result."""
+        array: IntArray = core(labels).numpy()
+        for dim in dims:
+            if array.shape[dim] > 1:
+                array = self.merge(array, dim)
+        return torch.from_numpy(np.ascontiguousarray(array)).expand(labels.shape)
+
+    def channels(self, labels: Tensor, dim: int) -> IntArray:
+        """Return one label per index along ``dim``, uniting those that differ elsewhere."""
+        return self.merge(column(labels, dim).numpy(), 1)[:, 0]
+
+    def unite_slot(self, labels: IntArray, param: Param, dim: int) -> IntArray:
+        """Unite the indices of a parameter along ``dim`` with one label each and return the labels that stand for both."""
+        return self.combine(labels, self.slot_labels(param, dim))
+
+    def labels_of(self, call: Call, value: Any, other: Tensor | None = None) -> Tensor:
+        """Return the label tensor of an operand of an element-wise operator.
+
+        A parameter gets a label per index along the one dimension that has more than one, or along which the ``other``
+        operand's channels lie; one that spans several is refused.
+        """
+        if isinstance(value, Tensor):
+            return value
+        if not isinstance(value, Param):
+            return neutral(())
+        wide = [dim for dim, size in enumerate(value.shape) if size > 1]
+        if len(wide) > 1 and other is not None:
+            offset = other.dim() - len(value.shape)
+            wide = [dim for dim in wide if dim + offset in varying(other)]
+        if not wide:
+            return neutral(value.shape)
+        if len(wide) == 1:
+            return along(self.slot(value, wide[0])[0], value.shape, wide[0])
+        reason = self.reason_at(call, f"the tensor '{value.name}' of shape {list(value.shape)} is used in a way that is not understood")
+        self.freeze(value, reason)
+        return constant(self.opaque_label(reason), value.shape)
+
+    def join(self, call: Call, names: Sequence[str], *, residual: bool = False) -> Tensor:
+        """Unite the labels of an element-wise operator's operands, broadcast as usual, and return the output's."""
+        shape = call.shape
+        tensors = [call.args[name] for name in names if isinstance(call.args.get(name), Tensor)]
+        largest = max(tensors, key=lambda t: len(varying(t)), default=None)
+        operands = {name: self.labels_of(call, call.args.get(name), largest) for name in names}
+        vary = {dim + len(shape) - t.dim() for t in operands.values() for dim in varying(t)}
+        wide = [1 if dim not in vary else size for dim, size in enumerate(shape)]
+        total: IntArray | None = None
+        total_active = False
+        for name, labels in operands.items():
+            active = name in call.active
+            if vary and not varying(labels):
+                label = int(core(labels).reshape(-1)[0]) if labels.numel() else NEUTRAL
+                full = all(d + labels.dim() - len(shape) >= 0 and labels.size(d + labels.dim() - len(shape)) > 1 for d in vary)
+                if label in self.opaque and full:
+                    self.freeze([t for t in operands.values()], self.opaque[label])
+                elif label != NEUTRAL and label not in self.opaque and active:
+                    self.freeze(labels, self.reason_at(call, "a single channel is broadcast over many"))
+                continue
+            array: IntArray = core(labels).expand(wide).numpy() if vary else core(labels).reshape(()).expand(wide).numpy()
+            if total is None:
+                total, total_active = self.sets.find(array), active
+                continue
+            if residual and active and total_active:
+                a, b = self.sets.find(array), total
+                differ = (a != b) & (a != NEUTRAL) & (b != NEUTRAL) & ~self.is_opaque(a) & ~self.is_opaque(b)
+                if differ.any():
+                    self.residual.append(np.unique(a[differ]))
+            total, total_active = self.combine(total, array), total_active or active
+        if total is None:
+            return neutral(shape)
+        return compress(torch.from_numpy(np.ascontiguousarray(total))).expand(shape)
+
+
+npt_bool = np.ndarray[Any, np.dtype[np.bool_]]

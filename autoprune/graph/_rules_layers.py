@@ -1,0 +1,133 @@
+"""Rules of the operators that consume and mint channels: convolutions, linear, batch norm, PReLU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprune.graph._labels import NEUTRAL, compress, varying
+from autoprune.graph._propagation import Call, LayerCall, Param, Propagation
+from autoprune.graph._types import IntArray
+
+
+def _from_channels(labels: IntArray, shape: tuple[int, ...], dim: int) -> Tensor:
+    view = [1] * len(shape)
+    view[dim] = len(labels)
+    return compress(torch.from_numpy(np.array(labels)).view(view).expand(shape))
+
+
+def _bias(p: Propagation, call: Call, out: IntArray) -> IntArray:
+    bias = call.args.get("bias")
+    if isinstance(bias, Param) and len(bias.shape) == 1:
+        return p.unite_slot(out, bias, 0)
+    if bias is not None:
+        reason = p.reason_at(call, "the layer's bias is computed, not a parameter")
+        p.freeze([out, bias], reason)
+    return out
+
+
+def conv(p: Propagation, call: Call) -> Any:
+    """Convolution of any dimension, transposed or not; with groups, one unit is all channels of one group."""
+    x, weight = call.args["input"], call.args["weight"]
+    transposed = "transpose" in call.op
+    if not isinstance(weight, Param):
+        p.freeze(call.args.get("bias"), "")
+        return p.refuse(call, [x, weight], "the layer's weight is computed, not a parameter")
+    if not isinstance(x, Tensor) or x.dim() != len(weight.shape):
+        return p.refuse(call, [x, weight, call.args.get("bias")], "the convolution's input has no batch dimension")
+    groups = int(call.args.get("groups", 1))
+    in_dim = 0 if transposed else 1
+    inputs = p.channels(x, 1)
+    if groups == 1:
+        inputs = p.unite_slot(inputs, weight, in_dim)
+        out = p.sets.find(p.slot_labels(weight, 1 - in_dim))
+    elif transposed:
+        return p.refuse(call, [x, weight, call.args.get("bias")], "grouped transposed convolutions are not supported")
+    else:
+        out = p.slot_labels(weight, 0)
+        into = p.merge(inputs.reshape(groups, -1), 1)
+        from_ = p.merge(out.reshape(groups, -1), 1)
+        p.combine(into, from_)
+        inputs = p.sets.find(inputs)
+        out = p.sets.find(out)
+    out = _bias(p, call, out)
+    bias = call.args.get("bias")
+    p.layers.append(
+        LayerCall(
+            call=call,
+            kind="conv_transpose" if transposed else "conv",
+            weight=weight,
+            bias=bias if isinstance(bias, Param) else None,
+            in_labels=inputs,
+            out_labels=out,
+            in_shape=tuple(x.shape),
+            weight_in_dim=in_dim,
+        )
+    )
+    return _from_channels(out, call.shape, 1)
+
+
+def linear(p: Propagation, call: Call) -> Any:
+    """``x @ weight.T + bias`` over the last dimension."""
+    x, weight = call.args["input"], call.args["weight"]
+    if not isinstance(weight, Param) or not isinstance(x, Tensor):
+        return p.refuse(call, [x, weight, call.args.get("bias")], "the layer's weight is computed, not a parameter")
+    last = x.dim() - 1
+    if any(dim != last for dim in varying(x)):
+        p.refuse(call, [x], "a linear layer runs along a dimension that is not the channels'")
+        inputs: IntArray = np.full(weight.shape[1], NEUTRAL, dtype=np.int64)
+    else:
+        inputs = p.unite_slot(p.channels(x, last), weight, 1)
+    out = _bias(p, call, p.sets.find(p.slot_labels(weight, 0)))
+    bias = call.args.get("bias")
+    p.layers.append(
+        LayerCall(
+            call=call,
+            kind="linear",
+            weight=weight,
+            bias=bias if isinstance(bias, Param) else None,
+            in_labels=inputs,
+            out_labels=out,
+            in_shape=tuple(x.shape),
+            weight_in_dim=1,
+        )
+    )
+    return _from_channels(out, call.shape, len(call.shape) - 1)
+
+
+def channel_norm(p: Propagation, call: Call) -> Any:
+    """Batch and instance norm: every channel by itself, one number per channel in each vector."""
+    x = call.args["input"]
+    if not isinstance(x, Tensor) or x.dim() < 2:
+        return p.refuse(call, list(call.args.values()), "the norm's input is not understood")
+    labels = p.channels(x, 1)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        vector = call.args.get(name)
+        if isinstance(vector, Param):
+            labels = p.unite_slot(labels, vector, 0)
+        elif isinstance(vector, Tensor):
+            labels = p.combine(labels, p.channels(vector, 0))
+    return _from_channels(labels, call.shape, 1)
+
+
+def prelu(p: Propagation, call: Call) -> Any:
+    """PReLU with one slope, or one per channel."""
+    x, weight = call.args["self"], call.args["weight"]
+    if isinstance(weight, Param) and weight.shape in ((), (1,)):
+        return x
+    if not isinstance(x, Tensor) or x.dim() < 2 or not isinstance(weight, Param):
+        return p.refuse(call, [x, weight], "the slopes are computed, not a parameter")
+    return _from_channels(p.unite_slot(p.channels(x, 1), weight, 0), call.shape, 1)
+
+
+LAYER_RULES = {
+    **{f"aten.conv{n}d": conv for n in (1, 2, 3)},
+    **{f"aten.conv_transpose{n}d": conv for n in (1, 2, 3)},
+    "aten.linear": linear,
+    "aten.batch_norm": channel_norm,
+    "aten.instance_norm": channel_norm,
+    "aten.prelu": prelu,
+}

@@ -1,0 +1,255 @@
+"""Rules of the operators that only move data: they are run on the labels themselves.
+
+Where channels are cut up by position (split, slice, view), what is removed must leave the cuts where they were: the channels at
+the same place of every piece are united.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprune.graph._labels import NEUTRAL, compress, constant, core, reshape_blocks, varying
+from autoprune.graph._propagation import Call, Propagation, concrete
+
+
+def _input(p: Propagation, call: Call) -> Tensor:
+    name = next(iter(call.args))
+    return p.labels_of(call, call.args[name])
+
+
+def _run(call: Call, x: Tensor) -> Any:
+    name = next(iter(call.args))
+    result = call.node.target(**{**call.args, name: x})  # type: ignore[operator]
+    return compress(result) if isinstance(result, Tensor) else [compress(part) for part in result]
+
+
+def move(p: Propagation, call: Call) -> Any:
+    """Permutations, squeezes and the like: nothing is cut."""
+    return _run(call, _input(p, call))
+
+
+def expand(p: Propagation, call: Call) -> Any:
+    """``expand`` repeats dimensions of size 1."""
+    return _input(p, call).expand(call.shape)
+
+
+def reshape(p: Propagation, call: Call) -> Any:
+    """``view`` and its relatives. Channels split over several dimensions stay balanced over all but the largest of them."""
+    x, shape = _input(p, call), call.shape
+    out = compress(x.reshape(shape))
+    before, after = set(varying(x)), set(varying(out))
+    balanced: list[int] = []
+    for left, right in reshape_blocks(tuple(x.shape), shape) or []:
+        inner, outer = [d for d in left if d in before], [d for d in right if d in after]
+        if len(outer) > len(inner) == 1:
+            largest = max(outer, key=lambda d: shape[d])
+            balanced += [dim for dim in outer if dim != largest]
+        elif len(inner) > 1 and len(outer) > 1 and [x.shape[d] for d in inner] != [shape[d] for d in outer]:
+            return p.refuse(call, x, "channels are regrouped in a way that is not understood")
+    return p.unify(out, balanced) if balanced else out
+
+
+def _unify_pieces(p: Propagation, x: Tensor, dim: int, pieces: int, *, strided: bool = False) -> Tensor:
+    """Unite the channels at the same place of every one of ``pieces`` equal pieces (or phases) along ``dim``."""
+    small = core(x)
+    length = x.shape[dim] // pieces
+    cut = small.unflatten(dim, (length, pieces) if strided else (pieces, length))
+    merged = p.merge(cut.numpy(), dim + 1 if strided else dim)
+    joined = torch.from_numpy(np.ascontiguousarray(merged)).expand(cut.shape).reshape(small.shape)
+    return joined.expand(x.shape)
+
+
+def slice_(p: Propagation, call: Call) -> Any:
+    """A slice of channels that is one of several equal pieces, or one phase of a stride."""
+    x, dim = _input(p, call), call.args.get("dim", 0)
+    dim %= x.dim()
+    size = x.shape[dim]
+    picked = torch.arange(size)[slice(call.args.get("start"), call.args.get("end"), call.args.get("step", 1))]
+    if "length" in call.args:  # narrow
+        picked = torch.arange(size)[call.args["start"] :][: call.args["length"]]
+    length, step = len(picked), call.args.get("step", 1)
+    if dim in varying(x) and 0 < length < size:
+        start = int(picked[0])
+        if step == 1 and size % length == 0 and start % length == 0:
+            x = _unify_pieces(p, x, dim, size // length)
+        elif step > 1 and size % step == 0 and length == size // step:
+            x = _unify_pieces(p, x, dim, step, strided=True)
+        else:
+            return p.refuse(call, x, "channels are cut at a place that is fixed in the code")
+    return _run(call, x)
+
+
+def split(p: Propagation, call: Call) -> Any:
+    """``split`` and ``chunk``: equal pieces stay balanced, unequal ones are refused."""
+    x, dim = _input(p, call), call.args.get("dim", 0)
+    dim %= x.dim()
+    if dim in varying(x):
+        sizes = [concrete(part.shape)[dim] for part in call.node.meta["val"]]
+        if len(set(sizes)) > 1:
+            return p.refuse(call, x, "channels are cut into unequal pieces")
+        if len(sizes) > 1:
+            x = _unify_pieces(p, x, dim, len(sizes))
+    return _run(call, x)
+
+
+def select(p: Propagation, call: Call) -> Any:
+    """One index, or each index, of a dimension that does not hold channels."""
+    x, dim = _input(p, call), call.args.get("dim", 0)
+    if dim % x.dim() in varying(x):
+        return p.refuse(call, x, "single channels are picked by number")
+    return _run(call, x)
+
+
+def index(p: Propagation, call: Call) -> Any:
+    """Positions picked by an index tensor, along dimensions that do not hold channels."""
+    x, dim = _input(p, call), call.args["dim"]
+    if dim % x.dim() in varying(x):
+        return p.refuse(call, x, "single channels are picked by number")
+    return core(x).expand(call.shape)
+
+
+def concatenate(p: Propagation, call: Call) -> Any:
+    """``cat``; numbers made in the code that stand beside channels are channels that cannot go."""
+    parts = [p.labels_of(call, part) for part in call.args["tensors"]]
+    parts = [part for part in parts if part.dim() == len(call.shape)]
+    dim = call.args.get("dim", 0) % len(call.shape)
+    others = [d for d in range(len(call.shape)) if d != dim]
+    wide = {d for d in others if any(d in varying(part) for part in parts)}
+    channels = any(dim in varying(part) for part in parts) or len({int(core(part).flatten()[0]) for part in parts if part.numel()}) > 1
+    pieces = []
+    for part in parts:
+        shape = [part.shape[d] if d in wide or d == dim else 1 for d in range(part.dim())]
+        piece = core(part).expand(shape) if part.numel() else part.new_zeros(shape)
+        if channels and not varying(part) and part.numel() and int(core(part).flatten()[0]) == NEUTRAL and not wide:
+            piece = constant(p.opaque_label(p.reason_at(call, "channels made in the code stand beside them")), shape)
+        pieces.append(piece)
+    return compress(torch.cat(pieces, dim)).expand(call.shape)
+
+
+def stack(p: Propagation, call: Call) -> Any:
+    """``stack``: a new dimension, along which the labels may differ."""
+    dim = call.args.get("dim", 0) % len(call.shape)
+    parts = [p.labels_of(call, part) for part in call.args["tensors"]]
+    return compress(torch.stack(parts, dim))
+
+
+def _pad_dim(p: Propagation, call: Call, x: Tensor, dim: int, before: int, after: int, zeros: bool) -> Tensor:
+    shape = list(x.shape)
+    channels = dim in varying(x) or (shape[dim] == 1 and dim == 1 and x.dim() > 2)
+    if not channels or (before == 0 and after == 0):
+        shape[dim] += before + after
+        return (x.narrow(dim, 0, 1) if x.stride(dim) == 0 else x).expand(shape)
+    if not zeros or before < 0 or after < 0:
+        p.refuse(call, x, "channels are padded or cropped in a way that depends on their number")
+        shape[dim] += before + after
+        return constant(p.opaque_label(p.reason_at(call, "channels are padded")), shape)
+    label = p.opaque_label(p.reason_at(call, "channels of zeros are padded on, and their number is fixed in the code"))
+    pieces = []
+    for count in (before, None, after):
+        size = [s if d in varying(x) else 1 for d, s in enumerate(x.shape)]
+        size[dim] = x.shape[dim]
+        if count is None:
+            pieces.append(core(x).expand(size))
+        else:
+            size[dim] = count
+            pieces.append(constant(label, size))
+    shape[dim] += before + after
+    return torch.cat(pieces, dim).expand(shape)
+
+
+def pad(p: Propagation, call: Call) -> Any:
+    """Padding of positions leaves channels alone; channels of zeros are channels that cannot go."""
+    x = _input(p, call)
+    amounts: Sequence[int] = call.args.get("pad", call.args.get("padding", ()))
+    zeros = call.args.get("mode", "constant") == "constant" and "pad" in call.args
+    for place in range(len(amounts) // 2):
+        x = _pad_dim(p, call, x, x.dim() - 1 - place, amounts[2 * place], amounts[2 * place + 1], zeros)
+    return x
+
+
+def flip(p: Propagation, call: Call) -> Any:
+    """A flip reverses the labels' order too."""
+    x = _input(p, call)
+    dims = [dim % x.dim() for dim in call.args["dims"]]
+    return compress(torch.flip(core(x), [d for d in dims if d in varying(x)])).expand(call.shape)
+
+
+def roll(p: Propagation, call: Call) -> Any:
+    """A roll of positions; a roll of channels depends on their number."""
+    x = _input(p, call)
+    dims = [dim % x.dim() for dim in call.args.get("dims") or range(x.dim())]
+    if any(dim in varying(x) for dim in dims):
+        return p.refuse(call, x, "channels are rolled, which depends on their number")
+    return x
+
+
+def pixel_shuffle(p: Propagation, call: Call) -> Any:
+    """r*r channels become one with r*r as many positions: they go together."""
+    x, r = _input(p, call), call.args["upscale_factor"]
+    dim = x.dim() - 3
+    labels = p.channels(x, dim)
+    merged = p.merge(labels.reshape(-1, r * r), 1)[:, 0]
+    view = [1] * x.dim()
+    view[dim] = len(merged)
+    return compress(torch.from_numpy(np.array(merged)).view(view).expand(call.shape))
+
+
+def pixel_unshuffle(p: Propagation, call: Call) -> Any:
+    """One channel becomes r*r: they carry its label."""
+    x, r = _input(p, call), call.args["downscale_factor"]
+    dim = x.dim() - 3
+    labels = torch.from_numpy(np.array(p.channels(x, dim))).repeat_interleave(r * r)
+    view = [1] * x.dim()
+    view[dim] = len(labels)
+    return compress(labels.view(view).expand(call.shape))
+
+
+def channel_shuffle(p: Propagation, call: Call) -> Any:
+    """Channels dealt from ``groups`` piles: the piles stay balanced."""
+    x, groups = _input(p, call), call.args["groups"]
+    if 1 not in varying(x):
+        return x
+    x = core(_unify_pieces(p, x, 1, groups))
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2).expand(call.shape)
+
+
+def glu(p: Propagation, call: Call) -> Any:
+    """Gated linear unit: the two halves go together."""
+    x, dim = _input(p, call), call.args.get("dim", -1)
+    dim %= x.dim()
+    if dim in varying(x):
+        x = _unify_pieces(p, x, dim, 2)
+    return x.narrow(dim, 0, x.shape[dim] // 2)
+
+
+MOVE_RULES = {
+    **{
+        f"aten.{name}": move
+        for name in """
+            permute transpose t numpy_T movedim moveaxis squeeze unsqueeze swapaxes swapdims adjoint mT squeeze_copy tile
+            repeat repeat_interleave
+        """.split()
+    },
+    **{f"aten.{name}": reshape for name in "view reshape flatten unflatten _unsafe_view view_as reshape_as".split()},
+    **{f"aten.{name}": expand for name in "expand expand_as broadcast_to".split()},
+    **{f"aten.{name}": split for name in "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk".split()},
+    **{f"aten.{name}": select for name in "select unbind".split()},
+    **{f"aten.{name}": pad for name in "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d".split()},
+    **{f"aten.{name}": concatenate for name in "cat concat concatenate".split()},
+    "aten.slice": slice_,
+    "aten.narrow": slice_,
+    "aten.index_select": index,
+    "aten.stack": stack,
+    "aten.flip": flip,
+    "aten.roll": roll,
+    "aten.pixel_shuffle": pixel_shuffle,
+    "aten.pixel_unshuffle": pixel_unshuffle,
+    "aten.channel_shuffle": channel_shuffle,
+    "aten.native_channel_shuffle": channel_shuffle,
+    "aten.glu": glu,
+}

@@ -1,0 +1,138 @@
+"""What the coupling graph says about a model: its layers, and the sets of channels that must go together.
+
+These are plain data. Everything below the search (cost, selection, reconstruction, surgery) reads them and nothing else of
+the model's structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch.export import ExportedProgram
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelSlice:
+    """Where one group's channels lie along one dimension of one parameter or buffer.
+
+    Attributes:
+        tensor: Name of the parameter or buffer, as in ``named_parameters`` / ``named_buffers`` (the first name of tied ones).
+        dim: The dimension that shrinks.
+        position: Indices along ``dim``, shape (m,).
+        unit: For each position the channel (0 .. group.size - 1) it belongs to, shape (m,). A channel may own several
+            positions (a channel flattened into a Linear owns H*W columns), every channel of a group equally many.
+    """
+
+    tensor: str
+    dim: int
+    position: IntArray
+    unit: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A coupling group: ``size`` channels (units) that are interchangeable, each of which goes or stays as a whole.
+
+    Attributes:
+        name: Name of the first producing layer's weight, without the ``.weight`` ("layer1.0.conv1"). Unique.
+        index: Its place in ``PruningGraph.groups``.
+        size: Number of channels.
+        kind: "residual" if the channels cross an addition that joins two layers' outputs, else "inner".
+        slices: Every place where the channels occur in parameters and buffers.
+        producers: Names of the layers whose output channels these are, in execution order.
+        consumers: Names of the layers whose input channels these are, in execution order.
+        reason: Why the group cannot be pruned, a sentence for the user; None if it can.
+    """
+
+    name: str
+    index: int
+    size: int
+    kind: Literal["inner", "residual"]
+    slices: tuple[ChannelSlice, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One call of a convolution or linear operator, in execution order.
+
+    Attributes:
+        name: The module's path ("layer1.0.conv1"), or the weight's name for a functional call; made unique per call with "#2".
+        node: Name of its node in ``PruningGraph.program.graph``.
+        op: The operator.
+        weight: Name of the weight parameter.
+        bias: Name of the bias parameter, or None.
+        in_channels: Channels (features) going in.
+        out_channels: Channels (features) coming out.
+        kernel, stride, padding, dilation: One number per spatial dimension; empty for linear.
+        groups: Number of convolution groups.
+        in_shape, out_shape: Shapes of input and output of the traced call, batch dimension included.
+        in_group, in_unit: For each input channel its group's index and channel in it, -1 where it is in none (the image's
+            channels). Shape (in_channels,).
+        out_group, out_unit: The same for each output channel. Shape (out_channels,).
+        norm: Path of the BatchNorm that alone consumes the output, or None.
+        macs: Multiply-adds of one image on the dense model.
+    """
+
+    name: str
+    node: str
+    op: Literal["conv", "conv_transpose", "linear"]
+    weight: str
+    bias: str | None
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    in_group: IntArray
+    in_unit: IntArray
+    out_group: IntArray
+    out_unit: IntArray
+    norm: str | None
+    macs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """Something that cannot be pruned: where, and why in a sentence for the user."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class PruningGraph:
+    """The coupling graph of one model.
+
+    Attributes:
+        program: The exported program (training IR, not decomposed) the graph was read from; batch dimension dynamic where the model allows it.
+        layers: All convolution and linear calls, in execution order.
+        groups: All coupling groups, prunable or not, in execution order of their first producer.
+        refusals: Operators and tensors that made channels unprunable.
+        dynamic_batch: Whether ``program`` accepts any batch size.
+    """
+
+    program: ExportedProgram
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    refusals: tuple[Refusal, ...] = ()
+    dynamic_batch: bool = True
+    proved: bool = field(default=False)
+
+    def group(self, name: str) -> Group:
+        """Return the group called ``name`` (KeyError if there is none)."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)

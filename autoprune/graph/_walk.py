@@ -1,0 +1,206 @@
+"""Walks through a program once and asks the rules for the labels of every value."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from autoprune.errors import UsageError
+from autoprune.graph._labels import NEUTRAL, constant, core, neutral
+from autoprune.graph._propagation import Call, Param, Propagation, Rule, concrete
+from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
+from autoprune.graph._rules_layers import LAYER_RULES
+from autoprune.graph._rules_move import MOVE_RULES, move
+from autoprune.graph._rules_reduce import REDUCE_RULES
+from autoprune.graph._trace import Traced
+from autoprune.graph._types import Refusal
+
+_RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCE_RULES, **MOVE_RULES, **LAYER_RULES}
+
+
+def _all_tensors(p: Propagation, call: Call) -> Any:
+    tensors = [name for name, value in call.args.items() if isinstance(value, (Tensor, Param))]
+    return unary(p, call) if len(tensors) == 1 else p.join(call, tensors) if tensors else binary(p, call)
+
+
+def register_op(name: str, rule: Rule | Literal["elementwise", "move"]) -> None:
+    """Teach the coupling graph an operator. What follows from it is proved like everything else.
+
+    Args:
+        name: The operator without overload, "namespace.name" ("mylib.swish").
+        rule: "elementwise" (all tensors are joined element by element), "move" (the operator is run on integer labels), or a
+            function of ``(propagation, call)`` that returns the labels of the output.
+
+    Raises:
+        UsageError: if the operator is known already.
+    """
+    if name in _RULES:
+        raise UsageError(f"The operator '{name}' already has a rule; register only operators that are refused as unknown.")
+    _RULES[name] = _all_tensors if rule == "elementwise" else move if rule == "move" else rule
+
+
+def known_ops() -> list[str]:
+    """Return the names of all operators that have a rule, sorted."""
+    return sorted(_RULES)
+
+
+def _is_mutable(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def op_name(target: Any) -> str:
+    """Return an operator's name without overload and in-place mark ("aten.add" for ``add_.Tensor``)."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return str(getattr(target, "__name__", target))
+    name = str(target._overloadpacket)
+    return name[:-1] if _is_mutable(target) and name.endswith("_") and not name.endswith("__") else name
+
+
+def _bind(target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**{spec.name: value for spec, value in zip(target._schema.arguments, args, strict=False)}, **kwargs}
+
+
+def _live(traced: Traced) -> set[Node]:
+    """Return the nodes that reach the output or change a tensor in place."""
+    live: set[Node] = set()
+    for node in reversed(traced.program.graph.nodes):
+        if node.op == "output" or _is_mutable(node.target) or any(user in live for user in node.users):
+            live.add(node)
+    return live
+
+
+def _is_view(node: Node) -> bool:
+    target = node.target
+    if target is operator.getitem:
+        return True
+    return isinstance(target, torch._ops.OpOverload) and any(
+        ret.alias_info is not None and not ret.alias_info.is_write for ret in target._schema.returns
+    )
+
+
+class _Walk:
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.p = Propagation()
+        self.env: dict[Node, Any] = {}
+        self.active: set[Node] = set()
+
+    def run(self) -> Propagation:
+        live = _live(self.traced)
+        for node in self.traced.program.graph.nodes:
+            if node.op == "placeholder":
+                self.env[node] = self._placeholder(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node in live:
+                self.env[node] = self._value(node)
+        return self.p
+
+    def _placeholder(self, node: Node) -> Any:
+        value = node.meta.get("val")
+        if node in self.traced.tensors:
+            name = self.traced.tensors[node]
+            return Param(name, self.traced.shapes[name])
+        if not isinstance(value, Tensor):
+            return value
+        shape = concrete(value.shape)
+        if node in self.traced.inputs:
+            self.active.add(node)
+            return constant(self.p.opaque_label("the network's input channels stand beside them"), shape)
+        if value.numel() == 1:
+            return neutral(shape)
+        return constant(self.p.opaque_label(f"a constant tensor of shape {list(shape)} in the code is as wide as they are"), shape)
+
+    def _output(self, node: Node) -> None:
+        specs = self.traced.program.graph_signature.output_specs
+        for result, spec in zip(node.args[0], specs, strict=True):  # type: ignore[arg-type]
+            value = self.env.get(result) if isinstance(result, Node) else None
+            if spec.kind == OutputKind.USER_OUTPUT:
+                self.p.freeze(value, "they are channels of the network's output")
+            else:
+                self.p.freeze(value, f"they are written to '{spec.target}' by the forward pass")
+
+    def _value(self, node: Node) -> Any:
+        read = {n: self.env.get(n) for n in node.all_input_nodes}
+        args = map_arg(node.args, read.__getitem__)
+        kwargs = map_arg(node.kwargs, read.__getitem__)
+        target = node.target
+        active = {n for n in node.all_input_nodes if n in self.active}
+        if active and not isinstance(node.meta.get("val"), (int, torch.SymInt, float, bool)):
+            self.active.add(node)
+        if target is operator.getitem:
+            return args[0][args[1]] if isinstance(args[0], (list, tuple)) else args[0]
+        value = node.meta.get("val")
+        if isinstance(value, (int, float, bool)):
+            return value
+        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return value.node.hint
+        if not isinstance(target, torch._ops.OpOverload):
+            call = Call(node, op_name(target), dict(enumerate(args)), frozenset())  # type: ignore[arg-type]
+            return self._unknown(call, args, kwargs)
+        bound = _bind(target, args, kwargs)
+        nodes = _bind(target, node.args, node.kwargs)
+        names = frozenset(
+            name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg))
+        )
+        call = Call(node, op_name(target), bound, names)
+        rule = _RULES.get(call.op)
+        result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
+        if _is_mutable(target):
+            self._written(call, result)
+        return result
+
+    def _unknown(self, call: Call, args: Any, kwargs: Any) -> Any:
+        if not _tensors([args, kwargs]):
+            value = call.node.meta.get("val")
+            if isinstance(value, Tensor):
+                return constant(self.p.opaque_label(self.p.reason_at(call, "an operator that is not known makes a tensor")), concrete(value.shape))
+            return None
+        return self.p.refuse(call, [args, list(kwargs.values())], "an operator that is not known to the coupling graph")
+
+    def _written(self, call: Call, result: Any) -> None:
+        """An in-place operator: later uses of what it wrote to see the result."""
+        written = call.node.args[0] if call.node.args else None
+        if not isinstance(written, Node) or not isinstance(result, Tensor):
+            return
+        before = self.env.get(written)
+        if isinstance(before, Param):
+            self.p.freeze([before, result], self.p.reason_at(call, f"the tensor '{before.name}' is changed in place"))
+            return
+        if _is_view(written) and isinstance(before, Tensor):
+            known = core(before)
+            if bool((known == NEUTRAL).any()) and bool((core(result) != NEUTRAL).any()):
+                reason = self.p.reason_at(call, "channels are written in place into a tensor made in the code")
+                self.p.freeze(result, reason)
+                self.p.refusals.append(Refusal(call.node.name, reason))
+        self.env[written] = result
+        if call.node.meta.get("val") is not None and written in self.active or call.active:
+            self.active.add(written)
+
+
+def _nodes(value: Any) -> list[Node]:
+    found: list[Node] = []
+    map_arg(value, found.append)
+    return found
+
+
+def _tensors(value: Any) -> list[Any]:
+    if isinstance(value, (Tensor, Param)):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [found for item in value for found in _tensors(item)] if isinstance(value, (list, tuple)) else []
+
+
+def propagate(traced: Traced) -> Propagation:
+    """Return what the rules find out about a traced program."""
+    return _Walk(traced).run()
+
+
+__all__: list[str] = ["known_ops", "op_name", "propagate", "register_op"]
