@@ -120,13 +120,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is out of range")
+    return value
+
+
 def parse_json(text: str) -> Any:
     """Parse strict JSON: no NaN, no infinities, no duplicate keys.
 
     Raises:
         ValueError: with what is wrong and where.
     """
-    return json.loads(text, object_pairs_hook=_strict_object, parse_constant=_no_constant)
+    return json.loads(text, object_pairs_hook=_strict_object, parse_constant=_no_constant, parse_float=_finite)
 
 
 def read_json(path: str | os.PathLike[str], what: str = "file") -> Any:
@@ -184,7 +191,7 @@ def _split_jsonl(path: Path) -> tuple[list[dict[str, Any]], int]:
             record = parse_json(line.decode("utf-8"))
             if not isinstance(record, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) - 1 and not lines[-1]:
                 break  # Torn: a later block of the last line reached the disk before an earlier one.
             raise UsageError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import UsageError
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._types import PruningGraph
 from autoprune.surgery._attributes import update_attributes
 from autoprune.surgery._copy import copy_module
@@ -39,20 +39,33 @@ def prune_model(
     memo: dict[int, Any] = {}
     narrowed = _narrow_all(named, plan, indices, memo)
     if tensors is not None:
-        _replace(named, tensors, memo)
+        _replace(model, named, tensors, memo)
     for tensor in named.values():
         if id(tensor) not in memo:
             memo[id(tensor)] = _like(tensor.detach().clone(), tensor)
     small = copy_module(model, memo)
-    for _, module in owners:
-        if not narrowed:
-            break
-        changed = [(name, id(tensor)) for name, tensor in _weights(module) if id(tensor) in narrowed]
-        if changed:
-            kept_first = [narrowed[key] for name, key in changed if name == "weight"]
-            with torch.no_grad():
-                update_attributes(memo[id(module)], kept_first[0] if kept_first else None)
+    if narrowed:
+        for prefix, module in owners:
+            _finish_module(prefix, module, memo, narrowed)
     return small
+
+
+def _finish_module(
+    prefix: str, module: nn.Module, memo: Mapping[int, Any], narrowed: Mapping[int, Tensor | None]
+) -> None:
+    """Update the copy's attributes where tensors were narrowed, and make sure that it holds them."""
+    changed = {name: tensor for name, tensor in _weights(module) if id(tensor) in narrowed}
+    if not changed:
+        return
+    new = memo.get(id(module))
+    own = {} if new is None else dict(_weights(new))
+    if any(own.get(name) is not memo[id(tensor)] for name, tensor in changed.items()):
+        raise AutopruneError(
+            f"The module '{prefix.rstrip('.')}' ({type(module).__name__}) copies itself in a way that surgery cannot "
+            "follow; remove its `__deepcopy__` (or the like), or use `torch.nn` modules there."
+        )
+    with torch.no_grad():
+        update_attributes(new, narrowed[id(changed["weight"])] if "weight" in changed else None)
 
 
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -141,8 +154,12 @@ def _memory_format(tensor: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _replace(named: Mapping[str, Tensor], tensors: Mapping[str, Tensor], memo: dict[int, Any]) -> None:
+def _replace(
+    model: nn.Module, named: Mapping[str, Tensor], tensors: Mapping[str, Tensor], memo: dict[int, Any]
+) -> None:
     """Copy the given entries into the new tensors in ``memo``."""
+    if not tensors.keys() <= named.keys():  # A module used twice has two names in the state dict.
+        named = {**model.state_dict(keep_vars=True), **named}
     for name, value in tensors.items():
         original = named.get(name)
         if original is None:
