@@ -1,6 +1,7 @@
 """The coupling graph: which channels of a model must be removed together, found by tracing and proved on the model itself."""
 
 from autoprune.graph._build import build_graph
+from autoprune.graph._prove import prove
 from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
 from autoprune.graph._walk import known_ops, register_op
 
@@ -13,5 +14,6 @@ __all__ = [
     "Refusal",
     "build_graph",
     "known_ops",
+    "prove",
     "register_op",
 ]

@@ -1,0 +1,218 @@
+"""The proof: removing a group's channels from the real module equals zeroing what consumes them in the dense one.
+
+All groups are proved at once; only when that fails are they told apart, by bisection. The proof runs on a copy of the user's
+own model whose norms are randomised, on at least two images, and only removes channels on which the output measurably depends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.errors import AutopruneError
+from autoprune.graph._interpret import Masking, interpret, placeholder_values
+from autoprune.graph._randomise import randomised_copy
+from autoprune.graph._trace import at_least_two
+from autoprune.graph._types import Group, IntArray, PruningGraph
+
+_log = logging.getLogger(__name__)
+
+CHEAP_MACS = 3_000_000_000
+"""Up to this many MACs an image the proof runs in double precision on a CPU."""
+
+ROUNDS = 2
+"""How often all groups are removed together, each time with other channels and counts."""
+
+VACUOUS = "the network's output does not depend on them, so nothing can be proved"
+
+
+@dataclass(frozen=True)
+class _Precision:
+    dtype: torch.dtype
+    tolerance: float  # of the difference's norm, relative to the output's
+    sensitivity: float  # relative change of the output per unit, below which a channel counts as dead
+
+
+_DOUBLE = _Precision(torch.float64, 1e-8, 1e-6)
+_SINGLE = _Precision(torch.float32, 2e-4, 1e-3)
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+def _norm(outputs: Sequence[Tensor]) -> float:
+    return float(sum((out.double().square().sum() for out in outputs), torch.zeros((), dtype=torch.float64))) ** 0.5
+
+
+def _distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """Return the relative distance of two lists of outputs; infinite where their shapes differ or a value is not finite."""
+    if len(left) != len(right) or any(a.shape != b.shape for a, b in zip(left, right, strict=True)):
+        return float("inf")
+    distance = _norm([a.double().cpu() - b.double().cpu() for a, b in zip(left, right, strict=True)])
+    scale = _norm([b.cpu() for b in right])
+    return distance / scale if np.isfinite(distance) and np.isfinite(scale) and scale > 0 else float("inf")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
+
+
+class _Proof:
+    def __init__(
+        self, model: nn.Module, graph: PruningGraph, images: Tensor, precision: _Precision, generator: torch.Generator
+    ) -> None:
+        self.graph = graph
+        self.precision = precision
+        self.generator = generator
+        noise = torch.randn(images.shape, generator=generator, dtype=torch.float64)
+        self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
+        self.candidates = tuple(group for group in graph.groups if group.reason is None)
+        self.model = randomised_copy(model, self.images, generator)
+        self.masking = Masking(graph, self.candidates)
+        self.values = placeholder_values(graph, self.model, self.images)
+        with torch.no_grad():
+            dense = _tensors(self.model(self.images))
+            distance = _distance(interpret(graph, self.values, self.masking, None), dense)
+        if not distance <= precision.tolerance:
+            raise AutopruneError(
+                f"The traced program differs from the model by {distance:.1e} of the output, so its channels cannot be told; "
+                "make the forward independent of the input's values and of random numbers."
+            )
+
+    def sensitivity(self) -> np.ndarray[Any, Any]:
+        """Return how much the output changes relative to itself when a unit is scaled, one number per unit."""
+        mask = self.masking.ones(self.images).requires_grad_()
+        with torch.enable_grad():
+            outputs = [out for out in interpret(self.graph, self.values, self.masking, mask) if out.requires_grad]
+            if not outputs:
+                return np.zeros(self.masking.count)
+            # A random direction in the space of outputs: a unit that changes any of them changes this sum.
+            loss = sum(
+                (out * torch.randn(out.shape, generator=self.generator, dtype=torch.float64).to(out)).sum() for out in outputs
+            )
+            (gradient,) = torch.autograd.grad(loss, mask)  # type: ignore[arg-type]
+        scale = _norm([out.detach().cpu() for out in outputs])
+        found: np.ndarray[Any, Any] = gradient[:-1].abs().double().cpu().numpy() / max(scale, 1e-300)
+        return np.nan_to_num(found)
+
+    def live(self, sensitivity: np.ndarray[Any, Any], group: Group) -> IntArray:
+        start = int(self.masking.offset[group.index])
+        return np.flatnonzero(sensitivity[start : start + group.size] > self.precision.sensitivity)
+
+    def draw(self, live: dict[int, IntArray], share: float | None) -> dict[int, IntArray]:
+        """Return for each group the units to remove: among the live ones, and never all."""
+        removed: dict[int, IntArray] = {}
+        for group in self.candidates:
+            if group.index in live:
+                ratio = float(torch.rand((), generator=self.generator)) if share is None else share
+                most = min(group.size - 1, len(live[group.index]))
+                count = min(max(1, round(ratio * group.size)), most)
+                order = torch.randperm(len(live[group.index]), generator=self.generator).numpy()
+                removed[group.index] = np.sort(live[group.index][order[:count]])
+        return removed
+
+    def failure(self, removed: dict[int, IntArray]) -> str | None:
+        """Remove units from the real module and compare; return what went wrong, or None."""
+        from autoprune.surgery import prune_model  # surgery reads this package's types
+
+        kept = {
+            group.name: np.setdiff1d(np.arange(group.size), removed[group.index])
+            for group in self.candidates
+            if group.index in removed
+        }
+        with torch.no_grad():
+            try:
+                outputs = _tensors(prune_model(self.model, self.graph, kept).eval()(self.images))
+            except Exception as error:  # noqa: BLE001  (whatever the user's forward raises)
+                return f"the forward pass fails without some of them, so their number is fixed in the code ({_first_line(error)})"
+            expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
+        distance = _distance(outputs, expected)
+        if distance <= self.precision.tolerance:
+            return None
+        return f"removing some of them changes the output by {distance:.1e} more than zeroing them does"
+
+    def sieve(self, removed: dict[int, IntArray]) -> dict[int, str]:
+        """Return the groups that cannot be removed together with the others, and why."""
+        proved: dict[int, IntArray] = {}
+        failed: dict[int, str] = {}
+
+        def add(candidates: list[int]) -> None:
+            reason = self.failure({**proved, **{index: removed[index] for index in candidates}})
+            if reason is None:
+                proved.update({index: removed[index] for index in candidates})
+            elif len(candidates) == 1:
+                failed[candidates[0]] = reason
+            else:
+                half = len(candidates) // 2
+                add(candidates[:half])
+                add(candidates[half:])
+
+        if removed:
+            add(list(removed))
+        return failed
+
+    def run(self) -> dict[int, str]:
+        """Return the groups that fail the proof, and why."""
+        if not self.candidates:
+            return {}
+        sensitivity = self.sensitivity()
+        failed: dict[int, str] = {}
+        live: dict[int, IntArray] = {}
+        for group in self.candidates:
+            found = self.live(sensitivity, group)
+            if found.size:
+                live[group.index] = found
+            else:
+                failed[group.index] = VACUOUS
+        for turn in range(ROUNDS):
+            removed = self.draw({index: units for index, units in live.items() if index not in failed}, None if turn else 0.5)
+            failed.update(self.sieve(removed))
+        return failed
+
+
+def prove(
+    model: nn.Module, graph: PruningGraph, example_input: Tensor, *, generator: torch.Generator | None = None
+) -> PruningGraph:
+    """Prove every prunable group on the user's own model and freeze those that fail.
+
+    Args:
+        model: The model the graph was built from; it is not changed.
+        graph: Its coupling graph.
+        example_input: At least one image, shape (N, C, H, W).
+        generator: Source of the random numbers (on the CPU); seeded with 0 if left out.
+
+    Returns:
+        The graph with ``proved`` set; groups that fail have a ``reason``.
+
+    Raises:
+        AutopruneError: if the traced program does not compute what the model does.
+    """
+    generator = generator if generator is not None else torch.Generator().manual_seed(0)
+    images = at_least_two(example_input) if graph.dynamic_batch else _traced_batch(graph, example_input)
+    cheap = sum(layer.macs for layer in graph.layers) <= CHEAP_MACS or images.device.type == "cuda"
+    failed: dict[int, str] | None = None
+    if cheap:
+        try:
+            failed = _Proof(model, graph, images, _DOUBLE, generator).run()
+        except (RuntimeError, TypeError) as error:  # a dtype written into the forward
+            _log.debug("The proof does not run in double precision: %s", error)
+    if failed is None:
+        failed = _Proof(model, graph, images, _SINGLE, generator).run()
+    groups = tuple(replace(group, reason=failed.get(group.index, group.reason)) for group in graph.groups)
+    return replace(graph, groups=groups, proved=True)
+
+
+def _traced_batch(graph: PruningGraph, example_input: Tensor) -> Tensor:
+    (placeholder,) = [
+        node for node in graph.program.graph.nodes if node.op == "placeholder" and node.name in graph.program.graph_signature.user_inputs
+    ]
+    batch = int(placeholder.meta["val"].shape[0])
+    return at_least_two(example_input) if batch == 2 and example_input.shape[0] != 2 else example_input[:batch]
