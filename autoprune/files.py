@@ -56,12 +56,15 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             try:
                 write(temporary)
             except SafetensorError as error:  # Its message carries the operating system's.
                 raise OSError(str(error)) from error
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
+            temporary.chmod(mode)  # What the umask says, whatever ``write`` made of it.
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
