@@ -28,7 +28,9 @@ class RunConfig:
         model_fingerprint: SHA-256 of the dense model's state.
         data: Data specification, as for ``--data``.
         data_fingerprint: Fingerprint of the data set.
-        mean, std, input_size: Preprocessing as used; empty or None where the data come preprocessed.
+        mean: Subtracted from each channel; empty where the data come preprocessed.
+        std: Divided by per channel; empty where the data come preprocessed.
+        input_shape: Shape (C, H, W) of one image.
         agent: Name of the agent whose best policy is the result.
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
@@ -56,7 +58,7 @@ class RunConfig:
     weights: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    input_size: int | None = None
+    input_shape: tuple[int, ...] = ()
     agent: str = "ddpg"
     agent_options: Mapping[str, Any] = field(default_factory=dict)
     episodes: int = DEFAULT_EPISODES
@@ -92,7 +94,8 @@ class RunConfig:
         """Return the configuration as JSON-ready values."""
         out: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         out["budget"] = self.budget.to_dict()
-        out["mean"], out["std"] = list(self.mean), list(self.std)
+        for name in _TUPLES:
+            out[name] = list(out[name])
         out["agent_options"] = dict(self.agent_options)
         return out
 
@@ -125,7 +128,8 @@ class RunConfig:
             given["budget"] = Budget(**given["budget"])
         except TypeError as error:
             raise UsageError(f"The run configuration's budget cannot be read: {error}.") from error
-        given["mean"], given["std"] = tuple(given["mean"]), tuple(given["std"])
+        for name in _TUPLES:
+            given[name] = tuple(given[name])
         return cls(**given)
 
     def differences(self, other: RunConfig) -> list[str]:
@@ -150,7 +154,7 @@ class RunConfig:
             weights=self.weights,
             mean=self.mean,
             std=self.std,
-            input_size=self.input_size,
+            input_shape=self.input_shape,
             budget=self.budget,
             agent=self.agent,
             seed=self.seed,
@@ -163,6 +167,7 @@ class RunConfig:
         return name
 
 
+_TUPLES = ("mean", "std", "input_shape")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -173,7 +178,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "weights": (str, type(None)),
     "mean": (list, tuple),
     "std": (list, tuple),
-    "input_size": (int, type(None)),
+    "input_shape": (list, tuple),
     "agent": (str,),
     "agent_options": (dict,),
     "episodes": (int,),

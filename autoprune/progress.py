@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.report import Row
-from autoprune.run import Episode
+from autoprune.run import Episode, RunFolder
 
 
 class Progress:
@@ -11,6 +11,9 @@ class Progress:
 
     def stage(self, text: str) -> None:
         """Say what is being done now ("Tracing the network")."""
+
+    def opened(self, folder: RunFolder) -> None:
+        """The run is kept in ``folder``, from where it can be continued."""
 
     def begin(self, total: int, done: int) -> None:
         """Policies are going to be scored: at most ``total``, of which an earlier session scored ``done``."""

@@ -11,6 +11,7 @@ from typing import Any
 from autoprune.config import RunConfig
 from autoprune.run import Episode
 from autoprune.score import Score
+from autoprune.text import aligned
 
 REPORT_VERSION = 1
 
@@ -146,7 +147,7 @@ def table(report: Mapping[str, Any]) -> str:
     """Return the report's rows as an aligned text table."""
     dense = report["dense"]
     head = ("", "MACs", "", "params", "", "search acc", f"{report['accuracy_part']} acc", "loss", "policies", "cost")
-    lines = [head]
+    lines = []
     for row in report["rows"]:
         error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.2f}"
         own = " *" if row["name"] == report["agent"] else ""
@@ -165,13 +166,7 @@ def table(report: Mapping[str, Any]) -> str:
                 "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}",
             )
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "-" * max(len(line) for line in text))
-    return "\n".join(text)
+    return aligned(head, lines)
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:

@@ -154,11 +154,11 @@ def test_rows_are_kept_under_safe_names(tmp_path: Path) -> None:
 
 def test_lock_keeps_a_second_process_out_and_dies_with_its_owner(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    hold = "import sys, pathlib, autoprune.lock as lock\nwith lock.Lock(pathlib.Path(sys.argv[1])):\n print('held', flush=True)\n input()"
+    hold = "import pathlib, sys, autoprune.lock as m\nwith m.Lock(pathlib.Path(sys.argv[1])):\n print(1, flush=1)\n input()"
     command = [sys.executable, "-c", hold, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        assert owner.stdout.readline() == "held\n"
+        assert owner.stdout.readline() == "1\n"
         with pytest.raises(AutopruneError, match=rf"another process \(id {owner.pid}\)"), folder.lock():
             pass
         owner.kill()

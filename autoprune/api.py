@@ -1,0 +1,229 @@
+"""``autoprune.search``: the same search from Python, for a model and data in memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from autoprune.agents import Agent
+from autoprune.config import DEFAULT_EPISODES, RunConfig
+from autoprune.cost import parse_budget
+from autoprune.errors import UsageError
+from autoprune.files import load_safetensors, save_safetensors_atomic, write_json_atomic
+from autoprune.fingerprint import fingerprint
+from autoprune.graph import build_graph
+from autoprune.inputs import Evaluate, Inputs, check_device, check_output, check_part, count_images, example_batch
+from autoprune.policy import Policy
+from autoprune.progress import Progress
+from autoprune.report import sentences, table
+from autoprune.run import RunFolder
+from autoprune.score import Budget, Score
+from autoprune.session import check_plugins, execute
+from autoprune.surgery import load_pruned
+
+_SAMPLE = 64  # images of a data set that go into its fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        policy: What stays of each group, and what that achieved.
+        model: The pruned, refitted network, an ordinary module of the original's class, in eval mode on the CPU.
+        report: The report, as in a run folder's ``report.json``.
+    """
+
+    policy: Policy
+    model: nn.Module
+    report: Mapping[str, Any]
+
+    @property
+    def table(self) -> str:
+        """The report as a text table, with what there is to say about it below."""
+        return "\n".join([table(self.report), "", *sentences(self.report)])
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``policy.json``, ``model.safetensors`` and ``report.json`` into a folder, which is made if need be.
+
+        Raises:
+            AutopruneError: if it cannot be written.
+        """
+        path = Path(folder)
+        save_safetensors_atomic(path / "model.safetensors", self.model.state_dict())
+        self.policy.save(path / "policy.json")
+        write_json_atomic(path / "report.json", self.report)
+
+
+def search(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+    evaluate: Evaluate,
+    report: Evaluate | None = None,
+    budget: float | str | Budget = 0.5,
+    budget_mode: Literal["exact", "at-most"] = "exact",
+    agent: str | type[Agent] = "ddpg",
+    agent_options: Mapping[str, Any] | None = None,
+    episodes: int = DEFAULT_EPISODES,
+    reward: str | Callable[[Score, Score, Budget], float] = "accuracy",
+    select: str = "obs",
+    score: Literal["sequential", "cached"] = "sequential",
+    include_residual: bool = False,
+    min_keep: float = 0.1,
+    round_to: int = 1,
+    batch_size: int = 256,
+    device: str = "cpu",
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for the best pruned network within a budget, and compare it with the simple rules.
+
+    Args:
+        model: The trained network; images (B, C, H, W) in, logits (B, classes) out. It is not changed.
+        example_input: One batch of at least two images, shape (B, C, H, W).
+        calibration: Images for statistics, best from the training set: a tensor (N, C, H, W), a data set or a loader.
+            Labels are not used.
+        evaluate: What policies are scored on: labelled images as a data set or loader, or a function that takes a model
+            and returns ``{"accuracy": ..., "loss": ...}``.
+        report: The same, for images the search must not see; the table's accuracy is measured on them. Without it, that
+            accuracy is the one the search maximised, and flatters.
+        budget: Share of the MACs that may stay, in (0, 1].
+        budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
+        agent: Who proposes policies: a name, "package.module:Class", or a class.
+        agent_options: The agent's own options.
+        episodes: How many policies the agent may propose.
+        reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget).
+        select: How the channels of a policy are chosen.
+        score: How policies are scored during the search.
+        include_residual: Whether groups that cross a residual join are decided too.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this.
+        batch_size: Images at a time.
+        device: Torch device.
+        seed: The one seed of the run.
+        out: Run folder; an unfinished run there is continued, a finished one returned. None keeps nothing on disk.
+        progress: Receives what happens.
+
+    Raises:
+        UsageError: if what is asked cannot be done; says why.
+        AutopruneError: if something fails while it runs.
+    """
+    started = time.monotonic()
+    wanted = budget if isinstance(budget, Budget) else parse_budget(budget, budget_mode)
+    check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
+    inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
+    config = RunConfig(
+        model=_name(type(model)),
+        data="python",
+        budget=wanted,
+        agent=agent if isinstance(agent, str) else _name(agent),
+        agent_options=dict(agent_options or {}),
+        episodes=episodes,
+        seed=seed,
+        reward=reward if isinstance(reward, str) else _name(reward),
+        select=select,
+        score=score,
+        include_residual=include_residual,
+        min_keep=min_keep,
+        round_to=round_to,
+        batch_size=batch_size,
+        device=device,
+        **inputs.recorded,
+    )
+    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+        folder = RunFolder(Path(path))
+        execute(config, inputs, folder, progress=progress or Progress(), started=started, agent=agent)
+        policy = Policy.load(folder.policy_path)
+        state = load_safetensors(folder.model_path)
+        found = folder.read_report()
+    graph = build_graph(model, example_input)
+    return SearchResult(policy=policy, model=load_pruned(model, graph, policy, state).cpu().eval(), report=found)
+
+
+def _inputs(
+    model: nn.Module,
+    example_input: Tensor,
+    calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+    evaluate: Evaluate,
+    report: Evaluate | None,
+    *,
+    reward: Any,
+    device: str,
+) -> Inputs:
+    """Check what was passed and put it together."""
+    check_device(device)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
+    if not isinstance(example_input, Tensor) or example_input.ndim < 2 or len(example_input) < 2:
+        raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"The model's '{name}' holds NaN or infinite values; give a trained network.")
+    for name, part in (("calibration", calibration), ("evaluate", evaluate), ("report", report)):
+        check_part(name, part)
+    classes = check_output(model, example_input)
+    images = _joined(calibration) if isinstance(calibration, DataLoader) else calibration
+    return Inputs(
+        model=model,
+        example_input=example_input,
+        calibration=images,
+        search=evaluate,
+        report=report,
+        report_images=count_images(evaluate if report is None else report),
+        model_spec={
+            "name": _name(type(model)),
+            "input_shape": list(example_input.shape[1:]),
+            "num_classes": classes,
+            "buildable": False,
+        },
+        reward=None if isinstance(reward, str) else reward,
+        recorded={
+            "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
+            "data_fingerprint": _fingerprint_parts(images, evaluate, report),
+            "input_shape": tuple(example_input.shape[1:]),
+        },
+    )
+
+
+def _joined(loader: DataLoader[Any]) -> Tensor:
+    """Return a loader's images as one tensor, shape (N, C, H, W)."""
+    return torch.cat([batch[0] if isinstance(batch, tuple | list) else batch for batch in loader])
+
+
+def _fingerprint_parts(*parts: Any) -> str:
+    """Return a fingerprint of some images and labels of each part, and of its length; a function counts by its name."""
+    named: list[tuple[str, Tensor]] = []
+    for number, part in enumerate(parts):
+        size = count_images(part)
+        if part is None or size is None:
+            named.append((f"{number} {'none' if part is None else _name(part)}", torch.zeros(0)))
+            continue
+        data = part.dataset if isinstance(part, DataLoader) else part
+        if isinstance(data, TensorDataset):
+            named += [(f"{number} {place}", tensor) for place, tensor in enumerate(data.tensors)]
+            continue
+        chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
+        named.append((f"{number} {size}", example_batch(data, indices=chosen)))
+    return fingerprint(named)
+
+
+def _name(thing: Any) -> str:
+    """Return ``package.module:name`` of a class or function."""
+    while isinstance(thing, partial):
+        thing = thing.func
+    if not hasattr(thing, "__qualname__"):
+        thing = type(thing)
+    return f"{thing.__module__}:{thing.__qualname__}"

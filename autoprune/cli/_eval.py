@@ -1,0 +1,63 @@
+"""``autoprune eval``: accuracy and loss of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprune.cli import _options as options
+from autoprune.cli._output import result, result_json
+
+EPILOG = """\b
+Examples:
+    autoprune eval runs/digits-ddpg-0.5-s0
+    autoprune eval runs/r56/model.onnx --model cifar-resnet56 --data cifar10:data/cifar10
+    autoprune eval --model cifar-resnet56 --weights resnet56.safetensors \\
+        --data cifar10:data/cifar10 --part search
+"""
+
+
+def evaluate(
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN|FILE]", help="Folder of a finished search, or an exported .onnx or .pt2 file."),
+    ] = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    part: Annotated[str, typer.Option("--part", help="report or search.")] = "report",
+    mean: options.Mean = None,
+    std: options.Std = None,
+    input_size: options.InputSize = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 256,
+    download: options.Download = False,
+    device: options.Device = None,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Measure a network: a run's, an exported file's (with the data and the preprocessing of --model), or a dense one."""
+    from autoprune.evaluation import evaluate_target
+
+    found = evaluate_target(
+        target,
+        model=model,
+        weights=weights,
+        data=data,
+        part=part,
+        mean=options.numbers(mean, "--mean"),
+        std=options.numbers(std, "--std"),
+        input_shape=options.shape(input_size),
+        batch_size=batch_size,
+        download=download,
+        device=device or "cpu",
+    )
+    if as_json:
+        result_json(found)
+    else:
+        result(
+            f"{found['network']}: accuracy {100 * found['accuracy']:.2f} ± {100 * found['accuracy_se']:.2f} %, "
+            f"loss {found['loss']:.4f} on the {found['images']:,} images of {found['data']}'s {part} part"
+        )
+    return 0

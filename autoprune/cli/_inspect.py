@@ -1,0 +1,54 @@
+"""``autoprune inspect``: what of a network can be pruned, what not and why, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.cli import _options as options
+from autoprune.cli._output import result, result_json
+
+EPILOG = """\b
+Examples:
+    autoprune inspect --model cifar-resnet56
+    autoprune inspect --model torchvision:resnet50 --include-residual
+    autoprune inspect --model my_nets.py:make_net --input-size 3x64x64 --json
+"""
+
+
+def inspect(
+    model: options.Model = None,
+    weights: options.Weights = None,
+    input_size: options.InputSize = None,
+    include_residual: Annotated[
+        bool, typer.Option("--include-residual", help="Count groups that cross a residual join as decisions too.")
+    ] = False,
+    min_keep: Annotated[float, typer.Option("--min-keep", help="Least share of a group's channels that stays.")] = 0.1,
+    round_to: Annotated[int, typer.Option("--round-to", help="Keep multiples of so many channels.")] = 1,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Show a network's coupling groups, its layers' MACs and parameters, and the budgets that can be met."""
+    from autoprune.inspection import inspect_model, inspection_text
+    from autoprune.models import load_model
+
+    shape = options.shape(input_size)
+    loaded = load_model(
+        model if model is not None else "digits",
+        weights=weights,
+        input_shape=(shape[0], shape[1], shape[2]) if shape else None,
+    )
+    found: dict[str, Any] = inspect_model(
+        loaded.model,
+        loaded.example_input(),
+        include_residual=include_residual,
+        min_keep=min_keep,
+        round_to=round_to,
+    )
+    found = {"model": loaded.spec, "input_shape": list(loaded.input_shape), **found}
+    if as_json:
+        result_json(found)
+    else:
+        result(inspection_text(found))
+    return 0

@@ -1,0 +1,53 @@
+"""Entry point: runs a verb and turns whatever goes wrong into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from typer.main import get_command
+
+from autoprune.cli._output import INTERRUPTED, complain
+from autoprune.errors import AutopruneError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done. 1: something failed while it ran. 2: what was asked cannot be done. 130: interrupted by Ctrl-C.
+
+    Args:
+        argv: The arguments; those of the process by default.
+    """
+    from autoprune.cli._app import app
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        result = get_command(app).main(args=arguments, prog_name="autoprune", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except AutopruneError as error:
+        if debug:
+            raise
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        complain("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush on exit says nothing
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line was not understood; Typer's class for it is private
+            context = getattr(error, "ctx", None)
+            see = context.command_path if context else "autoprune"
+            complain(f"{error.format_message().rstrip('.')}; see {see} --help.")
+            return int(getattr(error, "exit_code", 2))
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:300] or "no message"
+        complain(f"Unexpected {type(error).__name__}: {reason}; run the same with --debug for the traceback.")
+        return 1

@@ -1,0 +1,95 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.errors import UsageError
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="digits, cifar-resnet20/32/44/56/110, cifar-vgg16, cifar-plain20, torchvision:NAME, package.module:factory "
+        "or path/to/file.py:factory.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="A .safetensors or .pth file, or the name of a torchvision weights enum."
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT or package.module:factory.",
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M,..", help="Mean per channel, if the model does not say it.")
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="S,..", help="Standard deviation per channel, likewise.")]
+InputSize = Annotated[
+    str | None, typer.Option("--input-size", metavar="CxHxW", help="Shape of one image, if the model does not say it.")
+]
+Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """Read ``0.485,0.456,0.406``; empty for None.
+
+    Raises:
+        UsageError: if it is not a list of numbers.
+    """
+    if text is None:
+        return ()
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"The value of {option} is '{text}', but must be numbers with commas between.") from error
+
+
+def shape(text: str | None) -> tuple[int, ...]:
+    """Read ``3x32x32``, or ``32`` for that; empty for None.
+
+    Raises:
+        UsageError: if it is not such a shape.
+    """
+    if text is None:
+        return ()
+    parts = text.lower().split("x")
+    if len(parts) in (1, 3) and all(part.isdecimal() and int(part) > 0 for part in parts):
+        sizes = tuple(int(part) for part in parts)
+        return sizes if len(sizes) == 3 else (3, sizes[0], sizes[0])
+    raise UsageError(
+        f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32."
+    )
+
+
+def settings(pairs: list[str]) -> dict[str, Any]:
+    """Read ``["noise=0.5", "name=text"]``: values are JSON where they can be read as such, else text.
+
+    Raises:
+        UsageError: if one has no equals sign.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"The value of --agent-option is '{pair}', but must be like name=value.")
+        try:
+            values[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            values[name.replace("-", "_")] = value
+    return values

@@ -1,0 +1,95 @@
+"""The progress of a search on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from autoprune.progress import Progress
+from autoprune.report import Row
+from autoprune.run import Episode, RunFolder
+
+
+class RichProgress(Progress):
+    """A bar with the current and best score and the time left on a terminal; a few plain lines elsewhere.
+
+    Used in a ``with`` statement.
+
+    Args:
+        quiet: Show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("Starting", total=None)
+        self._done = 0
+        self._total = 0
+        self.folder: RunFolder | None = None
+
+    def __enter__(self) -> RichProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """Say what is being done now."""
+        self._bar.update(self._task, description=text)
+        if not self._console.is_terminal:
+            self._console.print(f"{text} ...")
+
+    def opened(self, folder: RunFolder) -> None:
+        """Remember where the run can be continued."""
+        self.folder = folder
+
+    def begin(self, total: int, done: int) -> None:
+        """Start counting policies."""
+        self._done, self._total = done, total
+        self._bar.reset(self._task, total=total, completed=done)
+        if done:
+            self._console.print(f"Continuing: {done} policies were scored already.")
+
+    def scored(self, episode: Episode, best: Episode | None) -> None:
+        """Show the policy just scored and the best so far; without a terminal, every tenth of the way."""
+        self._done += 1
+        text = f"{episode.agent} {100 * episode.score.accuracy:.2f}"
+        if best is not None:
+            text += f", best {100 * best.score.accuracy:.2f}"
+        self._bar.update(self._task, advance=1, description=text)
+        if not self._console.is_terminal and self._done % max(1, self._total // 10) == 0:
+            self._console.print(f"{self._done}/{self._total} policies: {text}")
+
+    def finished(self, row: Row) -> None:
+        """Print a finished line of the table."""
+        self._console.print(
+            f"{row.name}: {100 * row.search_accuracy:.2f} on the search part after the final refit, {row.macs:,} MACs"
+        )

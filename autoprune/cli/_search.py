@@ -1,0 +1,156 @@
+"""``autoprune search``: find, apply, score and export a policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.cli import _options as options
+from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
+
+EPILOG = """\b
+Examples:
+    autoprune search --budget 0.5
+    autoprune search --budget 0.5 --model cifar-resnet56 \\
+        --weights resnet56.safetensors --data cifar10:data/cifar10 \\
+        --agent ddpg --episodes 200 --seed 1 --out runs/r56
+    autoprune search --out runs/r56    (continues that run, or prints it)
+"""
+
+
+def search(
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="RATIO", help="Share of the MACs that may stay, for instance 0.5.")
+    ] = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", help="ddpg, tpe, uniform, shallow, deep, random or sensitivity.  [default: ddpg]"),
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", help="Policies the agent may propose.  [default: 100]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The one seed of the run.  [default: 0]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Run folder. An unfinished run there is continued, a finished one printed. "
+            "[default: runs/MODEL-AGENT-BUDGET-sSEED]",
+        ),
+    ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            "--reward",
+            help="accuracy, accuracy-flops, accuracy-params or package.module:function.  [default: accuracy]",
+        ),
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option("--select", help="lasso, thinet, magnitude or obs.  [default: obs]")
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
+    ] = None,
+    budget_mode: Annotated[
+        str | None,
+        typer.Option("--budget-mode", help="exact: use all of the budget; at-most: may be smaller.  [default: exact]"),
+    ] = None,
+    include_residual: Annotated[
+        bool | None, typer.Option("--include-residual", help="Prune groups that cross a residual join too.")
+    ] = None,
+    min_keep: Annotated[
+        float | None, typer.Option("--min-keep", help="Least share of a group's channels that stays.  [default: 0.1]")
+    ] = None,
+    round_to: Annotated[
+        int | None, typer.Option("--round-to", help="Keep multiples of so many channels.  [default: 1]")
+    ] = None,
+    agent_option: Annotated[
+        list[str] | None, typer.Option("--agent-option", metavar="NAME=VALUE", help="An option of the agent's own.")
+    ] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    input_size: options.InputSize = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 256]")] = None,
+    download: options.Download = False,
+    device: options.Device = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Search for the best network within a budget, and compare it with the simple rules.
+
+    Without --model and --data it runs on a small residual network for scikit-learn's handwritten digits, which needs no
+    download: the network is trained on first use, in seconds, and cached.
+    """
+    from autoprune.cli._progress import RichProgress
+    from autoprune.cost import parse_budget
+    from autoprune.rewards import SIZE_TRADING
+    from autoprune.run import RunFolder
+    from autoprune.session import search_to_folder
+
+    asked: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "data": data,
+        "agent": agent,
+        "episodes": episodes,
+        "seed": seed,
+        "reward": reward,
+        "select": select,
+        "score": score,
+        "include_residual": include_residual,
+        "min_keep": min_keep,
+        "round_to": round_to,
+        "batch_size": batch_size,
+        "device": device,
+        "agent_options": options.settings(agent_option) if agent_option else None,
+        "mean": options.numbers(mean, "--mean") or None,
+        "std": options.numbers(std, "--std") or None,
+        "input_shape": options.shape(input_size) or None,
+    }
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if budget is not None:
+        asked["budget"] = parse_budget(budget, budget_mode or "exact")
+    elif reward in SIZE_TRADING or budget_mode == "at-most":
+        asked["budget"] = parse_budget(1.0, "at-most")
+    continues = out is not None and RunFolder(out).exists
+    if not quiet and not continues and model is None and data is None:
+        say(
+            "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
+            "handwritten digits, trained on first use and cached."
+        )
+    with RichProgress(quiet=quiet) as progress:
+        try:
+            folder = search_to_folder(asked, out, progress=progress, download=download)
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            progress.stop()
+            if progress.folder is not None and progress.folder.exists:
+                complain(f"Interrupted; continue with: autoprune search --out {progress.folder.path}")
+            else:
+                complain("Interrupted before the first policy was scored; nothing was kept.")
+            return INTERRUPTED
+    show(folder, as_json=as_json)
+    return 0
+
+
+def show(folder: Any, *, as_json: bool) -> None:
+    """Print a finished run."""
+    from autoprune.report import sentences, table
+
+    report = folder.read_report()
+    if as_json:
+        result_json(report)
+        return
+    result(table(report))
+    result("")
+    for sentence in sentences(report):
+        result(sentence)
+    result(f"Policy, weights and report are in {folder.path}")

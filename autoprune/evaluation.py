@@ -1,0 +1,91 @@
+"""What ``autoprune eval`` does: find the network and the images it is to be measured on, and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autoprune.data import load_data
+from autoprune.errors import UsageError
+from autoprune.export import load_exported
+from autoprune.inputs import check_device, check_output
+from autoprune.measure import measure
+from autoprune.models import load_model
+from autoprune.rebuild import rebuild_run
+from autoprune.registry import nearest
+from autoprune.run import RunFolder
+
+PARTS = ("report", "search")
+
+
+def evaluate_target(
+    target: Path | None,
+    *,
+    model: str | None,
+    weights: str | None,
+    data: str | None,
+    part: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    input_shape: tuple[int, ...],
+    batch_size: int,
+    download: bool,
+    device: str,
+) -> dict[str, Any]:
+    """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
+
+    Args:
+        target: A run folder, an ``.onnx`` or ``.pt2`` file, or None for the dense network.
+        model: Specification of the dense network; None for the run's or digits. For a file it gives the preprocessing.
+        weights: Weights of the dense network.
+        data: Specification of the data; None for the run's or digits.
+        part: "report" or "search".
+        mean: Preprocessing; empty for the run's or the model's.
+        std: Preprocessing; empty for the run's or the model's.
+        input_shape: Shape (C, H, W) of one image; empty for the model's.
+        batch_size: Images at a time.
+        download: Whether the data may be downloaded.
+        device: Torch device; exported files run on the CPU.
+
+    Raises:
+        UsageError: if anything is missing or does not fit.
+    """
+    if part not in PARTS:
+        raise UsageError(f"Unknown part '{part}'.{nearest(part, list(PARTS))} Known: {', '.join(PARTS)}.")
+    if batch_size < 1:
+        raise UsageError(f"The value of batch-size is {batch_size}, but must be at least 1.")
+    check_device(device)
+    network: nn.Module
+    if target is not None and target.is_dir():
+        folder = RunFolder(target)
+        config = folder.read_config()
+        loaded_run = rebuild_run(folder, model=model)
+        network, loaded = loaded_run.model, loaded_run.loaded
+        data, mean, std = data or config.data, mean or config.mean, std or config.std
+    else:
+        shape = (input_shape[0], input_shape[1], input_shape[2]) if input_shape else None
+        loaded = load_model(model or "digits", weights=weights, input_shape=shape)
+        network = loaded.model if target is None else load_exported(target)
+        device = device if target is None else "cpu"
+    network = network.to(device)
+    parts = load_data(
+        data or "digits",
+        mean=mean or loaded.mean or (),
+        std=std or loaded.std or (),
+        input_size=loaded.input_shape,
+        num_classes=check_output(loaded.model, loaded.example_input()),
+        transform=None if mean or std else loaded.transform,
+        download=download,
+    )
+    found = measure(network, parts.report if part == "report" else parts.search, device=device, batch_size=batch_size)
+    return {
+        "network": str(target) if target is not None else loaded.spec,
+        "data": data or "digits",
+        "part": part,
+        "images": found.images,
+        "accuracy": found.accuracy,
+        "accuracy_se": found.accuracy_se,
+        "loss": found.loss,
+    }

@@ -1,0 +1,160 @@
+"""Files that other tools read: ONNX, PyTorch's exported program, safetensors."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.files import save_safetensors_atomic, write_atomic
+from autoprune.registry import nearest
+
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
+
+
+def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format: str) -> bool:
+    """Write a network to a file, atomically.
+
+    Args:
+        model: The network; exported in eval mode, whatever its mode is.
+        example_input: One batch of at least 2, shape (B, C, H, W).
+        path: The file.
+        format: "onnx", "pt2" or "safetensors" (the state dict).
+
+    Returns:
+        Whether the file takes any batch size; if not, it takes that of ``example_input``.
+
+    Raises:
+        UsageError: for another format, or if what ONNX needs is not installed.
+        AutopruneError: if the network cannot be exported, or the file not be written.
+    """
+    check_format(format)
+    if format == "safetensors":
+        save_safetensors_atomic(path, model.state_dict())
+        return True
+    training = model.training
+    model.eval()
+    try:
+        program, dynamic = _trace(model, example_input)
+        if format == "pt2":
+            buffer = io.BytesIO()
+            torch.export.save(program, buffer)
+            _write_bytes(path, buffer.getvalue())
+        else:
+            _write_onnx(program, path)
+    finally:
+        model.train(training)
+    return dynamic
+
+
+def check_format(format: str) -> None:
+    """See that a format exists and can be written here.
+
+    Raises:
+        UsageError: for another format, or if what ONNX needs is not installed.
+    """
+    if format not in SUFFIXES:
+        raise UsageError(f"Unknown format '{format}'.{nearest(format, list(SUFFIXES))} Known: {', '.join(SUFFIXES)}.")
+    if format == "onnx":
+        require_onnx("onnx", "onnxscript")
+
+
+def require_onnx(*modules: str) -> None:
+    """See that optional modules are installed.
+
+    Raises:
+        UsageError: naming the extra that installs them.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"ONNX needs the package '{missing[0]}', which is not installed: pip install 'autoprune[onnx]'."
+        )
+
+
+class OnnxModel(nn.Module):
+    """An ONNX file as a module, run by onnxruntime on the CPU.
+
+    Args:
+        path: The file; its one input is a batch of images, its first output the logits.
+
+    Raises:
+        UsageError: if the file is missing or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        require_onnx("onnxruntime")
+        import onnxruntime
+
+        if not path.is_file():
+            raise UsageError(f"The file '{path}' does not exist.")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UsageError(f"The file '{path}' is not an ONNX model that onnxruntime can run ({error}).") from error
+        self._input: str = self._session.get_inputs()[0].name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, shape (B, classes), of images (B, C, H, W)."""
+        batch: np.ndarray[Any, Any] = images.detach().cpu().numpy()
+        return torch.from_numpy(self._session.run(None, {self._input: batch})[0]).to(images.device)
+
+
+def load_exported(path: Path) -> nn.Module:
+    """Return an exported ``.onnx`` or ``.pt2`` file as a module that takes a batch of images.
+
+    Raises:
+        UsageError: if it is missing, damaged, or of another kind.
+    """
+    if path.suffix == ".onnx":
+        return OnnxModel(path)
+    if path.suffix != ".pt2":
+        raise UsageError(f"The file '{path}' is neither .onnx nor .pt2; give one of these, or a run folder.")
+    if not path.is_file():
+        raise UsageError(f"The file '{path}' does not exist.")
+    try:
+        module: nn.Module = torch.export.load(path).module()
+    except Exception as error:
+        raise UsageError(f"The file '{path}' is not an exported program that torch can load ({error}).") from error
+    return module
+
+
+def _trace(model: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, bool]:
+    """Export with any batch size, or with the example's where the network insists on one."""
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},)), True
+    except Exception:  # torch raises many kinds here; if it is not the batch size, the next call raises it again
+        try:
+            return torch.export.export(model, (example,)), False
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise AutopruneError(f"torch cannot export the network: {first}") from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing a user can act on
+        try:
+            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise AutopruneError(f"torch's ONNX exporter failed: {first}") from error
+    if exported is None:
+        raise AutopruneError("torch's ONNX exporter returned nothing.")
+    _write_bytes(path, exported.model_proto.SerializeToString())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)

@@ -1,0 +1,184 @@
+"""What a search works on: a dense model and its images, loaded from specifications and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from autoprune.data import load_data
+from autoprune.errors import UsageError
+from autoprune.models import load_model
+
+Evaluate = Dataset[Any] | DataLoader[Any] | Callable[[nn.Module], Mapping[str, float]]
+"""What a network is judged on: labelled images, or a function ``model -> {"accuracy": ..., "loss": ...}``."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A dense model with its three disjoint data parts.
+
+    Attributes:
+        model: The dense model.
+        example_input: One batch, shape (B, C, H, W).
+        calibration: Images that statistics are collected on.
+        search: What policies are scored on.
+        report: What finished networks are reported on; None if there is no such part.
+        report_images: Number of images in it (in the search part if there is none), if known.
+        model_spec: How a policy file names the model.
+        reward: The reward function, if it was passed as one; else None.
+        recorded: What the run configuration records: fingerprints and preprocessing.
+    """
+
+    model: nn.Module
+    example_input: Tensor
+    calibration: Dataset[Any] | Tensor
+    search: Evaluate
+    report: Evaluate | None
+    report_images: int | None
+    model_spec: Mapping[str, Any]
+    reward: Callable[..., float] | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_inputs(
+    model: str,
+    data: str,
+    *,
+    weights: str | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    input_shape: tuple[int, ...] = (),
+    download: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] | None = None,
+) -> Inputs:
+    """Load a model and data and check that they fit.
+
+    Args:
+        model: Specification, as for ``--model``.
+        data: Specification, as for ``--data``.
+        weights: Weights file or enum name; None for the model's own.
+        mean: Subtracted per channel; empty for the model's.
+        std: Divided by per channel; empty for the model's.
+        input_shape: Shape (C, H, W) of one image; empty for the model's.
+        download: Whether the data may be downloaded.
+        device: Torch device the search will use; checked only.
+        say: Told in one line what takes time.
+
+    Raises:
+        UsageError: if anything is missing, damaged or does not fit; says what and what to do.
+    """
+    check_device(device)
+    shape = (input_shape[0], input_shape[1], input_shape[2]) if input_shape else None
+    loaded = load_model(model, weights=weights, input_shape=shape, say=say)
+    classes = check_output(loaded.model, loaded.example_input())
+    parts = load_data(
+        data,
+        mean=mean or loaded.mean or (),
+        std=std or loaded.std or (),
+        input_size=loaded.input_shape,
+        num_classes=classes,
+        transform=None if mean or std else loaded.transform,
+        download=download,
+    )
+    for name, part in (("calibration", parts.calibration), ("search", parts.search), ("report", parts.report)):
+        check_part(name, part)
+    example = example_batch(parts.calibration)
+    check_output(loaded.model, example)
+    return Inputs(
+        model=loaded.model,
+        example_input=example,
+        calibration=parts.calibration,
+        search=parts.search,
+        report=parts.report,
+        report_images=count_images(parts.report if parts.report is not None else parts.search),
+        model_spec={"name": model, "input_shape": list(loaded.input_shape), "num_classes": classes, "buildable": True},
+        recorded={
+            "model_fingerprint": loaded.fingerprint,
+            "data_fingerprint": parts.fingerprint,
+            "mean": tuple(parts.mean),
+            "std": tuple(parts.std),
+            "input_shape": tuple(loaded.input_shape),
+        },
+    )
+
+
+def check_device(device: str) -> None:
+    """See that a device exists.
+
+    Raises:
+        UsageError: if it does not, or its name cannot be read.
+    """
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"The device '{device}' is not known; use 'cpu' or 'cuda'.") from error
+    if kind.type not in ("cpu", "cuda"):
+        raise UsageError(f"The device '{device}' is not supported; use 'cpu' or 'cuda'.")
+    if kind.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"The device '{device}' was asked for, but there is no CUDA device here; use --device cpu.")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here; "
+            "they count from cuda:0."
+        )
+
+
+def check_part(name: str, part: Any) -> None:
+    """Refuse a part of the data without images.
+
+    Raises:
+        UsageError: if ``part`` has a length and it is 0.
+    """
+    if part is not None and count_images(part) == 0:
+        raise UsageError(f"The {name} part of the data holds no images; each part needs at least one.")
+
+
+def count_images(part: Any) -> int | None:
+    """Return the number of images of a data set, tensor or loader; None for a function or a stream."""
+    if isinstance(part, DataLoader):
+        part = part.dataset
+    try:
+        return len(part)
+    except TypeError:
+        return None
+
+
+def example_batch(data: Dataset[Any] | Tensor, *, indices: Sequence[int] = (0, 1)) -> Tensor:
+    """Return some images as a batch, shape (len(indices), C, H, W); the last one in the place of those there are not."""
+    size = len(data)  # type: ignore[arg-type]
+    return torch.stack([torch.as_tensor(_image(data[min(index, size - 1)])) for index in indices])
+
+
+def check_output(model: nn.Module, example: Tensor) -> int:
+    """See that the model takes such images, and return its number of outputs.
+
+    Raises:
+        UsageError: if it does not; says what shape the images have.
+    """
+    shape = "x".join(str(n) for n in example.shape[1:])
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(example)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"The model does not take images of shape {shape} ({first.rstrip('.')}); "
+            "check --model, --data and --input-size."
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
+    return int(output.shape[1])
+
+
+def _image(item: Any) -> Any:
+    return item[0] if isinstance(item, (tuple, list)) else item

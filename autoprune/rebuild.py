@@ -1,0 +1,102 @@
+"""A pruned network from what is on disk: its constructor, its policy and, if there are any, its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from autoprune.errors import UsageError
+from autoprune.files import load_safetensors
+from autoprune.graph import PruningGraph, build_graph
+from autoprune.models import LoadedModel, load_model
+from autoprune.policy import Policy
+from autoprune.run import RunFolder
+from autoprune.surgery import load_pruned, prune_model
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """A pruned network.
+
+    Attributes:
+        model: The small network, in eval mode.
+        policy: The policy that made it.
+        example_input: One batch for it, shape (2, C, H, W).
+        loaded: The dense network and its preprocessing.
+        graph: The dense network's coupling graph.
+    """
+
+    model: nn.Module
+    policy: Policy
+    example_input: Tensor
+    loaded: LoadedModel
+    graph: PruningGraph
+
+
+def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: str | None = None) -> LoadedModel:
+    """Make the dense network that a policy's ``model`` entry names.
+
+    Args:
+        spec: The entry: ``name``, ``input_shape``, ``num_classes``.
+        model: Another specification to make it by, for networks passed from Python.
+        weights: Dense weights; None for the constructor's own.
+
+    Raises:
+        UsageError: if there is no such model, or the entry names none.
+    """
+    name = model if model is not None else spec.get("name")
+    if not isinstance(name, str) or (model is None and not spec.get("buildable", True)):
+        raise UsageError(
+            f"The policy's model ({name}) was passed from Python and cannot be made by name; "
+            "give --model package.module:factory or path/to/file.py:factory."
+        )
+    shape = spec.get("input_shape")
+    return load_model(
+        name,
+        weights=weights,
+        num_classes=spec.get("num_classes"),
+        input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+    )
+
+
+def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedModel) -> Rebuilt:
+    """Apply a policy to a dense network.
+
+    Args:
+        policy: What stays.
+        state: The small network's state dict; None keeps the dense network's weights as they are (slices only).
+        dense: The dense network.
+
+    Raises:
+        UsageError: if the three do not belong together.
+    """
+    example = dense.example_input()
+    graph = build_graph(dense.model, example)
+    kept = policy.kept()
+    small = prune_model(dense.model, graph, kept) if state is None else load_pruned(dense.model, graph, policy, state)
+    return Rebuilt(small.eval(), policy, example, dense, graph)
+
+
+def rebuild_run(folder: RunFolder, *, model: str | None = None) -> Rebuilt:
+    """Rebuild a finished run's network from its folder.
+
+    Args:
+        folder: The run.
+        model: Specification of the dense network, for one that was passed from Python.
+
+    Raises:
+        UsageError: if there is no finished run, or the model cannot be made.
+    """
+    folder.require().read_report()
+    policy = Policy.load(folder.policy_path)
+    return rebuild(policy, load_safetensors(folder.model_path), load_dense(policy.model, model=model))
+
+
+def weights_beside(policy_path: Path) -> Path | None:
+    """Return the weights file that lies beside a policy file, or None."""
+    candidates = (policy_path.with_suffix(".safetensors"), policy_path.parent / "model.safetensors")
+    return next((path for path in candidates if path.is_file()), None)

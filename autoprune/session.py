@@ -1,0 +1,175 @@
+"""From what was asked to a finished run folder: completes the configuration, loads model and data, runs the driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from autoprune.agents import Agent, resolve_agent
+from autoprune.config import RunConfig
+from autoprune.driver import Driver
+from autoprune.errors import UsageError
+from autoprune.inputs import Inputs, load_inputs
+from autoprune.problem import Problem
+from autoprune.progress import Progress
+from autoprune.rewards import check_reward, resolve_reward
+from autoprune.run import RunFolder
+from autoprune.score import Budget
+from autoprune.select import selections
+
+INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")
+"""What is asked of a run that decides its model and data."""
+
+
+def search_to_folder(
+    asked: Mapping[str, Any],
+    out: Path | None,
+    *,
+    progress: Progress | None = None,
+    download: bool = False,
+    root: Path = Path("runs"),
+) -> RunFolder:
+    """Run a search, continue it, or just find it finished.
+
+    Args:
+        asked: Values for the keys of ``RunConfig`` (without the fingerprints). What is left out is taken from the run
+            in ``out``, or from the defaults if there is none.
+        out: The run folder; None for one below ``root`` named after the configuration.
+        progress: Receives what happens.
+        download: Whether the data may be downloaded.
+        root: Where run folders go that are not named.
+
+    Returns:
+        The finished run's folder.
+
+    Raises:
+        UsageError: if what was asked cannot be done, or differs from the run that is there; says what differs.
+        AutopruneError: if another process writes the folder, or something else fails.
+    """
+    started = time.monotonic()
+    progress = progress or Progress()
+    values: dict[str, Any] = {"model": "digits", "data": "digits"}
+    if out is not None and (folder := RunFolder(out)).exists:
+        stored = folder.read_config()
+        values = {item.name: getattr(stored, item.name) for item in fields(stored)}
+        wanted = RunConfig(**{**values, **asked})
+        refuse_differences(folder, stored, wanted)
+        if folder.finished and not any(key in asked for key in INPUT_KEYS):
+            return folder
+    elif "budget" not in asked:
+        raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
+    values.update(asked)
+    check_plugins(values)
+    progress.stage("Loading model and data")
+    inputs = load_inputs(
+        values["model"],
+        values["data"],
+        weights=values.get("weights"),
+        mean=values.get("mean", ()),
+        std=values.get("std", ()),
+        input_shape=values.get("input_shape", ()),
+        download=download,
+        device=values.get("device", "cpu"),
+        say=progress.stage,
+    )
+    config = RunConfig(**{**values, **inputs.recorded})
+    folder = RunFolder(out if out is not None else root / config.default_name())
+    progress.opened(folder)
+    execute(config, inputs, folder, progress=progress, started=started)
+    return folder
+
+
+def execute(
+    config: RunConfig,
+    inputs: Inputs,
+    folder: RunFolder,
+    *,
+    progress: Progress,
+    started: float,
+    agent: str | type[Agent] | None = None,
+) -> None:
+    """Run or continue a configured search in a folder; does nothing if it is finished already.
+
+    Args:
+        config: The configuration.
+        inputs: Model and data.
+        folder: Where the run is kept.
+        progress: Receives what happens.
+        started: ``time.monotonic()`` when this session began.
+        agent: The agent's class, where the configuration's name for it cannot be imported.
+
+    Raises:
+        UsageError: if the folder holds another run, or cannot be written.
+        AutopruneError: if another process writes the folder, or something else fails.
+    """
+    from autoprune import __version__
+
+    if folder.exists:
+        refuse_differences(folder, folder.read_config(), config)
+        if folder.finished:
+            return
+    folder.check_writable()
+    with folder.lock():
+        progress.stage("Tracing the network, proving the groups, collecting statistics")
+        problem = Problem(
+            inputs.model,
+            inputs.example_input,
+            calibration=inputs.calibration,
+            evaluate=inputs.search,
+            report=inputs.report,
+            budget=config.budget,
+            reward=inputs.reward if inputs.reward is not None else config.reward,
+            select=config.select,
+            score=config.score,
+            include_residual=config.include_residual,
+            min_keep=config.min_keep,
+            round_to=config.round_to,
+            device=config.device,
+            seed=config.seed,
+            batch_size=config.batch_size,
+        )
+        folder.begin(config)
+        if folder.finished:  # another process ended it while this one waited or loaded
+            return
+        Driver(
+            problem,
+            config=config,
+            folder=folder,
+            model_spec=inputs.model_spec,
+            progress=progress,
+            report_images=inputs.report_images,
+            held_out=inputs.report is not None,
+            started=started,
+            agent=agent,
+        ).run(__version__)
+
+
+def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) -> None:
+    """Refuse to go on with a run that was begun with another configuration.
+
+    Raises:
+        UsageError: saying what differs.
+    """
+    differences = stored.differences(wanted)
+    if differences:
+        raise UsageError(
+            f"The run in '{folder.path}' was begun differently ({'; '.join(differences)}); "
+            "give the same options or another --out."
+        )
+
+
+def check_plugins(values: Mapping[str, Any]) -> None:
+    """Look up every plug-in by name, so that a slip is reported before anything is loaded.
+
+    Raises:
+        UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
+    """
+    resolve_agent(values.get("agent", RunConfig.agent))
+    selections.get(values.get("select", RunConfig.select))
+    reward = values.get("reward", RunConfig.reward)
+    resolve_reward(reward)
+    budget: Budget = values["budget"]
+    check_reward(reward, budget)

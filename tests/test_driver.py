@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from autoprune import files
+from autoprune.config import RunConfig
+from autoprune.driver import Driver
+from autoprune.errors import AutopruneError
+from autoprune.graph import IntArray
+from autoprune.policy import Policy
+from autoprune.progress import Progress
+from autoprune.run import RunFolder
+from autoprune.score import Budget, Score
+from autoprune.testing import ToyProblem
+
+EPISODES = 5
+WALL_TIME = ("wall_s", "elapsed_s")
+
+
+@dataclass(frozen=True)
+class Finished:
+    model: nn.Module
+    kept: dict[str, IntArray]
+    search: Score
+    report: Score | None
+
+
+class Problem(ToyProblem):
+    """The toy problem, with networks to finish: a finished one is a little better than its score, in either part."""
+
+    def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01) -> None:
+        super().__init__(4, budget=budget, steps=4)
+        self.gain = finish_gain
+        self.dense_report = replace(self.dense, accuracy=0.94)
+        self.finished: list[tuple[int, ...]] = []
+
+    def finish(self, counts: Sequence[int], /) -> Finished:
+        self.finished.append(tuple(counts))
+        self.scored -= 1
+        score = self.score(counts)
+        kept = {g.name: np.arange(n) for g, n in zip(self.decisions, counts, strict=True)}
+        better = replace(score, accuracy=score.accuracy + self.gain, reward=score.reward + self.gain)
+        return Finished(nn.Linear(2, sum(counts)), kept, better, replace(better, accuracy=better.accuracy - 0.02))
+
+
+def config_for(agent: str, episodes: int = EPISODES) -> RunConfig:
+    prints = {"model_fingerprint": "a" * 64, "data_fingerprint": "b" * 64}
+    return RunConfig(model="toy", data="none", budget=Budget(0.5), agent=agent, episodes=episodes, seed=3, **prints)
+
+
+def run(agent: str, path: Path, *, problem: Problem | None = None, episodes: int = EPISODES) -> dict[str, Any]:
+    config = config_for(agent, episodes)
+    folder = RunFolder(path)
+    folder.begin(config)
+    return Driver(
+        problem or Problem(),
+        config=config,
+        folder=folder,
+        model_spec={"name": "toy"},
+        progress=Progress(),
+        report_images=100,
+        held_out=True,
+        started=time.monotonic(),
+    ).run("0")
+
+
+def comparable(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key not in WALL_TIME}
+
+
+def test_rows_policies_and_files(tmp_path: Path) -> None:
+    problem = Problem()
+    report = run("random", tmp_path / "run", problem=problem)
+    assert [row["name"] for row in report["rows"]] == ["dense", "uniform", "shallow", "deep", "random"]
+    episodes = RunFolder(tmp_path / "run").read_episodes()
+    own = [e for e in episodes if e.agent == "random"]
+    assert [e.episode for e in own] == list(range(EPISODES))
+    best = max((e for e in own if e.feasible), key=lambda e: e.score.reward)
+    assert report["final"]["counts"] == best.counts
+    assert report["final"]["search_accuracy"] == pytest.approx(best.score.accuracy + 0.01)
+    assert report["final"]["accuracy"] == pytest.approx(best.score.accuracy - 0.01)
+    assert report["final"]["accuracy_se"] == pytest.approx(
+        (report["final"]["accuracy"] * (1 - report["final"]["accuracy"]) / 100) ** 0.5
+    )
+    assert report["dense"]["accuracy"] == 0.94
+    assert report["policies_scored"] == EPISODES
+    assert report["score_cost"] == 1.0
+    policy = Policy.load(tmp_path / "run" / "policy.json")
+    assert policy.counts() == tuple(best.counts.values())
+    assert policy.achieved["macs"] == problem.cost.macs(policy.counts()) <= problem.projector.budget_macs
+    assert files.load_safetensors(tmp_path / "run" / "model.safetensors")["weight"].shape == (sum(policy.counts()), 2)
+    assert files.read_json(tmp_path / "run" / "report.json") == report
+
+
+def test_random_gets_as_many_policies_as_the_agent(tmp_path: Path) -> None:
+    rows = {row["name"]: row["policies_scored"] for row in run("tpe", tmp_path, episodes=7)["rows"]}
+    assert rows == {"dense": 0, "uniform": 1, "shallow": 1, "deep": 1, "random": 7, "tpe": 7}
+
+
+def test_equal_policies_are_scored_once_and_count_as_proposed(tmp_path: Path) -> None:
+    problem = Problem(budget=1.0)  # only one policy uses all of it
+    report = run("random", tmp_path, problem=problem)
+    assert problem.scored == 1
+    assert report["policies_scored_in_all"] == EPISODES + 3
+    assert report["total_cost"] == 1.0
+    assert [e.reused for e in RunFolder(tmp_path).read_episodes()] == [False] + [True] * (EPISODES + 2)
+
+
+@pytest.mark.parametrize("agent", ["random", "tpe", "uniform", "sensitivity"])
+def test_stopped_before_any_write_and_continued_gives_the_same_report(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(agent, tmp_path / "whole")
+    lines = [replace(e, elapsed_s=0) for e in RunFolder(tmp_path / "whole").read_episodes()]
+    sync, writes = files.os.fsync, 0
+
+    class Killed(BaseException):
+        pass
+
+    for stop in range(1, 1000):
+        writes = 0
+
+        def stopping(handle: int, *, last: int = stop) -> None:
+            nonlocal writes
+            writes += 1
+            if writes == last:
+                raise Killed
+            sync(handle)
+
+        path = tmp_path / str(stop)
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "fsync", stopping)
+            try:
+                run(agent, path)
+            except Killed:
+                pass
+            else:
+                break
+        problem = Problem()
+        before = RunFolder(path).read_episodes()
+        assert comparable(run(agent, path, problem=problem)) == comparable(whole)
+        after = RunFolder(path).read_episodes()
+        assert [replace(e, elapsed_s=0) for e in after] == lines
+        assert problem.scored == sum(not e.reused for e in after) - sum(not e.reused for e in before)
+    assert stop > len(lines)
+
+
+def test_ddpg_stopped_and_continued_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    append = RunFolder.append
+
+    def stopping(self: RunFolder, episode: Any) -> None:
+        append(self, episode)
+        if episode.agent == "ddpg" and episode.episode == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", stopping)
+        with pytest.raises(Killed):
+            run("ddpg", tmp_path)
+    assert len(RunFolder(tmp_path).read_episodes()) == 4
+    problem = Problem()
+    assert run("ddpg", tmp_path, problem=problem)["policies_scored"] == EPISODES
+    assert [e.episode for e in RunFolder(tmp_path).read_episodes() if e.agent == "ddpg"] == list(range(EPISODES))
+
+
+def test_an_agent_without_a_policy_within_the_budget_is_an_error(tmp_path: Path) -> None:
+    problem = Problem()
+    problem.projector.budget_macs = 0
+    with pytest.raises(AutopruneError, match="'random' proposed no policy within the budget in 5 episodes"):
+        run("random", tmp_path, problem=problem)
