@@ -58,8 +58,8 @@ def _finish_module(
     if not changed:
         return
     new = memo.get(id(module))
-    own = {} if new is None else dict(_weights(new))
-    if any(own.get(name) is not memo[id(tensor)] for name, tensor in changed.items()):
+    own = dict(_weights(new)) if isinstance(new, nn.Module) else {}
+    if not isinstance(new, nn.Module) or any(own.get(name) is not memo[id(tensor)] for name, tensor in changed.items()):
         raise AutopruneError(
             f"The module '{prefix.rstrip('.')}' ({type(module).__name__}) copies itself in a way that surgery cannot "
             "follow; remove its `__deepcopy__` (or the like), or use `torch.nn` modules there."
