@@ -49,7 +49,7 @@ def find_factory(spec: str, what: str) -> Callable[..., Any]:
 
 
 def call_factory(spec: str, what: str, options: Mapping[str, Any]) -> Any:
-    """Call the factory with those of ``options`` that it has a parameter for.
+    """Call the factory with those of ``options`` that it has a parameter for (all of them with ``**kwargs``).
 
     Raises:
         UsageError: if it cannot be found.
@@ -57,11 +57,13 @@ def call_factory(spec: str, what: str, options: Mapping[str, Any]) -> Any:
     """
     factory = find_factory(spec, what)
     try:
-        parameters = set(inspect.signature(factory).parameters)
+        parameters = inspect.signature(factory).parameters.values()
+        names = {parameter.name for parameter in parameters}
+        takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     except (TypeError, ValueError):  # some built-in callables have no signature
-        parameters = set()
+        names, takes_all = set(), False
     try:
-        return factory(**{name: value for name, value in options.items() if name in parameters})
+        return factory(**{name: value for name, value in options.items() if takes_all or name in names})
     except AutopruneError:
         raise
     except Exception as error:

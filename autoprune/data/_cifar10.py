@@ -65,9 +65,9 @@ def _read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
     if not path.is_file():
         raise UsageError(f"The CIFAR-10 file '{path}' is not there; both train.npz and val.npz are needed.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             images, labels = file["x"], file["y"]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"The CIFAR-10 file '{path}' is damaged or lacks arrays x and y ({error}); get it anew."
         ) from error
