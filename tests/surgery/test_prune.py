@@ -122,6 +122,12 @@ def test_memory_format_stays() -> None:
         assert parameter.is_contiguous(), name
 
 
+def test_device_stays() -> None:
+    model, graph, _ = mixed()
+    small = prune_model(model.to("meta"), graph, random_kept(graph, 3), tensors={"head.bias": torch.zeros(5)})
+    assert {t.device.type for t in [*small.parameters(), *small.buffers()]} == {"meta"}
+
+
 def test_it_trains_pickles_and_copies() -> None:
     model, graph, image = mixed()
     small = prune_model(model, graph, random_kept(graph, 2)).train()
