@@ -2,11 +2,62 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoprune.api import SearchResult, search
+    from autoprune.errors import AutopruneError, UsageError
+    from autoprune.graph import build_graph
+    from autoprune.policy import Policy
+    from autoprune.problem import Problem
+    from autoprune.score import Budget, Score
+    from autoprune.surgery import prune_model
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AutopruneError",
+    "Budget",
+    "Policy",
+    "Problem",
+    "Score",
+    "SearchResult",
+    "UsageError",
+    "__version__",
+    "build_graph",
+    "prune_model",
+    "search",
+]
 
 # envs/ and agents/ lie beside this folder in a source checkout and inside it once installed.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_file():
     __path__.append(str(_root))
+
+# Imported when first asked for, so that the command line can answer without loading torch.
+_HOMES = {
+    "AutopruneError": "errors",
+    "Budget": "score",
+    "Policy": "policy",
+    "Problem": "problem",
+    "Score": "score",
+    "SearchResult": "api",
+    "UsageError": "errors",
+    "build_graph": "graph",
+    "prune_model": "surgery",
+    "search": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoprune' has no attribute '{name}'")
+    value: object = getattr(import_module(f"autoprune.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -65,15 +65,14 @@ def evaluate_target(
         network, loaded = loaded_run.model, loaded_run.loaded
         data, mean, std = data or config.data, mean or config.mean, std or config.std
     else:
-        shape = (input_shape[0], input_shape[1], input_shape[2]) if input_shape else None
-        loaded = load_model(model or "digits", weights=weights, input_shape=shape)
+        loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else load_exported(target)
         device = device if target is None else "cpu"
     network = network.to(device)
     parts = load_data(
         data or "digits",
-        mean=mean or loaded.mean or (),
-        std=std or loaded.std or (),
+        mean=mean or loaded.mean,
+        std=std or loaded.std,
         input_size=loaded.input_shape,
         num_classes=check_output(loaded.model, loaded.example_input()),
         transform=None if mean or std else loaded.transform,

@@ -74,13 +74,12 @@ def load_inputs(
         UsageError: if anything is missing, damaged or does not fit; says what and what to do.
     """
     check_device(device)
-    shape = (input_shape[0], input_shape[1], input_shape[2]) if input_shape else None
-    loaded = load_model(model, weights=weights, input_shape=shape, say=say)
+    loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
     classes = check_output(loaded.model, loaded.example_input())
     parts = load_data(
         data,
-        mean=mean or loaded.mean or (),
-        std=std or loaded.std or (),
+        mean=mean or loaded.mean,
+        std=std or loaded.std,
         input_size=loaded.input_shape,
         num_classes=classes,
         transform=None if mean or std else loaded.transform,

@@ -54,12 +54,8 @@ def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: st
             f"The policy's model ({name}) was passed from Python and cannot be made by name; "
             "give --model package.module:factory or path/to/file.py:factory."
         )
-    shape = spec.get("input_shape")
     return load_model(
-        name,
-        weights=weights,
-        num_classes=spec.get("num_classes"),
-        input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+        name, weights=weights, num_classes=spec.get("num_classes"), input_size=spec.get("input_shape") or None
     )
 
 

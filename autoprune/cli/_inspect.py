@@ -33,11 +33,8 @@ def inspect(
     from autoprune.inspection import inspect_model, inspection_text
     from autoprune.models import load_model
 
-    shape = options.shape(input_size)
     loaded = load_model(
-        model if model is not None else "digits",
-        weights=weights,
-        input_shape=(shape[0], shape[1], shape[2]) if shape else None,
+        model if model is not None else "digits", weights=weights, input_size=options.shape(input_size) or None
     )
     found: dict[str, Any] = inspect_model(
         loaded.model,

@@ -8,8 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from autoprune.files import to_json
-
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
@@ -21,6 +19,8 @@ def result(text: str) -> None:
 
 def result_json(values: Mapping[str, Any]) -> None:
     """Print a result for machines on stdout, as one JSON object."""
+    from autoprune.files import to_json
+
     sys.stdout.write(to_json(values, indent=2) + "\n")
 
 

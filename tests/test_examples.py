@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quick_start", "custom_reward", "own_model_and_data"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quick_start", "ddpg best *"),
+        ("custom_reward", "where 0.800 were allowed"),
+        ("own_model_and_data", "% of the test images"),
+    ],
+)
+def test_example_runs(name: str, said: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert "Traceback" not in done.stderr
+    if name == "quick_start":
+        names = sorted(path.name for path in (tmp_path / "runs" / "quick-start").iterdir())
+        assert names == ["model.safetensors", "policy.json", "report.json"]
