@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.cost import CostModel
 from autoprune.errors import AutopruneError
+from autoprune.graph._types import PruningGraph
 from autoprune.surgery import prune_model
 
-from ..surgery._networks import chain, mixed, shapes_of
+from ..surgery._networks import chain, cut, group, mixed, norm_cuts, shapes_of
 
 CASES = {"mixed": mixed(), "chain": chain(), "single": chain((1, 7))}
 
@@ -76,3 +80,31 @@ def test_inconsistent_layers_are_reported() -> None:
     broken = dataclasses.replace(graph, layers=(wrong, *graph.layers[1:]))
     with pytest.raises(AutopruneError, match="bug in autoprune"):
         CostModel(broken, broken.groups, shapes=shapes_of(model))
+
+
+def test_parameters_are_read_from_the_program_and_tied_ones_count_once() -> None:
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(3, 6), nn.BatchNorm1d(6))
+    model[1].weight = model[0].weight
+    slices = [cut(name, 0, 6) for name in ("0.weight", "0.bias", "1.bias")] + list(norm_cuts("2", 6))
+    program = SimpleNamespace(state_dict=model.state_dict(keep_vars=True))
+    graph = PruningGraph(cast(Any, program), (), (group(0, "0", 6, *slices),))
+    cost = CostModel(graph, graph.groups)
+    assert cost.dense_params == 18 + 4 * 6
+    for count in range(1, 7):
+        small = prune_model(model, graph, {"0": np.arange(count)})
+        assert cost.params([count]) == sum(parameter.numel() for parameter in small.parameters())
+
+
+def test_parameters_cut_along_three_dimensions() -> None:
+    model = nn.Module()
+    model.cube = nn.Parameter(torch.zeros(4, 6, 5, 2))
+    groups = (
+        group(0, "a", 4, cut("cube", 0, 4)),
+        group(1, "b", 2, cut("cube", 1, 2, repeat=2), cut("cube", 2, 2, start=1)),
+    )
+    graph = PruningGraph(cast(Any, None), (), groups)
+    cost = CostModel(graph, groups, shapes=shapes_of(model))
+    assert cost.dense_params == 4 * 6 * 5 * 2
+    small = prune_model(model, graph, {"a": np.array([0, 2, 3]), "b": np.array([1])})
+    assert small.get_parameter("cube").shape == (3, 4, 4, 2)
+    assert cost.params([3, 1]) == 3 * 4 * 4 * 2
