@@ -24,8 +24,8 @@ def _stem(name: str) -> str:
 def _numbers(value: Any, count: int) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,) * count
-    value = tuple(int(v) for v in value)
-    return value * count if len(value) == 1 else value
+    numbers = tuple(int(v) for v in value)
+    return numbers * count if len(numbers) == 1 else numbers
 
 
 def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
@@ -35,50 +35,49 @@ def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> 
 
 
 class _Classes:
-    """The united sets of labels that own positions in parameters, as units with a signature."""
+    """The united sets of labels that own positions in parameters: a channel (unit) each, under the root of its set."""
 
     def __init__(self, p: Propagation) -> None:
-        self.p = p
         self.root = p.sets.roots()
+        self.slots = {key: self.root[first : first + count] for key, (first, count) in p.slots.items()}
         self.reason: dict[int, str] = {}
         for labels, reason in p.frozen:
-            for root in np.unique(self.root[labels]):
-                self.reason.setdefault(int(root), reason)
-        for (name, _), (first, count) in p.slots.items():
+            self._freeze(self.root[labels], reason)
+        for (name, _), roots in self.slots.items():
             if name in p.frozen_params:
-                for root in np.unique(self.root[first : first + count]):
-                    self.reason.setdefault(int(root), p.frozen_params[name])
+                self._freeze(roots, p.frozen_params[name])
         self.residual = {int(root) for labels in p.residual for root in self.root[labels]}
-        self.positions: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-        for key, (first, count) in p.slots.items():
-            for position, root in enumerate(self.root[first : first + count].tolist()):
-                self.positions[root][key].append(position)
+        self.signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for number, roots in enumerate(self.slots.values()):
+            units, counts = np.unique(roots, return_counts=True)
+            for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
+                self.signature[unit].append((number, count))
+
+    def _freeze(self, roots: IntArray, reason: str) -> None:
+        for root in np.unique(roots).tolist():
+            self.reason.setdefault(root, reason)
 
 
-def _group_units(classes: _Classes, p: Propagation) -> list[tuple[list[int], str | None]]:
-    """Return the units (roots) of every group, in execution order of the first producer, with the group's reason."""
+def _group_units(classes: _Classes, p: Propagation) -> list[list[int]]:
+    """Return the units (roots) of every group, in execution order of the first producer."""
     order: dict[int, None] = {}
     for layer in p.layers:
-        for root in classes.root[layer.out_labels].tolist():
-            order.setdefault(root)
+        order.update(dict.fromkeys(classes.root[layer.out_labels].tolist()))
     groups: dict[Any, list[int]] = defaultdict(list)
     for root in order:
-        signature = frozenset((key, len(found)) for key, found in classes.positions[root].items())
-        groups[signature, classes.reason.get(root), root in classes.residual].append(root)
-    return [(units, key[1]) for key, units in groups.items()]
+        groups[tuple(classes.signature[root]), classes.reason.get(root), root in classes.residual].append(root)
+    return list(groups.values())
 
 
-def _slices(classes: _Classes, units: list[int]) -> tuple[ChannelSlice, ...]:
-    collected: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for unit, root in enumerate(units):
-        for key, found in classes.positions[root].items():
-            positions, owners = collected[key]
-            positions += found
-            owners += [unit] * len(found)
-    return tuple(
-        ChannelSlice(tensor, dim, np.array(positions, dtype=np.int64), np.array(owners, dtype=np.int64))
-        for (tensor, dim), (positions, owners) in collected.items()
-    )
+def _slices(classes: _Classes, group_of: IntArray, unit_of: IntArray, count: int) -> list[list[ChannelSlice]]:
+    """Return every group's positions in every parameter."""
+    slices: list[list[ChannelSlice]] = [[] for _ in range(count)]
+    for (tensor, dim), roots in classes.slots.items():
+        owner = group_of[roots]
+        for index in np.unique(owner[owner >= 0]).tolist():
+            position = np.flatnonzero(owner == index).astype(np.int64)
+            slices[index].append(ChannelSlice(tensor, dim, position, unit_of[roots[position]]))
+    return slices
 
 
 def _layer_names(p: Propagation) -> list[str]:
@@ -94,7 +93,7 @@ def _layer_names(p: Propagation) -> list[str]:
 def _macs(layer: LayerCall) -> int:
     out = layer.call.shape
     if layer.kind == "linear":
-        return math.prod(layer.in_shape[1:-1]) * math.prod(layer.weight.shape) if len(layer.in_shape) > 1 else math.prod(layer.weight.shape)
+        return math.prod(layer.in_shape[1:-1]) * math.prod(layer.weight.shape)
     spatial = layer.in_shape[2:] if layer.kind == "conv_transpose" else out[2:]
     return math.prod(layer.weight.shape) * math.prod(spatial)
 
@@ -116,7 +115,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
     group_of: IntArray = np.full(count, -1, dtype=np.int64)
     unit_of: IntArray = np.full(count, -1, dtype=np.int64)
     found = _group_units(classes, p)
-    for index, (units, _) in enumerate(found):
+    for index, units in enumerate(found):
         group_of[units] = index
         unit_of[units] = np.arange(len(units))
     producers: list[dict[str, None]] = [{} for _ in found]
@@ -156,8 +155,9 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
             )
         )
     groups: list[Group] = []
+    slices = _slices(classes, group_of, unit_of, len(found))
     taken: dict[str, int] = {}
-    for index, (units, reason) in enumerate(found):
+    for index, units in enumerate(found):
         stem = next(iter(producers[index]))
         taken[stem] = taken.get(stem, 0) + 1
         groups.append(
@@ -166,10 +166,10 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
                 index=index,
                 size=len(units),
                 kind="residual" if units[0] in classes.residual else "inner",
-                slices=_slices(classes, units),
+                slices=tuple(slices[index]),
                 producers=tuple(producers[index]),
                 consumers=tuple(consumers[index]),
-                reason=reason or (SINGLE if len(units) == 1 else None),
+                reason=classes.reason.get(units[0]) or (SINGLE if len(units) == 1 else None),
             )
         )
     return PruningGraph(

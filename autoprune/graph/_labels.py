@@ -15,6 +15,11 @@ NEUTRAL = 0
 """The label of elements that stand for no channel: numbers made in the code, which fit whatever they meet."""
 
 
+def words(text: str) -> list[str]:
+    """Return the words of a text: the tables of operators are written as such."""
+    return text.split()
+
+
 def neutral(shape: Sequence[int]) -> Tensor:
     """Return a label tensor of ``shape`` without channels."""
     return constant(NEUTRAL, shape)
@@ -79,7 +84,9 @@ def reshape_blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[li
     blocks: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
-        left, right, a, b = [], [], 1, 1
+        left: list[int] = []
+        right: list[int] = []
+        a = b = 1
         while True:
             if a <= b and i < len(before) and (not left or a < b):
                 a *= before[i]

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def source_line(node: Node) -> str:
         frame = _FRAME.search(line)
         if frame and (not found or not any(part in frame.group(1) for part in _LIBRARIES)):
             code = lines[number + 1].strip() if number + 1 < len(lines) else ""
-            found = f"{os.path.basename(frame.group(1))}:{frame.group(2)}" + (f" (`{code}`)" if code else "")
+            found = f"{Path(frame.group(1)).name}:{frame.group(2)}" + (f" (`{code}`)" if code else "")
     return found
 
 
@@ -219,7 +220,9 @@ class Propagation:
             return neutral(value.shape)
         if len(wide) == 1:
             return along(self.slot(value, wide[0])[0], value.shape, wide[0])
-        reason = self.reason_at(call, f"the tensor '{value.name}' of shape {list(value.shape)} is used in a way that is not understood")
+        reason = self.reason_at(
+            call, f"the tensor '{value.name}' of shape {list(value.shape)} is used in a way that is not understood"
+        )
         self.freeze(value, reason)
         return constant(self.opaque_label(reason), value.shape)
 
@@ -237,13 +240,17 @@ class Propagation:
             active = name in call.active
             if vary and not varying(labels):
                 label = int(core(labels).reshape(-1)[0]) if labels.numel() else NEUTRAL
-                full = all(d + labels.dim() - len(shape) >= 0 and labels.size(d + labels.dim() - len(shape)) > 1 for d in vary)
+                full = all(
+                    d + labels.dim() - len(shape) >= 0 and labels.size(d + labels.dim() - len(shape)) > 1 for d in vary
+                )
                 if label in self.opaque and full:
-                    self.freeze([t for t in operands.values()], self.opaque[label])
+                    self.freeze(list(operands.values()), self.opaque[label])
                 elif label != NEUTRAL and label not in self.opaque and active:
                     self.freeze(labels, self.reason_at(call, "a single channel is broadcast over many"))
                 continue
-            array: IntArray = core(labels).expand(wide).numpy() if vary else core(labels).reshape(()).expand(wide).numpy()
+            array: IntArray = (
+                core(labels).expand(wide).numpy() if vary else core(labels).reshape(()).expand(wide).numpy()
+            )
             if total is None:
                 total, total_active = self.sets.find(array), active
                 continue

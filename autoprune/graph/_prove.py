@@ -7,11 +7,13 @@ own model whose norms are randomised, on at least two images, and only removes c
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -22,10 +24,13 @@ from autoprune.graph._randomise import randomised_copy
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph
 
+FloatArray = npt.NDArray[np.float64]
+
 _log = logging.getLogger(__name__)
 
 CHEAP_MACS = 3_000_000_000
-"""Up to this many MACs an image the proof runs in double precision on a CPU."""
+CHEAP_PARAMS = 40_000_000
+"""Up to this many MACs an image, and parameters, the proof runs in double precision on a CPU."""
 
 ROUNDS = 2
 """How often all groups are removed together, each time with other channels and counts."""
@@ -49,7 +54,7 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _norm(outputs: Sequence[Tensor]) -> float:
-    return float(sum((out.double().square().sum() for out in outputs), torch.zeros((), dtype=torch.float64))) ** 0.5
+    return math.sqrt(sum(float(out.double().square().sum()) for out in outputs))
 
 
 def _distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
@@ -79,33 +84,46 @@ class _Proof:
         self.masking = Masking(graph, self.candidates)
         self.values = placeholder_values(graph, self.model, self.images)
         with torch.no_grad():
-            dense = _tensors(self.model(self.images))
-            distance = _distance(interpret(graph, self.values, self.masking, None), dense)
+            self.dense = _tensors(self.model(self.images))
+            distance = _distance(interpret(graph, self.values, self.masking, None), self.dense)
         if not distance <= precision.tolerance:
             raise AutopruneError(
                 f"The traced program differs from the model by {distance:.1e} of the output, so its channels cannot be told; "
                 "make the forward independent of the input's values and of random numbers."
             )
 
-    def sensitivity(self) -> np.ndarray[Any, Any]:
+    def sensitivity(self) -> FloatArray:
         """Return how much the output changes relative to itself when a unit is scaled, one number per unit."""
         mask = self.masking.ones(self.images).requires_grad_()
         with torch.enable_grad():
-            outputs = [out for out in interpret(self.graph, self.values, self.masking, mask) if out.requires_grad]
+            try:
+                outputs = [out for out in interpret(self.graph, self.values, self.masking, mask) if out.requires_grad]
+            except RuntimeError as error:  # the forward cannot be differentiated
+                _log.debug("No gradient for the proof: %s", error)
+                outputs = []
             if not outputs:
                 return np.zeros(self.masking.count)
             # A random direction in the space of outputs: a unit that changes any of them changes this sum.
             loss = sum(
-                (out * torch.randn(out.shape, generator=self.generator, dtype=torch.float64).to(out)).sum() for out in outputs
+                (out * torch.randn(out.shape, generator=self.generator, dtype=torch.float64).to(out)).sum()
+                for out in outputs
             )
             (gradient,) = torch.autograd.grad(loss, mask)  # type: ignore[arg-type]
         scale = _norm([out.detach().cpu() for out in outputs])
-        found: np.ndarray[Any, Any] = gradient[:-1].abs().double().cpu().numpy() / max(scale, 1e-300)
-        return np.nan_to_num(found)
+        found: FloatArray = gradient[:-1].abs().double().cpu().numpy() / max(scale, 1e-300)
+        found[~np.isfinite(found)] = 0
+        return found
 
-    def live(self, sensitivity: np.ndarray[Any, Any], group: Group) -> IntArray:
+    def live(self, sensitivity: FloatArray, group: Group) -> IntArray:
         start = int(self.masking.offset[group.index])
         return np.flatnonzero(sensitivity[start : start + group.size] > self.precision.sensitivity)
+
+    def matters(self, group: Group) -> bool:
+        """Return whether the output changes without half of a group's channels, where no gradient says so."""
+        removed = {group.index: np.arange(0, group.size, 2)}
+        with torch.no_grad():
+            halved = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
+        return _distance(halved, self.dense) > 100 * self.precision.tolerance
 
     def draw(self, live: dict[int, IntArray], share: float | None) -> dict[int, IntArray]:
         """Return for each group the units to remove: among the live ones, and never all."""
@@ -131,7 +149,7 @@ class _Proof:
         with torch.no_grad():
             try:
                 outputs = _tensors(prune_model(self.model, self.graph, kept).eval()(self.images))
-            except Exception as error:  # noqa: BLE001  (whatever the user's forward raises)
+            except Exception as error:
                 return f"the forward pass fails without some of them, so their number is fixed in the code ({_first_line(error)})"
             expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
         distance = _distance(outputs, expected)
@@ -168,12 +186,16 @@ class _Proof:
         live: dict[int, IntArray] = {}
         for group in self.candidates:
             found = self.live(sensitivity, group)
+            if not found.size and self.matters(group):
+                found = np.arange(group.size)
             if found.size:
                 live[group.index] = found
             else:
                 failed[group.index] = VACUOUS
         for turn in range(ROUNDS):
-            removed = self.draw({index: units for index, units in live.items() if index not in failed}, None if turn else 0.5)
+            removed = self.draw(
+                {index: units for index, units in live.items() if index not in failed}, None if turn else 0.5
+            )
             failed.update(self.sieve(removed))
         return failed
 
@@ -197,7 +219,10 @@ def prove(
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     images = at_least_two(example_input) if graph.dynamic_batch else _traced_batch(graph, example_input)
-    cheap = sum(layer.macs for layer in graph.layers) <= CHEAP_MACS or images.device.type == "cuda"
+    cheap = images.device.type == "cuda" or (
+        sum(layer.macs for layer in graph.layers) <= CHEAP_MACS
+        and sum(parameter.numel() for parameter in model.parameters()) <= CHEAP_PARAMS
+    )
     failed: dict[int, str] | None = None
     if cheap:
         try:
@@ -211,8 +236,7 @@ def prove(
 
 
 def _traced_batch(graph: PruningGraph, example_input: Tensor) -> Tensor:
-    (placeholder,) = [
-        node for node in graph.program.graph.nodes if node.op == "placeholder" and node.name in graph.program.graph_signature.user_inputs
-    ]
+    name = graph.program.graph_signature.user_inputs[0]
+    (placeholder,) = [node for node in graph.program.graph.find_nodes(op="placeholder") if node.name == name]
     batch = int(placeholder.meta["val"].shape[0])
     return at_least_two(example_input) if batch == 2 and example_input.shape[0] != 2 else example_input[:batch]

@@ -6,28 +6,46 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune.graph._labels import core, neutral
+from autoprune.graph._labels import core, neutral, words
 from autoprune.graph._propagation import Call, Param, Propagation
 
-UNARY = """
-    abs alias bitwise_not ceil celu clamp clamp_max clamp_min clone contiguous cos cosh detach dropout elu erf erfc exp exp2 expm1
-    alpha_dropout feature_dropout feature_alpha_dropout fill floor frac gelu hardshrink hardsigmoid hardswish hardtanh isfinite isinf
-    isnan leaky_relu lift_fresh lift_fresh_copy log log10 log1p log2 log_sigmoid logical_not logit masked_fill mish nan_to_num neg negative
-    positive reciprocal relu relu6 requires_grad_ round rsqrt selu sgn sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh
-    tanhshrink threshold to to_copy _to_copy trunc type_as zero zeros_like ones_like full_like empty_like rrelu softsign
-    _assert_tensor_metadata
-""".split()
+UNARY = words(
+    """
+    abs alias bitwise_not ceil celu clamp clamp_max clamp_min clone contiguous cos cosh detach dropout elu erf
+    erfc exp exp2 expm1 alpha_dropout feature_dropout feature_alpha_dropout fill floor frac gelu hardshrink
+    hardsigmoid hardswish hardtanh isfinite isinf isnan leaky_relu lift_fresh lift_fresh_copy log log10 log1p
+    log2 log_sigmoid logical_not logit masked_fill mish nan_to_num neg negative positive reciprocal relu relu6
+    requires_grad_ round rsqrt selu sgn sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh
+    tanhshrink threshold to to_copy _to_copy trunc type_as zero zeros_like ones_like full_like empty_like rrelu
+    softsign _assert_tensor_metadata
+    """
+)
 
-BINARY = """
-    atan2 bitwise_and bitwise_or bitwise_xor copysign div divide eq floor_divide fmax fmin fmod ge greater gt hypot le less logaddexp
-    logical_and logical_or logical_xor lt maximum minimum mul multiply ne pow remainder true_divide xlogy
-""".split()
+BINARY = words(
+    """
+    atan2 bitwise_and bitwise_or bitwise_xor copysign div divide eq floor_divide fmax fmin fmod ge greater gt
+    hypot le less logaddexp logical_and logical_or logical_xor lt maximum minimum mul multiply ne pow remainder
+    true_divide xlogy
+    """
+)
 
-SUMS = "add sub subtract rsub lerp".split()
+SUMS = words(
+    """
+    add sub subtract rsub lerp
+    """
+)
 
-NARY = {"addcmul": ("self", "tensor1", "tensor2"), "addcdiv": ("self", "tensor1", "tensor2"), "where": ("condition", "self", "other")}
+NARY = {
+    "addcmul": ("self", "tensor1", "tensor2"),
+    "addcdiv": ("self", "tensor1", "tensor2"),
+    "where": ("condition", "self", "other"),
+}
 
-CONSTANTS = "full zeros ones empty arange scalar_tensor linspace new_zeros new_ones new_full new_empty rand randn".split()
+CONSTANTS = words(
+    """
+    full zeros ones empty arange scalar_tensor linspace new_zeros new_ones new_full new_empty rand randn
+    """
+)
 
 
 def unary(p: Propagation, call: Call) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._labels import NEUTRAL, compress, constant, core, reshape_blocks, varying
-from autoprune.graph._propagation import Call, Propagation, concrete
+from autoprune.graph._labels import NEUTRAL, compress, constant, core, reshape_blocks, varying, words
+from autoprune.graph._propagation import Call, Propagation, Rule, concrete
 
 
 def _input(p: Propagation, call: Call) -> Tensor:
@@ -54,11 +54,15 @@ def reshape(p: Propagation, call: Call) -> Any:
     return p.unify(out, balanced) if balanced else out
 
 
+def _unflatten(x: Tensor, dim: int, sizes: tuple[int, int]) -> Tensor:
+    return x.reshape(*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+
+
 def _unify_pieces(p: Propagation, x: Tensor, dim: int, pieces: int, *, strided: bool = False) -> Tensor:
     """Unite the channels at the same place of every one of ``pieces`` equal pieces (or phases) along ``dim``."""
     small = core(x)
     length = x.shape[dim] // pieces
-    cut = small.unflatten(dim, (length, pieces) if strided else (pieces, length))
+    cut = _unflatten(small, dim, (length, pieces) if strided else (pieces, length))
     merged = p.merge(cut.numpy(), dim + 1 if strided else dim)
     joined = torch.from_numpy(np.ascontiguousarray(merged)).expand(cut.shape).reshape(small.shape)
     return joined.expand(x.shape)
@@ -120,7 +124,10 @@ def concatenate(p: Propagation, call: Call) -> Any:
     dim = call.args.get("dim", 0) % len(call.shape)
     others = [d for d in range(len(call.shape)) if d != dim]
     wide = {d for d in others if any(d in varying(part) for part in parts)}
-    channels = any(dim in varying(part) for part in parts) or len({int(core(part).flatten()[0]) for part in parts if part.numel()}) > 1
+    channels = (
+        any(dim in varying(part) for part in parts)
+        or len({int(core(part).flatten()[0]) for part in parts if part.numel()}) > 1
+    )
     pieces = []
     for part in parts:
         shape = [part.shape[d] if d in wide or d == dim else 1 for d in range(part.dim())]
@@ -215,7 +222,7 @@ def channel_shuffle(p: Propagation, call: Call) -> Any:
     if 1 not in varying(x):
         return x
     x = core(_unify_pieces(p, x, 1, groups))
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2).expand(call.shape)
+    return _unflatten(x, 1, (groups, x.shape[1] // groups)).transpose(1, 2).flatten(1, 2).expand(call.shape)
 
 
 def glu(p: Propagation, call: Call) -> Any:
@@ -227,29 +234,26 @@ def glu(p: Propagation, call: Call) -> Any:
     return x.narrow(dim, 0, x.shape[dim] // 2)
 
 
-MOVE_RULES = {
-    **{
-        f"aten.{name}": move
-        for name in """
-            permute transpose t numpy_T movedim moveaxis squeeze unsqueeze swapaxes swapdims adjoint mT squeeze_copy tile
-            repeat repeat_interleave
-        """.split()
-    },
-    **{f"aten.{name}": reshape for name in "view reshape flatten unflatten _unsafe_view view_as reshape_as".split()},
-    **{f"aten.{name}": expand for name in "expand expand_as broadcast_to".split()},
-    **{f"aten.{name}": split for name in "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk".split()},
-    **{f"aten.{name}": select for name in "select unbind".split()},
-    **{f"aten.{name}": pad for name in "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d".split()},
-    **{f"aten.{name}": concatenate for name in "cat concat concatenate".split()},
-    "aten.slice": slice_,
-    "aten.narrow": slice_,
-    "aten.index_select": index,
-    "aten.stack": stack,
-    "aten.flip": flip,
-    "aten.roll": roll,
-    "aten.pixel_shuffle": pixel_shuffle,
-    "aten.pixel_unshuffle": pixel_unshuffle,
-    "aten.channel_shuffle": channel_shuffle,
-    "aten.native_channel_shuffle": channel_shuffle,
-    "aten.glu": glu,
+def _table(rule: Rule, names: str) -> dict[str, Rule]:
+    return {f"aten.{name}": rule for name in words(names)}
+
+
+MOVE_RULES: dict[str, Rule] = {
+    **_table(move, "permute transpose t numpy_T movedim moveaxis squeeze unsqueeze swapaxes swapdims adjoint mT"),
+    **_table(move, "squeeze_copy tile repeat repeat_interleave"),
+    **_table(reshape, "view reshape flatten unflatten _unsafe_view view_as reshape_as"),
+    **_table(expand, "expand expand_as broadcast_to"),
+    **_table(split, "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk"),
+    **_table(slice_, "slice narrow"),
+    **_table(select, "select unbind"),
+    **_table(pad, "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"),
+    **_table(concatenate, "cat concat concatenate"),
+    **_table(index, "index_select"),
+    **_table(stack, "stack"),
+    **_table(flip, "flip"),
+    **_table(roll, "roll"),
+    **_table(pixel_shuffle, "pixel_shuffle"),
+    **_table(pixel_unshuffle, "pixel_unshuffle"),
+    **_table(channel_shuffle, "channel_shuffle native_channel_shuffle"),
+    **_table(glu, "glu"),
 }

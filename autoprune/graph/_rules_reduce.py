@@ -6,20 +6,30 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune.graph._labels import core, varying
+from autoprune.graph._labels import core, varying, words
 from autoprune.graph._propagation import Call, Propagation, concrete
 
-POOLS = """
-    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices
-    max_pool3d_with_indices lp_pool1d lp_pool2d upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
-    _upsample_bilinear2d_aa _upsample_bicubic2d_aa
-""".split()
+POOLS = words(
+    """
+    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices
+    max_pool2d_with_indices max_pool3d_with_indices lp_pool1d lp_pool2d upsample_nearest1d upsample_nearest2d
+    upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d
+    upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    """
+)
 
-REDUCTIONS = "mean sum amax amin var std max min logsumexp prod norm linalg_vector_norm argmax argmin any all".split()
+REDUCTIONS = words(
+    """
+    mean sum amax amin var std max min logsumexp prod norm linalg_vector_norm argmax argmin any all
+    """
+)
 
-ALONG = "softmax log_softmax _softmax cumsum cumprod sort normalize".split()
+ALONG = words(
+    """
+    softmax log_softmax _softmax cumsum cumprod sort normalize
+    """
+)
 
 
 def _outputs(call: Call, labels: Tensor) -> Any:

@@ -81,7 +81,7 @@ def _export(model: nn.Module, example_input: Tensor) -> ExportedProgram:
             try:
                 shapes = ({0: Dim.AUTO},) if dynamic else None
                 return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
-            except Exception as failure:  # noqa: BLE001  (whatever the exporter or the model raises)
+            except Exception as failure:
                 error = error or failure
     assert error is not None
     raise AutopruneError(

@@ -116,7 +116,8 @@ class PruningGraph:
     """The coupling graph of one model.
 
     Attributes:
-        program: The exported program (training IR, not decomposed) the graph was read from; batch dimension dynamic where the model allows it.
+        program: The exported program (training IR, not decomposed) the graph was read from; its batch dimension is
+            dynamic where the model allows it.
         layers: All convolution and linear calls, in execution order.
         groups: All coupling groups, prunable or not, in execution order of their first producer.
         refusals: Operators and tensors that made channels unprunable.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +41,9 @@ def register_op(name: str, rule: Rule | Literal["elementwise", "move"]) -> None:
         UsageError: if the operator is known already.
     """
     if name in _RULES:
-        raise UsageError(f"The operator '{name}' already has a rule; register only operators that are refused as unknown.")
+        raise UsageError(
+            f"The operator '{name}' already has a rule; register only operators that are refused as unknown."
+        )
     _RULES[name] = _all_tensors if rule == "elementwise" else move if rule == "move" else rule
 
 
@@ -115,7 +117,9 @@ class _Walk:
             return constant(self.p.opaque_label("the network's input channels stand beside them"), shape)
         if value.numel() == 1:
             return neutral(shape)
-        return constant(self.p.opaque_label(f"a constant tensor of shape {list(shape)} in the code is as wide as they are"), shape)
+        return constant(
+            self.p.opaque_label(f"a constant tensor of shape {list(shape)} in the code is as wide as they are"), shape
+        )
 
     def _output(self, node: Node) -> None:
         specs = self.traced.program.graph_signature.output_specs
@@ -135,7 +139,8 @@ class _Walk:
         if active and not isinstance(node.meta.get("val"), (int, torch.SymInt, float, bool)):
             self.active.add(node)
         if target is operator.getitem:
-            return args[0][args[1]] if isinstance(args[0], (list, tuple)) else args[0]
+            source, item = cast("tuple[Any, int]", args)
+            return source[item] if isinstance(source, (list, tuple)) else source
         value = node.meta.get("val")
         if isinstance(value, (int, float, bool)):
             return value
@@ -146,9 +151,7 @@ class _Walk:
             return self._unknown(call, args, kwargs)
         bound = _bind(target, args, kwargs)
         nodes = _bind(target, node.args, node.kwargs)
-        names = frozenset(
-            name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg))
-        )
+        names = frozenset(name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg)))
         call = Call(node, op_name(target), bound, names)
         rule = _RULES.get(call.op)
         result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
@@ -160,7 +163,10 @@ class _Walk:
         if not _tensors([args, kwargs]):
             value = call.node.meta.get("val")
             if isinstance(value, Tensor):
-                return constant(self.p.opaque_label(self.p.reason_at(call, "an operator that is not known makes a tensor")), concrete(value.shape))
+                return constant(
+                    self.p.opaque_label(self.p.reason_at(call, "an operator that is not known makes a tensor")),
+                    concrete(value.shape),
+                )
             return None
         return self.p.refuse(call, [args, list(kwargs.values())], "an operator that is not known to the coupling graph")
 
@@ -180,7 +186,7 @@ class _Walk:
                 self.p.freeze(result, reason)
                 self.p.refusals.append(Refusal(call.node.name, reason))
         self.env[written] = result
-        if call.node.meta.get("val") is not None and written in self.active or call.active:
+        if (call.node.meta.get("val") is not None and written in self.active) or call.active:
             self.active.add(written)
 
 
