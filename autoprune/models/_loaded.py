@@ -47,7 +47,8 @@ class LoadedModel:
         mean, std: Per channel, of the images in [0, 1] it was trained on; empty where the model does not say.
         weights: What the weights were loaded from; None for the constructor's own.
         fingerprint: SHA-256 of all parameters and buffers.
-        transform: The weights' own preprocessing, from a PIL image to a tensor (C, H, W); None where there is none.
+        transform: The weights' own preprocessing, from a PIL image to a tensor (C, H, W); None where there is
+            none, or for an input of another size than its own.
     """
 
     model: nn.Module
@@ -103,7 +104,8 @@ def load_model(
     state = model.state_dict()
     check_finite(state, weights=weights or f"of {spec}")
     shape = loaded.input_shape if input_size is None else _full_shape(input_size, loaded.input_shape[0])
-    return replace(loaded, fingerprint=state_fingerprint(state), input_shape=shape)
+    transform = loaded.transform if shape == loaded.input_shape else None  # it crops to its own size
+    return replace(loaded, fingerprint=state_fingerprint(state), input_shape=shape, transform=transform)
 
 
 def _full_shape(size: int | Sequence[int], channels: int) -> tuple[int, int, int]:

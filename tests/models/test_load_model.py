@@ -160,6 +160,7 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert loaded.transform is not None
         image = torch.randint(0, 256, (3, 300, 260), dtype=torch.uint8)
         torch.testing.assert_close(loaded.transform(image), published.transforms()(image))
+    assert load_model("torchvision:squeezenet1_1", weights="DEFAULT", input_size=160).transform is None
 
 
 def test_torchvision_names_that_are_unknown() -> None:
