@@ -1,1 +1,20 @@
-"""Which channels to keep."""
+"""Which channels of a coupling group stay, once it is known how many."""
+
+from autoprune.select._base import Consumer, Evidence, NestedSelection, Selection, channel_gram, selections
+from autoprune.select._lasso import Lasso
+from autoprune.select._magnitude import Magnitude
+from autoprune.select._obs import OptimalBrainSurgeon
+from autoprune.select._thinet import ThiNet
+
+__all__ = [
+    "Consumer",
+    "Evidence",
+    "Lasso",
+    "Magnitude",
+    "NestedSelection",
+    "OptimalBrainSurgeon",
+    "Selection",
+    "ThiNet",
+    "channel_gram",
+    "selections",
+]

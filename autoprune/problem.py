@@ -1,0 +1,281 @@
+"""The problem that a policy answers: a model, data, a budget, and a backend that prunes. It knows no agent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from autoprune.cost import CostModel, Projector, allowed_counts, parse_budget
+from autoprune.errors import UsageError
+from autoprune.evaluate import Evaluator, Part, stack_images
+from autoprune.graph import Group, IntArray, PruningGraph, build_graph, prove
+from autoprune.reconstruct import Backend, Plan, Refit
+from autoprune.models import check_finite
+from autoprune.registry import nearest
+from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
+from autoprune.score import Budget, Score
+from autoprune.select import selections
+from autoprune.surgery import prune_model
+
+ScoreKind = Literal["sequential", "cached"]
+SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A policy's network after the best refit.
+
+    Attributes:
+        model: The small network, in eval mode.
+        kept: Channels that stay, by group name; groups left out are whole.
+        search: Its score on the search part.
+        report: Its score on the report part, None if there is none.
+    """
+
+    model: nn.Module
+    kept: dict[str, IntArray]
+    search: Score
+    report: Score | None
+
+
+class Problem:
+    """A pruning problem: propose channel counts, get a score.
+
+    Args:
+        model: The trained dense network; moved to ``device``, otherwise untouched.
+        example_input: A batch for it, shape (N, C, H, W); only shape and dtype matter.
+        calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
+        evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``.
+        report: The report part, the same kinds; never looked at by `score`.
+        budget: Share of the dense MACs, or a `Budget`; None for no budget (R_FLOPs and R_Param trade size themselves).
+        reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
+        select: Which channels of a group stay.
+        score: "sequential" refits layer by layer on the pruned network's own inputs; "cached" from the dense
+            network's moments alone, cheaper and less like the finished network.
+        include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
+            be met without; `notes` then says so.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this.
+        device: Torch device.
+        seed: Seed of the calibration images and positions.
+        batch_size: Images per forward pass when scoring.
+        calibration_images: Calibration images of the search's refits.
+        finish_images: Calibration images of the finished network's refit.
+        rows: Sampled output positions per layer in the search's refits (five times as many for the finished network).
+        graph: The model's proved graph, where it is known already.
+
+    Attributes:
+        graph: The proved coupling graph.
+        decisions: The groups that a policy decides, in execution order.
+        levels: For each decision the allowed counts.
+        cost: Closed-form MACs and parameters.
+        projector: Makes policies meet the budget.
+        dense: The dense network's score on the search part.
+        dense_seconds: Time of one pass of the dense network over the search part, the unit of `Score.cost`.
+        notes: Sentences that the user should read before the search.
+
+    Raises:
+        UsageError: for an impossible budget, unknown names, empty data, images that do not fit, NaN weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Tensor,
+        *,
+        calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+        evaluate: Part,
+        report: Part | None = None,
+        budget: Budget | float | None = 0.5,
+        reward: str | RewardFn = "accuracy",
+        select: str = "obs",
+        score: str = "sequential",
+        include_residual: bool = False,
+        min_keep: float = 0.1,
+        round_to: int = 1,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        batch_size: int = 250,
+        calibration_images: int = 400,
+        finish_images: int = 2000,
+        rows: int = 8000,
+        graph: PruningGraph | None = None,
+    ) -> None:
+        if score not in SCORES:
+            raise UsageError(f"Unknown score '{score}'.{nearest(score, list(SCORES))} Known: {', '.join(SCORES)}.")
+        self._score_kind = score
+        self._selection = selections.get(select)()
+        self.reward: RewardFn = resolve_reward(reward)
+        self.budget = _as_budget(budget)
+        check_reward(reward, self.budget)
+        self.device = resolve_device(device)
+        check_finite(model.state_dict(), weights="of the model")
+        self.model = model.to(self.device).eval()
+        example_input = example_input.to(self.device)
+        self._search = Evaluator(evaluate, name="search", device=self.device, batch_size=batch_size)
+        self._report = (
+            None if report is None else Evaluator(report, name="report", device=self.device, batch_size=batch_size)
+        )
+        images = stack_images(calibration, max(finish_images, calibration_images), seed=seed)
+        if images.shape[1:] != example_input.shape[1:]:
+            raise UsageError(
+                f"The images have shape {tuple(images.shape[1:])} but the model takes {tuple(example_input.shape[1:])}; "
+                "resize the data or give the model's input size."
+            )
+        self._images = images
+        self.graph = (
+            graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
+        )
+        self.notes: tuple[str, ...] = ()
+        self._decide(include_residual, min_keep, round_to)
+        self._plan = Plan(self.graph, self.model)
+        self._rows, self._seed = rows, seed
+        self._finish_backend: Backend | None = None
+        self._finish_images = finish_images
+        self._backend = self._make_backend(images[:calibration_images], rows)
+        if not self.graph.dynamic_batch:
+            self.notes += (
+                "The network was traced for one fixed batch size, so nothing is refitted and channels are chosen by magnitude.",
+            )
+        self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
+        self.dense_seconds = 1.0
+        self.dense = self._evaluated(self._search, self.model, self._sizes)
+        self.dense_seconds = max(self.dense.seconds, 1e-9)
+        self.dense = self._rewarded(replace(self.dense, cost=1.0))
+        self._dense_report: Score | None = None
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(group.size for group in self.decisions)
+
+    def _decide(self, include_residual: bool, min_keep: float, round_to: int) -> None:
+        budget = self.budget
+        for residual in (True,) if include_residual else (False, True):
+            decisions = decidable(self.graph, include_residual=residual)
+            levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
+            cost = CostModel(self.graph, decisions)
+            projector = Projector(cost, int(budget.value * cost.dense_macs), levels, budget.mode)
+            if projector.smallest <= projector.budget_macs:
+                break
+        else:
+            least = -(-projector.smallest * 10**4 // cost.dense_macs) / 10**4
+            raise UsageError(
+                f"The budget {budget.value:g} cannot be met: with at least {min_keep:g} of every group's channels kept the smallest "
+                f"network has {least:.4f} of the MACs; ask for at least that"
+                + (", or lower --min-keep." if min_keep > 0 else ".")
+            )
+        if residual and not include_residual:
+            self.notes += (
+                f"The budget {budget.value:g} cannot be met by inner channels alone, so groups that cross a residual join are pruned too.",
+            )
+        self.decisions, self.levels, self.cost, self.projector = decisions, levels, cost, projector
+
+    def _make_backend(self, images: Tensor, rows: int) -> Backend:
+        return Backend(
+            self._plan, self.decisions, images.to(self.device), selection=self._selection, rows=rows, seed=self._seed
+        )
+
+    def _evaluated(self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int]) -> Score:
+        began = time.perf_counter()
+        accuracy, loss = evaluator(model)
+        seconds = time.perf_counter() - began
+        return Score(accuracy, loss, self.cost.macs(counts), self.cost.params(counts), seconds=seconds)
+
+    def _rewarded(self, score: Score) -> Score:
+        dense = self.dense if self.dense is not score else score
+        return replace(score, reward=call_reward(self.reward, score, dense, self.budget))
+
+    def prune(self, counts: Sequence[int]) -> nn.Module:
+        """Return the small network of a policy as the search sees it.
+
+        Args:
+            counts: Channels to keep, one per decision.
+        """
+        return self._surgery(self._refit(self._backend, counts))
+
+    def _refit(self, backend: Backend, counts: Sequence[int]) -> Refit:
+        if not self.graph.dynamic_batch:
+            return backend.slice_only(counts)
+        return backend.cached(counts) if self._score_kind == "cached" else backend.sequential(counts)
+
+    def _surgery(self, refit: Refit) -> nn.Module:
+        return prune_model(self.model, self.graph, refit.kept, tensors=refit.tensors)
+
+    def score(self, counts: Sequence[int]) -> Score:
+        """Prune, refit, run on the search part; the same counts always get the same score (but for its time).
+
+        Args:
+            counts: Channels to keep, one per decision.
+        """
+        began = time.perf_counter()
+        score = self._evaluated(self._search, self.prune(counts), counts)
+        seconds = time.perf_counter() - began
+        return self._rewarded(replace(score, seconds=seconds, cost=seconds / self.dense_seconds))
+
+    def finish(self, counts: Sequence[int]) -> Finished:
+        """Return a policy's network after the best refit: sequential, on more calibration images and positions."""
+        return self._finished(self._best_refit(counts), counts)
+
+    def finish_kept(self, kept: Mapping[str, IntArray]) -> Finished:
+        """Return the network that keeps exactly these channels (a policy file's), after the best refit."""
+        backend = self._best_backend()
+        refit = backend.refit_kept(kept) if self.graph.dynamic_batch else Refit(dict(kept), {})
+        return self._finished(
+            refit, [len(kept[group.name]) if group.name in kept else group.size for group in self.decisions]
+        )
+
+    def _best_backend(self) -> Backend:
+        if self._finish_backend is None:
+            self._finish_backend = self._make_backend(self._images[: self._finish_images], 5 * self._rows)
+        return self._finish_backend
+
+    def _best_refit(self, counts: Sequence[int]) -> Refit:
+        backend = self._best_backend()
+        return backend.sequential(counts) if self.graph.dynamic_batch else backend.slice_only(counts)
+
+    def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:
+        model = self._surgery(refit)
+        search = self._rewarded(self._evaluated(self._search, model, counts))
+        report = None if self._report is None else self._rewarded(self._evaluated(self._report, model, counts))
+        return Finished(model, refit.kept, search, report)
+
+    @property
+    def dense_report(self) -> Score | None:
+        """The dense network's score on the report part, None if there is none."""
+        if self._dense_report is None and self._report is not None:
+            self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes))
+        return self._dense_report
+
+
+def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ...]:
+    """Return the groups that a policy may decide, in execution order."""
+    return tuple(
+        group for group in graph.groups if group.reason is None and (include_residual or group.kind == "inner")
+    )
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the torch device.
+
+    Raises:
+        UsageError: if the name is wrong, or CUDA is asked for where there is none.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"Unknown device '{device}'; give cpu or cuda (cuda:1, ...).") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
+    return found
+
+
+def _as_budget(budget: Budget | float | None) -> Budget:
+    if budget is None:
+        return Budget(1.0, "at-most")
+    return budget if isinstance(budget, Budget) else parse_budget(cast(float, budget))

@@ -1,0 +1,134 @@
+"""The pruning backend: channel counts in, kept channels and refitted tensors out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.reconstruct._layers import restore
+from autoprune.reconstruct._plan import Plan
+from autoprune.reconstruct._sequential import Refit, columns_kept, in_channels_kept, narrow_outputs, sequential_refit
+from autoprune.reconstruct._statistics import Statistics
+from autoprune.select import Consumer, Evidence, NestedSelection, Selection
+
+RIDGE = 3e-3
+MAX_ACTIVATION_BYTES = 2**31
+MAX_ROW_BYTES = 2**29
+
+
+class Backend:
+    """Chooses channels and refits weights, on statistics of one set of calibration images.
+
+    Args:
+        plan: The model's plan.
+        decisions: The groups that policies decide, in order.
+        images: Calibration images, shape (N, ...); as many are used as ``MAX_ACTIVATION_BYTES`` of activations allow.
+        selection: Which channels stay.
+        rows: Sampled output positions per layer.
+        seed: Seed of the positions.
+    """
+
+    def __init__(
+        self, plan: Plan, decisions: Sequence[Group], images: Tensor, *, selection: Selection, rows: int, seed: int = 0
+    ) -> None:
+        self.graph: PruningGraph = plan.graph
+        self.decisions = tuple(decisions)
+        self.selection = selection
+        images = images[: images_that_fit(plan.graph)]
+        readers = frozenset(name for group in decisions for name in group.consumers)
+        self.statistics = Statistics(
+            plan, images, rows=rows, seed=seed, moments_of=readers, max_row_bytes=MAX_ROW_BYTES
+        )
+        self._plan = plan
+        self._orders: dict[int, IntArray] = {}
+        self._kept: dict[tuple[int, int], IntArray] = {}
+        self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
+
+    def keep(self, group: Group, count: int) -> IntArray:
+        """Return the channels of ``group`` that stay when ``count`` do, ascending; remembered."""
+        if count >= group.size:
+            return np.arange(group.size, dtype=np.int64)
+        if isinstance(self.selection, NestedSelection):
+            if group.index not in self._orders:
+                self._orders[group.index] = self.selection.order(self._evidence(group))
+            return np.sort(self._orders[group.index][group.size - count :])
+        key = (group.index, count)
+        if key not in self._kept:
+            self._kept[key] = self.selection.keep(self._evidence(group), count)
+        return self._kept[key]
+
+    def _evidence(self, group: Group) -> Evidence:
+        moments: tuple[Consumer, ...] = self.statistics.consumers(group) if "moments" in self.selection.needs else ()
+        producers = {layer.weight: layer for layer in self.graph.layers if layer.name in group.producers}
+        magnitude = torch.zeros(group.size, dtype=torch.float64)
+        for part in group.slices:
+            if part.tensor in producers and part.dim == out_dim(producers[part.tensor].op):
+                weight = self._plan.tensor_by_name(part.tensor).double().cpu()
+                norms = weight.abs().sum(dim=[dim for dim in range(weight.dim()) if dim != part.dim])
+                magnitude.index_add_(0, torch.from_numpy(part.unit), norms[torch.from_numpy(part.position)])
+        return Evidence(group.size, moments, magnitude.to(self.statistics.images.device))
+
+    def _choices(self, counts: Sequence[int]) -> dict[int, IntArray]:
+        return {
+            group.index: self.keep(group, count)
+            for group, count in zip(self.decisions, counts, strict=True)
+            if count < group.size
+        }
+
+    def slice_only(self, counts: Sequence[int]) -> Refit:
+        """Choose channels, refit nothing."""
+        return Refit(self._named(self._choices(counts)), {})
+
+    def cached(self, counts: Sequence[int]) -> Refit:
+        """Choose channels and refit every layer that lost inputs, to its own dense output, from moments alone.
+
+        No image is touched; fits are remembered per (layer, kept inputs).
+        """
+        kept = self._choices(counts)
+        tensors: dict[str, Tensor] = {}
+        for name in self.statistics.moments:
+            step = self.statistics.steps[name]
+            stays = in_channels_kept(step.layer.in_group, step.layer.in_unit, kept)
+            if len(stays) == step.layer.in_channels:
+                continue
+            key = (name, stays.tobytes())
+            if key not in self._fits:
+                columns = torch.from_numpy(columns_kept(stays, step.layer.kernel)).to(self.statistics.images.device)
+                fit = self.statistics.refit(name, columns, ridge=RIDGE)
+                self._fits[key] = restore(self._plan, step, self.statistics.folded[name], fit)
+            tensors.update(self._fits[key])
+        return Refit(self._named(kept), narrow_outputs(self.graph, tensors, kept))
+
+    def sequential(self, counts: Sequence[int]) -> Refit:
+        """Choose channels and refit all layers in order, each on what the pruned network really feeds it."""
+        kept = self._choices(counts)
+        return Refit(self._named(kept), sequential_refit(self._plan, self.statistics, kept, ridge=RIDGE))
+
+    def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:
+        """Refit sequentially to channels chosen elsewhere (a policy file), by group name."""
+        by_index = {self.graph.group(name).index: np.asarray(units) for name, units in kept.items()}
+        return Refit(dict(kept), sequential_refit(self._plan, self.statistics, by_index, ridge=RIDGE))
+
+    def _named(self, kept: Mapping[int, IntArray]) -> dict[str, IntArray]:
+        return {self.graph.groups[index].name: units for index, units in kept.items()}
+
+
+def out_dim(op: str) -> int:
+    """Return the weight dimension of the output channels."""
+    return 1 if op == "conv_transpose" else 0
+
+
+def images_that_fit(graph: PruningGraph) -> int:
+    """Return how many images a pass may hold at once: three of the largest layer's inputs and outputs in 2 GiB."""
+    largest = max((math.prod(layer.in_shape[1:]) + math.prod(layer.out_shape[1:]) for layer in graph.layers), default=1)
+    return max(16, MAX_ACTIVATION_BYTES // (3 * 4 * largest))
+
+
+def make_plan(graph: PruningGraph, model: nn.Module) -> Plan:
+    """Return the execution plan of a graph over its model's tensors."""
+    return Plan(graph, model)

@@ -1,0 +1,254 @@
+"""The order in which a model's exported graph is run so that every layer can be refitted when its turn comes.
+
+A layer whose output goes through BatchNorm and into an addition (the end of a residual branch) can correct what pruning did to
+the *whole* sum, if the other summand is known before it. Such layers are therefore run right before their addition.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from autoprune.graph._types import Layer, PruningGraph
+
+_aten = torch.ops.aten
+_ADDS = (_aten.add.Tensor, _aten.add_.Tensor)
+_NORMS = (_aten.batch_norm.default,)
+_VIEWS = (
+    "view",
+    "slice",
+    "select",
+    "permute",
+    "transpose",
+    "expand",
+    "squeeze",
+    "unsqueeze",
+    "chunk",
+    "split",
+    "getitem",
+    "detach",
+    "alias",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """Run one operator as it stands."""
+
+    node: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Run one convolution or linear layer together with the BatchNorm that follows it.
+
+    Attributes:
+        layer: The layer.
+        source: Node of its input.
+        result: Node whose value is the output: the BatchNorm's where there is one, else the layer's own.
+        norm: Node of the BatchNorm, or None.
+        other: Node of the other summand if the result goes into nothing but an addition, else None.
+        total: That addition, else None.
+        refit: Whether the weights may be refitted (not if they are tied or transposed).
+    """
+
+    layer: Layer
+    source: Node
+    result: Node
+    norm: Node | None
+    other: Node | None
+    total: Node | None
+    refit: bool
+
+
+Step = Call | Affine
+
+
+class Plan:
+    """The steps of one forward pass, with what may be freed after each.
+
+    Args:
+        graph: The coupling graph; its program is run, nothing is traced again.
+        model: The dense model, whose parameters and buffers are read at every pass.
+    """
+
+    def __init__(self, graph: PruningGraph, model: nn.Module) -> None:
+        self.graph = graph
+        signature = graph.program.graph_signature
+        self.tensor_names: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self._constants: dict[str, str] = dict(signature.inputs_to_lifted_tensor_constants)
+        self.image = str(signature.user_inputs[0])
+        self.output = str(signature.user_outputs[0])
+        self._module = graph.program.graph_module
+        self._state: dict[str, Tensor] = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+        }
+        nodes = [node for node in graph.program.graph.nodes if node.op != "output"]
+        self.reorders = not any(_mutates_view(node) for node in nodes)
+        self.steps = self._order(nodes)
+        self._free = self._last_uses()
+
+    def tensor(self, node: Node) -> Tensor:
+        """Return the dense model's parameter, buffer or constant behind a placeholder."""
+        if node.name in self.tensor_names:
+            return self._state[self.tensor_names[node.name]]
+        constant: Tensor = self.graph.program.constants[self._constants[node.name]]
+        return constant
+
+    def call(self, step: Affine, value: Tensor) -> Tensor:
+        """Run a layer and its BatchNorm with the dense network's own tensors."""
+        node = next(node for node in self.graph.program.graph.nodes if node.name == step.layer.node)
+        result = value
+        for current in (node, step.norm):
+            if current is not None:
+                args = [result, *(self.tensor(a) if isinstance(a, Node) else a for a in current.args[1:])]
+                result = current.target(*args, **current.kwargs)  # type: ignore[operator]
+        return result
+
+    def tensor_by_name(self, name: str) -> Tensor:
+        """Return the dense model's parameter or buffer called ``name``."""
+        return self._state[name].detach()
+
+    def _order(self, nodes: list[Node]) -> list[Step]:
+        by_name = {layer.node: layer for layer in self.graph.layers}
+        weights = [layer.weight for layer in self.graph.layers]
+        depth: dict[Node, int] = {}
+        affine: dict[Node, Affine] = {}
+        for node in nodes:
+            before = max((depth.get(source, 0) for source in node.all_input_nodes), default=0)
+            depth[node] = before + (node.name in by_name)
+            if node.name in by_name:
+                affine[node] = self._affine(node, by_name[node.name], weights)
+        deferred: dict[Node, Node] = {}  # addition -> layer node run right before it
+        for node, step in affine.items():
+            if step.total is not None and self.reorders:
+                rival = deferred.get(step.total)
+                if rival is None or depth[node] >= depth[rival]:
+                    deferred[step.total] = node
+        late = set(deferred.values())
+        steps: list[Step] = []
+        skip = {step.norm for step in affine.values() if step.norm is not None}
+        for node in nodes:
+            if node in deferred:
+                steps.append(affine[deferred[node]])
+            if node.op == "placeholder" or node in skip or node in late:
+                continue
+            if node in affine:
+                own = affine[node]
+                steps.append(Affine(own.layer, own.source, own.result, own.norm, None, None, own.refit))
+            else:
+                steps.append(Call(node))
+        return steps
+
+    def _affine(self, node: Node, layer: Layer, weights: list[str]) -> Affine:
+        norm = _sole_user(node) if layer.norm is not None else None
+        if norm is not None and norm.target not in _NORMS:
+            norm = None
+        result = norm or node
+        total = _sole_user(result)
+        other = None
+        if total is not None and total.target in _ADDS and not total.kwargs and len(total.args) == 2:
+            other = total.args[1] if total.args[0] is result else total.args[0]
+        known = (
+            isinstance(other, Node)
+            and other is not result
+            and other.op != "placeholder"
+            and _shape(other) == _shape(result)
+        )
+        refit = layer.op != "conv_transpose" and weights.count(layer.weight) == 1
+        return Affine(
+            layer,
+            node.args[0],
+            result,
+            norm,
+            other if known else None,
+            total if known else None,
+            refit,  # type: ignore[arg-type]
+        )
+
+    def _last_uses(self) -> list[list[Node]]:
+        last: dict[Node, int] = {}
+        for place, step in enumerate(self.steps):
+            used = (
+                list(step.node.all_input_nodes)
+                if isinstance(step, Call)
+                else [step.source, *([step.other] if step.other else [])]
+            )
+            last.update({node: place for node in used})
+        free: list[list[Node]] = [[] for _ in self.steps]
+        for node, place in last.items():
+            if node.name != self.output and node.op != "placeholder":
+                free[place].append(node)
+        return free
+
+    @torch.no_grad()
+    def run(self, images: Tensor, affine: Any, *, start: int = 0, values: dict[Node, Any] | None = None) -> Tensor:
+        """Run all steps.
+
+        Args:
+            images: Input batch, shape (N, ...).
+            affine: Called as ``affine(step, x, other)`` for every layer; returns the value of ``step.result``.
+            start: First step to run; what lies before must be in ``values``.
+            values: Values already known, by node.
+
+        Returns:
+            The program's (first) output.
+        """
+        env: dict[Node, Any] = dict(values or {})
+        for node in self.graph.program.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = images if node.name == self.image else self.tensor(node)
+        result: Any = None
+        for step, free in zip(self.steps[start:], self._free[start:], strict=True):
+            if isinstance(step, Affine):
+                env[step.result] = affine(step, env[step.source], env[step.other] if step.other is not None else None)
+            else:
+                env[step.node] = self._call(step.node, env)
+            for node in free:
+                env.pop(node, None)
+        for node, value in env.items():
+            if node.name == self.output:
+                result = value
+        return result
+
+    def _call(self, node: Node, env: dict[Node, Any]) -> Any:
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self._module)
+        args = torch.fx.node.map_arg(node.args, env.__getitem__)
+        kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
+        target = _functional(node.target) if self.reorders else node.target
+        return target(*args, **kwargs)
+
+
+def _sole_user(node: Node) -> Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _shape(node: Node) -> tuple[str, ...]:
+    value = node.meta.get("val")
+    return tuple(str(size) for size in value.shape) if isinstance(value, Tensor) else ()
+
+
+def _functional(target: Any) -> Any:
+    """Return the out-of-place twin of an in-place ATen operator (``relu_`` -> ``relu``), others unchanged."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return target
+    name = target._schema.name.split("::")[-1]
+    if not name.endswith("_") or name.startswith("_"):
+        return target
+    packet = getattr(_aten, name[:-1], None)
+    return getattr(packet, target._overloadname, target) if packet is not None else target
+
+
+def _mutates_view(node: Node) -> bool:
+    """Whether ``node`` writes into a view of a tensor: then order matters and nothing may be moved."""
+    if _functional(node.target) is node.target or not node.args or not isinstance(node.args[0], Node):
+        return False
+    name = str(node.args[0].target)
+    return any(view in name for view in _VIEWS)

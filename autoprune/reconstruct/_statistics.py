@@ -1,0 +1,191 @@
+"""What one pass of the dense network over the calibration images leaves behind.
+
+Per layer: second moments XᵀX of its im2col inputs at sampled output positions, and the dense outputs there, which the
+sequential refit takes as targets. Memory: 4·d² bytes a layer for d = in_channels · kernel up to ``MAX_WIDTH``; above it, one
+block of in_channels² per kernel tap (or per position flattened into a Linear), so VGG-16's 25088² never exists.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.graph._types import Group, Layer
+from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
+from autoprune.reconstruct._lstsq import Fit
+from autoprune.reconstruct._plan import Affine, Plan
+from autoprune.reconstruct._rows import Rows, sample_rows
+from autoprune.select import Consumer
+
+MAX_WIDTH = 4608
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """First and second moments of a layer's inputs (centred where the layer has an intercept).
+
+    Attributes:
+        mean: Shape (d,).
+        columns: For each block the columns it covers; one block with all of them unless d is above ``MAX_WIDTH``.
+        grams: For each block XᵀX / samples, float32 (b, b).
+    """
+
+    mean: Tensor
+    columns: tuple[Tensor, ...]
+    grams: tuple[Tensor, ...]
+
+
+def collect_moments(layer: Layer, inputs: Tensor, *, centred: bool, max_width: int = MAX_WIDTH) -> Moments:
+    """Return the moments of ``inputs`` (P, d)."""
+    width = inputs.shape[1]
+    mean = inputs.mean(dim=0)
+    values = inputs - mean if centred else inputs
+    blocks = 1 if width <= max_width else block_count(layer)
+    every = torch.arange(width, device=inputs.device)
+    columns = tuple(every[start::blocks] for start in range(blocks))
+    grams = tuple((part.T @ part) / len(part) for part in (values[:, column] for column in columns))
+    return Moments(mean, columns, grams)
+
+
+def block_count(layer: Layer) -> int:
+    """Return into how many blocks a wide layer's columns fall: its kernel taps, or the positions of a flattened map."""
+    if layer.op != "linear":
+        return math.prod(layer.kernel)
+    grouped = layer.in_group >= 0
+    if not grouped.any():
+        return 1
+    first = (layer.in_group == layer.in_group[grouped][0]) & (layer.in_unit == layer.in_unit[grouped][0])
+    return int(first.sum()) if layer.in_channels % int(first.sum()) == 0 else 1
+
+
+class Statistics:
+    """Statistics of the dense network on calibration images, by layer name.
+
+    Args:
+        plan: The model's plan.
+        images: Calibration images, shape (N, ...).
+        rows: Sampled positions per layer, at most; at least twice the layer's width are taken where the images have them.
+        seed: Seed of the positions.
+        moments_of: Names of the layers whose input moments are wanted.
+        max_width: Widest layer whose moments are kept as one matrix.
+        max_row_bytes: Most memory for one layer's sampled inputs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        images: Tensor,
+        *,
+        rows: int,
+        seed: int,
+        moments_of: frozenset[str] = frozenset(),
+        max_width: int = MAX_WIDTH,
+        max_row_bytes: int = 2**29,
+    ) -> None:
+        self.plan = plan
+        self.images = images
+        self.rows: dict[str, Rows] = {}
+        self.folded: dict[str, Folded] = {}
+        self.targets: dict[str, Tensor] = {}
+        self.moments: dict[str, Moments] = {}
+        self.steps: dict[str, Affine] = {step.layer.name: step for step in plan.steps if isinstance(step, Affine)}
+        generator = torch.Generator().manual_seed(seed)
+
+        def visit(step: Affine, value: Tensor, other: Tensor | None) -> Tensor:
+            layer = step.layer
+            if not step.refit:
+                return plan.call(step, value)
+            width = layer.in_channels // layer.groups * math.prod(layer.kernel)
+            limit = min(max(rows, 2 * width), max_row_bytes // (4 * width * layer.groups))
+            chosen = sample_rows(layer, len(images), limit=limit, generator=generator, device=images.device)
+            folded = fold(plan, step)
+            result = run_layer(layer, value, folded.weight, folded.bias)
+            target = chosen.outputs(result)
+            self.rows[layer.name], self.folded[layer.name] = chosen, folded
+            self.targets[layer.name] = target if other is None else target + chosen.outputs(other)
+            if layer.name in moments_of and layer.groups == 1:
+                self.moments[layer.name] = collect_moments(
+                    layer, chosen.inputs(value), centred=folded.intercept, max_width=max_width
+                )
+            return result
+
+        plan.run(images, visit)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held: moments, targets and calibration images."""
+        tensors = [gram for moments in self.moments.values() for gram in moments.grams]
+        return sum(t.numel() * t.element_size() for t in [*tensors, *self.targets.values(), self.images])
+
+    def consumers(self, group: Group) -> tuple[Consumer, ...]:
+        """Return the least-squares problems that read the group's channels, on the dense network.
+
+        With several consuming layers only the group's own inputs enter each problem: what the others could compensate is
+        second-order, and a DenseNet's 30 consumers of 1000 inputs would cost minutes.
+        """
+        names = [name for name in group.consumers if name in self.moments]
+        return tuple(
+            consumer
+            for name in names
+            for consumer in as_consumers(
+                self.steps[name].layer, self.moments[name], self.folded[name], group, own_only=len(names) > 1
+            )
+        )
+
+    def refit(self, name: str, keep: Tensor, *, ridge: float) -> Fit:
+        """Refit a layer to its own dense output from the input columns ``keep`` alone, touching no image.
+
+        Args:
+            name: Layer with moments.
+            keep: Columns that stay, ascending, shape (k,).
+            ridge: Relative pull towards the original weights.
+        """
+        moments, folded, layer = self.moments[name], self.folded[name], self.steps[name].layer
+        prior = as_columns(layer, folded.weight)[0].double()  # (d, out)
+        weight = torch.zeros_like(prior)
+        second = torch.zeros(prior.shape[1], dtype=torch.float64, device=prior.device)
+        kept = torch.zeros(len(prior), dtype=torch.bool, device=prior.device)
+        kept[keep] = True
+        for columns, gram32 in zip(moments.columns, moments.grams, strict=True):
+            stays, gram = kept[columns], gram32.double()
+            inner = gram[stays][:, stays]
+            damping = ridge * inner.diagonal().mean().clamp(min=1e-12) if len(inner) else 0.0
+            eye = torch.eye(len(inner), dtype=torch.float64, device=prior.device)
+            lost = gram[stays][:, ~stays] @ prior[columns[~stays]]
+            part = prior[columns[stays]] + torch.cholesky_solve(lost, torch.linalg.cholesky(inner + damping * eye))
+            weight[columns[stays]] = part
+            second += (part * (inner @ part)).sum(dim=0)
+        mean = moments.mean.double()
+        intercept = folded.bias.double()
+        if folded.intercept:
+            intercept = intercept + mean @ (prior - weight)
+            variance = second
+        else:
+            variance = (second - (mean @ weight).square()).clamp(min=0)
+        dtype = folded.weight.dtype
+        return Fit(
+            weight[keep][None].to(dtype), intercept[None].to(dtype), moments.mean[keep][None], variance[None].to(dtype)
+        )
+
+
+def column_units(layer: Layer, group: Group, device: torch.device) -> Tensor:
+    """Return for each least-squares column the group's channel it belongs to, -1 for others, shape (d,)."""
+    unit = torch.from_numpy(layer.in_unit).to(device).clone()
+    unit[torch.from_numpy(layer.in_group).to(device) != group.index] = -1
+    return unit.repeat_interleave(math.prod(layer.kernel))
+
+
+def as_consumers(layer: Layer, moments: Moments, folded: Folded, group: Group, *, own_only: bool) -> list[Consumer]:
+    """Return one Consumer per block of the layer's moments that holds channels of the group."""
+    unit = column_units(layer, group, moments.mean.device)
+    weight = as_columns(layer, folded.weight)[0].double()
+    found = []
+    for columns, gram in zip(moments.columns, moments.grams, strict=True):
+        part = unit[columns]
+        chosen = part >= 0 if own_only else torch.ones_like(part, dtype=torch.bool)
+        if bool((part >= 0).any()):
+            found.append(Consumer(gram[chosen][:, chosen].double(), weight[columns[chosen]], part[chosen]))
+    return found

@@ -1,0 +1,17 @@
+"""Magnitude: channels with the smallest L1 norm of their filters go first (Li et al. 2017, "Pruning Filters for Efficient ConvNets")."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoprune.graph._types import IntArray
+from autoprune.select._base import Evidence, NestedSelection, selections
+
+
+@selections.register("magnitude")
+class Magnitude(NestedSelection):
+    """L1 norm of the filters, summed over all producers of the group (Li et al. 2017, section 3.1)."""
+
+    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+        """Return the channels from the smallest norm to the largest."""
+        return np.argsort(evidence.magnitude.cpu().numpy(), kind="stable").astype(np.int64)

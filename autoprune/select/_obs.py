@@ -1,0 +1,73 @@
+"""Block-wise optimal brain surgeon: backward elimination with the optimal refit at every removal.
+
+Hassibi & Stork 1993 ("Second Order Derivatives for Network Pruning"), for blocks of weights: removing the inputs b of a
+least-squares problem with Hessian H and solution W raises its error by tr(W_bᵀ ((H⁻¹)_bb)⁻¹ W_b) once all others are refitted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprune.graph._types import IntArray
+from autoprune.select._base import Consumer, Evidence, NestedSelection, selections
+from autoprune.select._magnitude import Magnitude
+
+RIDGE = 1e-4
+
+
+class _Elimination:
+    """One consumer's H⁻¹ and W while channels go. ``blocks`` has shape (size, m): the inputs of each channel."""
+
+    def __init__(self, consumer: Consumer, size: int) -> None:
+        gram = consumer.gram
+        damping = RIDGE * gram.diagonal().mean().clamp(min=1e-12)
+        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        self.inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(gram + damping * eye))
+        self.weight = consumer.weight.clone()
+        self.scale = 1.0 / max(consumer.energy(), 1e-30)
+        own = torch.nonzero(consumer.unit >= 0).flatten()
+        self.blocks = own[torch.argsort(consumer.unit[own], stable=True)].reshape(size, -1)  # (size, m)
+
+    def losses(self, alive: Tensor) -> Tensor:
+        """Return the rise of the error for each of the channels in ``alive``, shape (len(alive),)."""
+        blocks = self.blocks[alive]
+        inner = self.inverse[blocks[:, :, None], blocks[:, None, :]]  # (a, m, m)
+        weight = self.weight[blocks]  # (a, m, outputs)
+        factor = torch.linalg.cholesky_ex(inner).L
+        solved = torch.linalg.solve_triangular(factor, weight, upper=False)
+        return solved.square().sum(dim=(1, 2)) * self.scale
+
+    def remove(self, channel: int) -> None:
+        block = self.blocks[channel]
+        columns = self.inverse[:, block]  # (d, m)
+        factor = torch.linalg.cholesky_ex(columns[block]).L
+        half = torch.linalg.solve_triangular(factor, columns.T, upper=False)  # (m, d)
+        self.weight.addmm_(half.T, torch.linalg.solve_triangular(factor, self.weight[block], upper=False), alpha=-1)
+        self.inverse.addmm_(half.T, half, alpha=-1)
+
+
+@selections.register("obs")
+class OptimalBrainSurgeon(NestedSelection):
+    """Remove, again and again, the channel whose removal costs least after everything else is refitted."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
+
+    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+        """Return the channels in the order of elimination."""
+        if not evidence.consumers:
+            return Magnitude().order(evidence, count)
+        problems = [_Elimination(consumer, evidence.size) for consumer in evidence.consumers]
+        alive = torch.arange(evidence.size, device=evidence.magnitude.device)
+        order: list[int] = []
+        while len(alive) > max(count, 1):
+            place = int(sum(problem.losses(alive) for problem in problems).argmin())  # type: ignore[union-attr]
+            channel = int(alive[place])
+            for problem in problems:
+                problem.remove(channel)
+            alive = torch.cat([alive[:place], alive[place + 1 :]])
+            order.append(channel)
+        return np.array(order + alive.tolist(), dtype=np.int64)

@@ -1,0 +1,35 @@
+"""ThiNet (Luo et al. 2017): greedily remove the channel that adds least to the next layer's reconstruction error."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from autoprune.graph._types import IntArray
+from autoprune.select._base import Evidence, NestedSelection, channel_gram, selections
+from autoprune.select._magnitude import Magnitude
+
+
+@selections.register("thinet")
+class ThiNet(NestedSelection):
+    """Greedy minimisation of the squared output of the removed set (Luo et al. 2017, equation 6 and algorithm 1).
+
+    The paper samples single outputs; we sum over all of them, which second moments give at no further cost.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
+
+    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+        """Return the channels in the order in which the greedy step removes them."""
+        if not evidence.consumers:
+            return Magnitude().order(evidence, count)
+        gram = channel_gram(evidence).cpu().numpy()
+        cost = gram.diagonal().copy()
+        order = np.empty(evidence.size, dtype=np.int64)
+        for step in range(evidence.size):
+            channel = int(cost.argmin())
+            order[step] = channel
+            cost += 2 * gram[channel]
+            cost[channel] = np.inf
+        return order
