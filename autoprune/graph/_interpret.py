@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from autoprune.graph._trace import tensor_names
 from autoprune.graph._types import Group, PruningGraph
 
+_NORMS = ("aten.layer_norm.", "aten.group_norm.", "aten.rms_norm.")
+
 
 class Masking:
-    """Where the units of some groups enter the layers that consume them.
+    """Where the units of some groups enter the layers that consume them, and the norms that mix them.
 
     All units of all groups are numbered through; a mask is one vector over them, with a last entry of one for channels
     that belong to none of the groups.
@@ -23,22 +25,55 @@ class Masking:
     Args:
         graph: The coupling graph.
         groups: The groups whose units are masked.
+        names: Placeholder name -> name of its parameter or buffer.
+
+    Attributes:
+        count: Number of units.
+        offset: For each group of the graph the number of its first unit, -1 where it is not masked.
+        consumers: For each convolution and linear node the unit of every input channel, shape (in_channels,).
+        norms: For each norm node the unit of every element of its scale, in the scale's shape.
     """
 
-    def __init__(self, graph: PruningGraph, groups: tuple[Group, ...]) -> None:
+    def __init__(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> None:
         offset = np.full(len(graph.groups), -1, dtype=np.int64)
         self.count = 0
         for group in groups:
             offset[group.index] = self.count
             self.count += group.size
         self.offset = offset
-        self.index: dict[str, Tensor] = {}
+        self.consumers: dict[str, Tensor] = {}
         for layer in graph.layers:
-            if layer.groups == 1 and layer.in_group.size:
+            if layer.groups == 1:
                 inside = (layer.in_group >= 0) & (offset[layer.in_group] >= 0)
                 if inside.any():
                     index = np.where(inside, offset[layer.in_group] + layer.in_unit, self.count)
-                    self.index[layer.node] = torch.from_numpy(index)
+                    self.consumers[layer.node] = torch.from_numpy(index)
+        self.norms = self._norms(graph, groups, names)
+
+    def _norms(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        nodes = [
+            node for node in graph.program.graph.nodes if str(node.target).startswith(_NORMS) and len(node.args) > 2
+        ]
+        for node in nodes:
+            scale = node.args[2]
+            if not isinstance(scale, fx.Node) or scale.name not in names:
+                continue
+            units = torch.full(tuple(scale.meta["val"].shape), self.count)
+            for group in groups:
+                for piece in group.slices:
+                    if piece.tensor == names[scale.name]:
+                        view = [1] * units.dim()
+                        view[piece.dim] = -1
+                        owner = torch.from_numpy(self.offset[group.index] + piece.unit).view(view)
+                        units.index_copy_(
+                            piece.dim,
+                            torch.from_numpy(piece.position),
+                            owner.expand(_sized(units, piece.dim, len(piece.unit))),
+                        )
+            if bool((units != self.count).any()):
+                found[node.name] = units
+        return found
 
     def ones(self, like: Tensor) -> Tensor:
         """Return the mask that changes nothing, shape (units + 1,)."""
@@ -52,6 +87,39 @@ class Masking:
         return mask
 
 
+def _sized(units: Tensor, dim: int, size: int) -> list[int]:
+    shape = list(units.shape)
+    shape[dim] = size
+    return shape
+
+
+def _masked_norm(target: str, factor: Tensor, args: tuple[Any, ...]) -> Tensor:
+    """Layer, RMS or group norm over the channels whose ``factor`` is one; ``factor`` has the scale's shape."""
+    x: Tensor = args[0]
+    size, scale, *rest = args[1:]
+    bias = rest[0] if rest and "rms_norm" not in target else None
+    numbers = [value for value in rest if isinstance(value, float)]
+    if "group_norm" in target:
+        shape = (x.shape[0], int(size), -1, *x.shape[2:])
+        values, weights = (
+            x.reshape(shape),
+            factor.view(1, int(size), -1, *(1 for _ in x.shape[2:])).expand(1, int(size), -1, *x.shape[2:]),
+        )
+        dims = list(range(2, values.dim()))
+        wide = (1, -1, *(1 for _ in x.shape[2:]))
+        scale = scale.view(wide)
+        bias = bias.view(wide) if bias is not None else None
+    else:
+        values, weights, dims = x, factor, [-1 - d for d in range(len(size))]
+    count = weights.sum(dims, keepdim=True).clamp_min(1)
+    if "rms_norm" not in target:
+        values = values - (values * weights).sum(dims, keepdim=True) / count
+    variance = (values.square() * weights).sum(dims, keepdim=True) / count
+    eps = numbers[0] if numbers else torch.finfo(x.dtype).eps if "rms_norm" in target else 1e-5
+    out: Tensor = (values * (variance + eps).rsqrt()).reshape(x.shape) * scale
+    return out if bias is None else out + bias
+
+
 class _Interpreter(fx.Interpreter):
     def __init__(self, graph: PruningGraph, masking: Masking, mask: Tensor | None) -> None:
         super().__init__(graph.program.graph_module)
@@ -61,10 +129,13 @@ class _Interpreter(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "call_function" and "aten.detach" in str(n.target):
             return self.fetch_args_kwargs_from_env(n)[0][0]  # a gradient must see through it
-        index = self.masking.index.get(n.name)
-        if self.mask is None or index is None:
+        if self.mask is None or n.name not in {**self.masking.consumers, **self.masking.norms}:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n.name in self.masking.norms:
+            factor = self.mask[self.masking.norms[n.name].to(self.mask.device)]
+            return _masked_norm(str(n.target), factor.to(args[0].dtype), args)
+        index = self.masking.consumers[n.name]
         x = args[0]
         factor = self.mask[index.to(self.mask.device)].to(x.dtype)
         if "linear" not in str(n.target):
@@ -72,6 +143,16 @@ class _Interpreter(fx.Interpreter):
         # A copy, since a later operator may overwrite x, which the mask's gradient needs.
         x = (x.clone() if self.mask.requires_grad else x) * factor
         return n.target(x, *args[1:], **kwargs)  # type: ignore[operator]
+
+
+def placeholder_names(graph: PruningGraph, model: nn.Module) -> dict[str, str]:
+    """Return for every lifted placeholder of the program the (first) name of its parameter or buffer."""
+    names = tensor_names(model)
+    return {
+        spec.arg.name: names[spec.target]
+        for spec in graph.program.graph_signature.input_specs
+        if spec.target in names and isinstance(spec.arg, TensorArgument)
+    }
 
 
 def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor) -> list[Any]:

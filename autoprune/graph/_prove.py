@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import AutopruneError
-from autoprune.graph._interpret import Masking, interpret, placeholder_values
+from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
 from autoprune.graph._randomise import randomised_copy
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph
@@ -81,7 +81,7 @@ class _Proof:
         self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
         self.model = randomised_copy(model, self.images, generator)
-        self.masking = Masking(graph, self.candidates)
+        self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
         self.values = placeholder_values(graph, self.model, self.images)
         with torch.no_grad():
             self.dense = _tensors(self.model(self.images))

@@ -1,4 +1,4 @@
-"""Rules of the operators that consume and mint channels: convolutions, linear, batch norm, PReLU."""
+"""Rules of the operators that consume and mint channels: convolutions, linear, PReLU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from autoprune.graph._propagation import Call, LayerCall, Param, Propagation
 from autoprune.graph._types import IntArray
 
 
-def _from_channels(labels: IntArray, shape: tuple[int, ...], dim: int) -> Tensor:
+def from_channels(labels: IntArray, shape: tuple[int, ...], dim: int) -> Tensor:
+    """Return a label tensor of ``shape`` with one label per index along ``dim``."""
     view = [1] * len(shape)
     view[dim] = len(labels)
     return compress(torch.from_numpy(np.array(labels)).view(view).expand(shape))
@@ -44,15 +45,16 @@ def conv(p: Propagation, call: Call) -> Any:
     if groups == 1:
         inputs = p.unite_slot(inputs, weight, in_dim)
         out = p.sets.find(p.slot_labels(weight, 1 - in_dim))
-    elif transposed:
-        return p.refuse(call, [x, weight, call.args.get("bias")], "grouped transposed convolutions are not supported")
     else:
-        out = p.slot_labels(weight, 0)
-        into = p.merge(inputs.reshape(groups, -1), 1)
-        from_ = p.merge(out.reshape(groups, -1), 1)
-        p.combine(into, from_)
-        inputs = p.sets.find(inputs)
-        out = p.sets.find(out)
+        # The weight's first dimension holds all output channels (transposed: all input channels), group after group.
+        own = p.slot_labels(weight, 0)
+        united = p.combine(p.merge(inputs.reshape(groups, -1), 1), p.merge(own.reshape(groups, -1), 1))
+        if transposed:
+            out = np.repeat(united[:, 0], weight.shape[1])
+            inputs = p.unite_slot(inputs, weight, 0)
+        else:
+            out = p.sets.find(own)
+            inputs = p.sets.find(inputs)
     out = _bias(p, call, out)
     bias = call.args.get("bias")
     p.layers.append(
@@ -67,7 +69,7 @@ def conv(p: Propagation, call: Call) -> Any:
             weight_in_dim=in_dim,
         )
     )
-    return _from_channels(out, call.shape, 1)
+    return from_channels(out, call.shape, 1)
 
 
 def linear(p: Propagation, call: Call) -> Any:
@@ -95,22 +97,7 @@ def linear(p: Propagation, call: Call) -> Any:
             weight_in_dim=1,
         )
     )
-    return _from_channels(out, call.shape, len(call.shape) - 1)
-
-
-def channel_norm(p: Propagation, call: Call) -> Any:
-    """Batch and instance norm: every channel by itself, one number per channel in each vector."""
-    x = call.args["input"]
-    if not isinstance(x, Tensor) or x.dim() < 2:
-        return p.refuse(call, list(call.args.values()), "the norm's input is not understood")
-    labels = p.channels(x, 1)
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        vector = call.args.get(name)
-        if isinstance(vector, Param):
-            labels = p.unite_slot(labels, vector, 0)
-        elif isinstance(vector, Tensor):
-            labels = p.combine(labels, p.channels(vector, 0))
-    return _from_channels(labels, call.shape, 1)
+    return from_channels(out, call.shape, len(call.shape) - 1)
 
 
 def prelu(p: Propagation, call: Call) -> Any:
@@ -120,14 +107,12 @@ def prelu(p: Propagation, call: Call) -> Any:
         return x
     if not isinstance(x, Tensor) or x.dim() < 2 or not isinstance(weight, Param):
         return p.refuse(call, [x, weight], "the slopes are computed, not a parameter")
-    return _from_channels(p.unite_slot(p.channels(x, 1), weight, 0), call.shape, 1)
+    return from_channels(p.unite_slot(p.channels(x, 1), weight, 0), call.shape, 1)
 
 
 LAYER_RULES = {
     **{f"aten.conv{n}d": conv for n in (1, 2, 3)},
     **{f"aten.conv_transpose{n}d": conv for n in (1, 2, 3)},
     "aten.linear": linear,
-    "aten.batch_norm": channel_norm,
-    "aten.instance_norm": channel_norm,
     "aten.prelu": prelu,
 }

@@ -128,21 +128,37 @@ def concatenate(p: Propagation, call: Call) -> Any:
         any(dim in varying(part) for part in parts)
         or len({int(core(part).flatten()[0]) for part in parts if part.numel()}) > 1
     )
+    matched = _match(p, [part for part in parts if part.numel()], dim) if wide else None
     pieces = []
     for part in parts:
         shape = [part.shape[d] if d in wide or d == dim else 1 for d in range(part.dim())]
-        piece = core(part).expand(shape) if part.numel() else part.new_zeros(shape)
-        if channels and not varying(part) and part.numel() and int(core(part).flatten()[0]) == NEUTRAL and not wide:
+        if matched is not None:
+            piece = matched.expand(shape)
+        elif channels and part.numel() and not varying(part) and int(core(part).flatten()[0]) == NEUTRAL:
             piece = constant(p.opaque_label(p.reason_at(call, "channels made in the code stand beside them")), shape)
+        else:
+            piece = core(part).expand(shape)
         pieces.append(piece)
     return compress(torch.cat(pieces, dim)).expand(call.shape)
 
 
+def _match(p: Propagation, parts: list[Tensor], dim: int | None) -> Tensor:
+    """Unite what lies at the same place of tensors that must have one shape, but for their size along ``dim``."""
+    small = [core(p.unify(part, [dim] if dim is not None else [])) for part in parts]
+    wide = [max(sizes) for sizes in zip(*(part.shape for part in small), strict=True)]
+    total = small[0].expand(wide).numpy()
+    for part in small[1:]:
+        total = p.combine(total, part.expand(wide).numpy())
+    return torch.from_numpy(np.ascontiguousarray(total))
+
+
 def stack(p: Propagation, call: Call) -> Any:
-    """``stack``: a new dimension, along which the labels may differ."""
+    """``stack``: tensors of one shape, so what lies at the same place goes together."""
     dim = call.args.get("dim", 0) % len(call.shape)
     parts = [p.labels_of(call, part) for part in call.args["tensors"]]
-    return compress(torch.stack(parts, dim))
+    if not any(varying(part) for part in parts):  # single channels, side by side
+        return compress(torch.stack(parts, dim))
+    return _match(p, parts, None).unsqueeze(dim).expand(call.shape)
 
 
 def _pad_dim(p: Propagation, call: Call, x: Tensor, dim: int, before: int, after: int, zeros: bool) -> Tensor:

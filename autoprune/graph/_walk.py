@@ -17,11 +17,12 @@ from autoprune.graph._propagation import Call, Param, Propagation, Rule, concret
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
 from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES, move
+from autoprune.graph._rules_norms import NORM_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
 
-_RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCE_RULES, **MOVE_RULES, **LAYER_RULES}
+_RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCE_RULES, **MOVE_RULES, **LAYER_RULES, **NORM_RULES}
 
 
 def _all_tensors(p: Propagation, call: Call) -> Any:
@@ -68,15 +69,6 @@ def _bind(target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str
     return {**{spec.name: value for spec, value in zip(target._schema.arguments, args, strict=False)}, **kwargs}
 
 
-def _live(traced: Traced) -> set[Node]:
-    """Return the nodes that reach the output or change a tensor in place."""
-    live: set[Node] = set()
-    for node in reversed(traced.program.graph.nodes):
-        if node.op == "output" or _is_mutable(node.target) or any(user in live for user in node.users):
-            live.add(node)
-    return live
-
-
 def _is_view(node: Node) -> bool:
     target = node.target
     if target is operator.getitem:
@@ -94,13 +86,12 @@ class _Walk:
         self.active: set[Node] = set()
 
     def run(self) -> Propagation:
-        live = _live(self.traced)
         for node in self.traced.program.graph.nodes:
             if node.op == "placeholder":
                 self.env[node] = self._placeholder(node)
             elif node.op == "output":
                 self._output(node)
-            elif node in live:
+            elif node.op == "call_function":
                 self.env[node] = self._value(node)
         return self.p
 
