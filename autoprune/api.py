@@ -19,10 +19,12 @@ from autoprune.agents import Agent
 from autoprune.config import DEFAULT_EPISODES, RunConfig
 from autoprune.cost import parse_budget
 from autoprune.errors import UsageError
+from autoprune.evaluate import Part
 from autoprune.files import load_safetensors, save_safetensors_atomic, write_json_atomic
 from autoprune.fingerprint import fingerprint
 from autoprune.graph import build_graph
-from autoprune.inputs import Evaluate, Inputs, check_device, check_output, check_part, count_images, example_batch
+from autoprune.inputs import Inputs, check_device, check_output, check_part, count_images, example_batch
+from autoprune.models import check_finite
 from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import sentences, table
@@ -70,8 +72,8 @@ def search(
     example_input: Tensor,
     *,
     calibration: Dataset[Any] | DataLoader[Any] | Tensor,
-    evaluate: Evaluate,
-    report: Evaluate | None = None,
+    evaluate: Part,
+    report: Part | None = None,
     budget: float | str | Budget = 0.5,
     budget_mode: Literal["exact", "at-most"] = "exact",
     agent: str | type[Agent] = "ddpg",
@@ -157,8 +159,8 @@ def _inputs(
     model: nn.Module,
     example_input: Tensor,
     calibration: Dataset[Any] | DataLoader[Any] | Tensor,
-    evaluate: Evaluate,
-    report: Evaluate | None,
+    evaluate: Part,
+    report: Part | None,
     *,
     reward: Any,
     device: str,
@@ -169,9 +171,7 @@ def _inputs(
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
     if not isinstance(example_input, Tensor) or example_input.ndim < 2 or len(example_input) < 2:
         raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"The model's '{name}' holds NaN or infinite values; give a trained network.")
+    check_finite(model.state_dict(), weights="of the model")
     for name, part in (("calibration", calibration), ("evaluate", evaluate), ("report", report)):
         check_part(name, part)
     classes = check_output(model, example_input)

@@ -49,6 +49,10 @@ class DrivenProblem(ProblemLike, Protocol):
     """What the driver needs of a problem, see ``autoprune.problem.Problem``."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know about how the problem was set up."""
+
+    @property
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part."""
 
@@ -111,6 +115,8 @@ class Driver:
             AutopruneError: if the agent proposes no policy within the budget.
         """
         own = self._config.agent
+        for note in self._problem.notes:
+            self._progress.stage(note)
         players = [own, *(name for name in (*RULES, "random") if name != own)]
         total = 2 * self._config.episodes + len(RULES) - (own in RULES) - (own == "random") * self._config.episodes
         self._progress.begin(total, len(self._episodes))
@@ -123,6 +129,7 @@ class Driver:
             held_out=self._held_out,
             wall_s=self._elapsed(),
             version=version,
+            notes=self._problem.notes,
         )
         write_json_atomic(self._folder.report_path, report)
         return report

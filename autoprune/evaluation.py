@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from autoprune.data import load_data
 from autoprune.errors import UsageError
+from autoprune.evaluate import Evaluator
 from autoprune.export import load_exported
 from autoprune.inputs import check_device, check_output
-from autoprune.measure import measure
 from autoprune.models import load_model
 from autoprune.rebuild import rebuild_run
 from autoprune.registry import nearest
+from autoprune.report import standard_error
 from autoprune.run import RunFolder
 
 PARTS = ("report", "search")
@@ -78,13 +80,15 @@ def evaluate_target(
         transform=None if mean or std else loaded.transform,
         download=download,
     )
-    found = measure(network, parts.report if part == "report" else parts.search, device=device, batch_size=batch_size)
+    chosen = parts.report if part == "report" else parts.search
+    evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size)
+    accuracy, loss = evaluator(network)
     return {
         "network": str(target) if target is not None else loaded.spec,
         "data": data or "digits",
         "part": part,
-        "images": found.images,
-        "accuracy": found.accuracy,
-        "accuracy_se": found.accuracy_se,
-        "loss": found.loss,
+        "images": evaluator.size,
+        "accuracy": accuracy,
+        "accuracy_se": standard_error(accuracy, evaluator.size),
+        "loss": loss,
     }

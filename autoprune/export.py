@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,31 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(self._session.run(None, {self._input: batch})[0]).to(images.device)
 
 
+class ExportedModel(nn.Module):
+    """An exported program as a module. It was exported for evaluation and stays so, whatever mode is set.
+
+    Args:
+        path: The ``.pt2`` file.
+
+    Raises:
+        UsageError: if the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        if not path.is_file():
+            raise UsageError(f"The file '{path}' does not exist.")
+        try:
+            module = torch.export.load(path).module()
+        except Exception as error:
+            raise UsageError(f"The file '{path}' is not an exported program that torch can load ({error}).") from error
+        self._call: Callable[[Tensor], Tensor] = module.forward  # as a submodule it would refuse train() and eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, shape (B, classes), of images (B, C, H, W)."""
+        return self._call(images)
+
+
 def load_exported(path: Path) -> nn.Module:
     """Return an exported ``.onnx`` or ``.pt2`` file as a module that takes a batch of images.
 
@@ -119,13 +145,7 @@ def load_exported(path: Path) -> nn.Module:
         return OnnxModel(path)
     if path.suffix != ".pt2":
         raise UsageError(f"The file '{path}' is neither .onnx nor .pt2; give one of these, or a run folder.")
-    if not path.is_file():
-        raise UsageError(f"The file '{path}' does not exist.")
-    try:
-        module: nn.Module = torch.export.load(path).module()
-    except Exception as error:
-        raise UsageError(f"The file '{path}' is not an exported program that torch can load ({error}).") from error
-    return module
+    return ExportedModel(path)
 
 
 def _trace(model: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, bool]:

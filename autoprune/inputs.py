@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from autoprune.data import load_data
 from autoprune.errors import UsageError
+from autoprune.evaluate import Part
 from autoprune.models import load_model
-
-Evaluate = Dataset[Any] | DataLoader[Any] | Callable[[nn.Module], Mapping[str, float]]
-"""What a network is judged on: labelled images, or a function ``model -> {"accuracy": ..., "loss": ...}``."""
+from autoprune.problem import resolve_device
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Inputs:
     model: nn.Module
     example_input: Tensor
     calibration: Dataset[Any] | Tensor
-    search: Evaluate
-    report: Evaluate | None
+    search: Part
+    report: Part | None
     report_images: int | None
     model_spec: Mapping[str, Any]
     reward: Callable[..., float] | None = None
@@ -113,14 +112,9 @@ def check_device(device: str) -> None:
     Raises:
         UsageError: if it does not, or its name cannot be read.
     """
-    try:
-        kind = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"The device '{device}' is not known; use 'cpu' or 'cuda'.") from error
+    kind = resolve_device(device)
     if kind.type not in ("cpu", "cuda"):
-        raise UsageError(f"The device '{device}' is not supported; use 'cpu' or 'cuda'.")
-    if kind.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"The device '{device}' was asked for, but there is no CUDA device here; use --device cpu.")
+        raise UsageError(f"The device '{device}' is not supported; use cpu or cuda.")
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here; "

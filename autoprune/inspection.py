@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.cost import CostModel, allowed_counts
 from autoprune.graph import build_graph, prove
+from autoprune.problem import decidable
 from autoprune.text import aligned
 
 
@@ -33,9 +34,7 @@ def inspect_model(
         AutopruneError: if the network cannot be traced.
     """
     graph = prove(model, build_graph(model, example_input), example_input)
-    decisions = [
-        group for group in graph.groups if group.reason is None and (include_residual or group.kind != "residual")
-    ]
+    decisions = decidable(graph, include_residual=include_residual)
     cost = CostModel(graph, decisions)
     least = [allowed_counts(group.size, min_keep=min_keep, round_to=round_to)[0] for group in decisions]
     smallest = cost.macs(least)

@@ -106,6 +106,7 @@ def build_report(
     held_out: bool,
     wall_s: float,
     version: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the report as JSON-ready values.
 
@@ -116,6 +117,7 @@ def build_report(
         held_out: Whether ``accuracy`` is measured on a part that the search never saw.
         wall_s: Wall time of all sessions of the run.
         version: autoprune's version.
+        notes: What the user should know about how the problem was set up.
     """
     dense, final = rows[0], next(row for row in rows if row.name == config.agent)
     fresh = [episode for episode in episodes if not episode.reused]
@@ -137,6 +139,7 @@ def build_report(
         "total_cost": sum(episode.score.cost for episode in fresh),
         "wall_s": wall_s,
         "macs_ratio": final.macs / dense.macs,
+        "notes": list(notes),
         "dense": dense.to_dict(),
         "final": final.to_dict(),
         "rows": [row.to_dict() for row in rows],
@@ -146,7 +149,18 @@ def build_report(
 def table(report: Mapping[str, Any]) -> str:
     """Return the report's rows as an aligned text table."""
     dense = report["dense"]
-    head = ("", "MACs", "", "params", "", "search acc", f"{report['accuracy_part']} acc", "loss", "policies", "cost")
+    head = (
+        "",
+        "MACs",
+        "ratio",
+        "params",
+        "ratio",
+        "search acc",
+        f"{report['accuracy_part']} acc",
+        "loss",
+        "policies",
+        "cost",
+    )
     lines = []
     for row in report["rows"]:
         error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.2f}"
@@ -173,8 +187,8 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     """Return what is to be said below the table: what was exported, what speaks against it, what the run cost."""
     agent, final, dense = report["agent"], report["final"], report["dense"]
     out = [
-        f"* exported: the best of {agent}'s policies that meet the budget, chosen on the search part; "
-        f"{final['macs'] / dense['macs']:.3f} of the MACs."
+        f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent} with the best reward on the "
+        "search part, within the budget."
     ]
     rivals = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
     better = [row for row in rivals if _merit(row) > _merit(final)]
@@ -185,13 +199,14 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
             f"({100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}); "
             f"get its network with --agent {best['name']}, or give {agent} more --episodes."
         )
+    out += report["notes"]
     if report["accuracy_part"] == "search":
         out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
     cost = final["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes each"
     out.append(
-        f"Scored {report['policies_scored']} policies of {agent}{each}, {report['policies_scored_in_all']} with the "
-        f"simple rules; {report['total_cost']:.0f} dense passes and {report['wall_s']:.0f} s in all."
+        f"{agent} had {report['policies_scored']} policies scored{each}. The whole run, with the simple rules' rows, "
+        f"scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
     )
     return out
 

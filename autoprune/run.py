@@ -191,10 +191,8 @@ class RunFolder:
         append_jsonl(self.episodes_path, episode.to_record())
 
     def agent_folder(self, agent: str) -> Path:
-        """Return (and make) the folder for what ``agent`` keeps."""
-        folder = self.path / "agents" / _file_name(agent)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """Return the folder for what ``agent`` keeps; there is none if it keeps nothing."""
+        return self.path / "agents" / _file_name(agent)
 
     def read_row(self, name: str) -> dict[str, Any] | None:
         """Return the finished table line ``name``, or None if it is not finished."""

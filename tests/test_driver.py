@@ -39,6 +39,7 @@ class Problem(ToyProblem):
     def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01) -> None:
         super().__init__(4, budget=budget, steps=4)
         self.gain = finish_gain
+        self.notes = ("One thing to know.",)
         self.dense_report = replace(self.dense, accuracy=0.94)
         self.finished: list[tuple[int, ...]] = []
 
@@ -91,6 +92,7 @@ def test_rows_policies_and_files(tmp_path: Path) -> None:
         (report["final"]["accuracy"] * (1 - report["final"]["accuracy"]) / 100) ** 0.5
     )
     assert report["dense"]["accuracy"] == 0.94
+    assert report["notes"] == ["One thing to know."]
     assert report["policies_scored"] == EPISODES
     assert report["score_cost"] == 1.0
     policy = Policy.load(tmp_path / "run" / "policy.json")

@@ -57,6 +57,9 @@ class RichProgress(Progress):
     ) -> None:
         self._bar.stop()
 
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
     def stop(self) -> None:
         """Take the bar away."""
         self._bar.stop()
@@ -65,7 +68,7 @@ class RichProgress(Progress):
         """Say what is being done now."""
         self._bar.update(self._task, description=text)
         if not self._console.is_terminal:
-            self._console.print(f"{text} ...")
+            self._print(text)
 
     def opened(self, folder: RunFolder) -> None:
         """Remember where the run can be continued."""
@@ -76,7 +79,7 @@ class RichProgress(Progress):
         self._done, self._total = done, total
         self._bar.reset(self._task, total=total, completed=done)
         if done:
-            self._console.print(f"Continuing: {done} policies were scored already.")
+            self._print(f"Continuing: {done} policies were scored already.")
 
     def scored(self, episode: Episode, best: Episode | None) -> None:
         """Show the policy just scored and the best so far; without a terminal, every tenth of the way."""
@@ -86,10 +89,10 @@ class RichProgress(Progress):
             text += f", best {100 * best.score.accuracy:.2f}"
         self._bar.update(self._task, advance=1, description=text)
         if not self._console.is_terminal and self._done % max(1, self._total // 10) == 0:
-            self._console.print(f"{self._done}/{self._total} policies: {text}")
+            self._print(f"{self._done}/{self._total} policies: {text}")
 
     def finished(self, row: Row) -> None:
         """Print a finished line of the table."""
-        self._console.print(
+        self._print(
             f"{row.name}: {100 * row.search_accuracy:.2f} on the search part after the final refit, {row.macs:,} MACs"
         )

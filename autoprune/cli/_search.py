@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from autoprune.cli import _options as options
 from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
 
+BudgetMode = Literal["exact", "at-most"]
 EPILOG = """\b
 Examples:
     autoprune search --budget 0.5
@@ -116,7 +117,7 @@ def search(
     }
     asked = {key: value for key, value in asked.items() if value is not None}
     if budget is not None:
-        asked["budget"] = parse_budget(budget, budget_mode or "exact")
+        asked["budget"] = parse_budget(budget, cast(BudgetMode, budget_mode or "exact"))
     elif reward in SIZE_TRADING or budget_mode == "at-most":
         asked["budget"] = parse_budget(1.0, "at-most")
     continues = out is not None and RunFolder(out).exists
