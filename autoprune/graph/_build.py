@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
+from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._propagation import LayerCall, Propagation
 from autoprune.graph._trace import Traced, trace
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph
-from autoprune.graph._walk import propagate
+from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
+from autoprune.graph._walk import OUTPUT, propagate
 
 SINGLE = "it has a single channel, and one must stay"
 
@@ -62,7 +63,7 @@ def _group_units(classes: _Classes, p: Propagation) -> list[list[int]]:
     """Return the units (roots) of every group, in execution order of the first producer."""
     order: dict[int, None] = {}
     for layer in p.layers:
-        order.update(dict.fromkeys(classes.root[layer.out_labels].tolist()))
+        order.update(dict.fromkeys(root for root in classes.root[layer.out_labels].tolist() if root != NEUTRAL))
     groups: dict[Any, list[int]] = defaultdict(list)
     for root in order:
         groups[tuple(classes.signature[root]), classes.reason.get(root), root in classes.residual].append(root)
@@ -108,6 +109,16 @@ def _norm(layer: LayerCall, traced: Traced) -> str | None:
     return None
 
 
+def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
+    """Return refusals for the reasons that no operator was refused for: a constant in the code, a tensor made there."""
+    named = {refusal.reason for refusal in p.refusals} | {OUTPUT, SINGLE, None}
+    found: dict[str, str] = {}
+    for group in groups:
+        if group.reason is not None and group.reason not in named:
+            found.setdefault(group.reason, group.name)
+    return [Refusal(where, reason) for reason, where in found.items()]
+
+
 def _build(traced: Traced, p: Propagation) -> PruningGraph:
     classes = _Classes(p)
     names = _layer_names(p)
@@ -124,7 +135,8 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
     for name, record in zip(names, p.layers, strict=True):
         ins, outs = classes.root[record.in_labels], classes.root[record.out_labels]
         for index in np.unique(group_of[outs]).tolist():
-            producers[index].setdefault(name)
+            if index >= 0:
+                producers[index].setdefault(name)
         for index in np.unique(group_of[ins]).tolist():
             if index >= 0:
                 consumers[index].setdefault(name)
@@ -176,7 +188,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         program=traced.program,
         layers=tuple(layers),
         groups=tuple(groups),
-        refusals=tuple(p.refusals),
+        refusals=(*p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
     )
 

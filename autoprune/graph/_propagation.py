@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,25 @@ class LayerCall:
     in_labels: IntArray
     out_labels: IntArray
     in_shape: tuple[int, ...]
-    weight_in_dim: int
 
 
 @dataclass(eq=False)
 class Propagation:
-    """What is known of all labels while the program is walked through."""
+    """What is known of all labels while the program is walked through.
 
+    Attributes:
+        tensors: Placeholders of the program and the parameters and buffers they stand for.
+        sets: The united labels.
+        layers: Convolution and linear calls so far.
+        slots: First label and count of every (parameter, dimension) that holds channels.
+        refusals: What was refused, for the user.
+        frozen: Labels that must stay, and why.
+        frozen_params: Parameters none of whose channels may go, and why.
+        residual: Labels that crossed a sum of two layers' outputs.
+        opaque: Labels that freeze what they meet, and why.
+    """
+
+    tensors: Mapping[Node, str] = field(default_factory=dict)
     sets: UnionFind = field(default_factory=UnionFind)
     layers: list[LayerCall] = field(default_factory=list)
     slots: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)

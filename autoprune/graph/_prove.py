@@ -22,7 +22,7 @@ from autoprune.errors import AutopruneError
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
 from autoprune.graph._randomise import randomised_copy
 from autoprune.graph._trace import at_least_two
-from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -230,9 +230,16 @@ def prove(
         except (RuntimeError, TypeError) as error:  # a dtype written into the forward
             _log.debug("The proof does not run in double precision: %s", error)
     if failed is None:
-        failed = _Proof(model, graph, images, _SINGLE, generator).run()
+        try:
+            failed = _Proof(model, graph, images, _SINGLE, generator).run()
+        except (RuntimeError, TypeError) as error:
+            raise AutopruneError(
+                f"The model does not run on a randomised copy of itself ({_first_line(error)}), so nothing can be proved; "
+                "check that it can be deep-copied and runs in single precision."
+            ) from error
     groups = tuple(replace(group, reason=failed.get(group.index, group.reason)) for group in graph.groups)
-    return replace(graph, groups=groups, proved=True)
+    refusals = tuple(Refusal(graph.groups[index].name, reason) for index, reason in failed.items())
+    return replace(graph, groups=groups, refusals=graph.refusals + refusals, proved=True)
 
 
 def _traced_batch(graph: PruningGraph, example_input: Tensor) -> Tensor:

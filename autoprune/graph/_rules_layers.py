@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL, compress, varying
 from autoprune.graph._propagation import Call, LayerCall, Param, Propagation
@@ -30,13 +32,47 @@ def _bias(p: Propagation, call: Call, out: IntArray) -> IntArray:
     return out
 
 
+def _source(p: Propagation, node: Node) -> str:
+    """Return the name of the largest parameter that a computed weight comes from, or the node's own name."""
+    found, stack, seen = [], [node], {node}
+    while stack:
+        current = stack.pop()
+        if current in p.tensors:
+            found.append(current)
+        stack += [n for n in current.all_input_nodes if n not in seen]
+        seen.update(current.all_input_nodes)
+    largest = max(found, key=lambda n: math.prod(n.meta["val"].shape), default=None)
+    return node.name if largest is None else p.tensors[largest]
+
+
+def _computed(p: Propagation, call: Call) -> Any:
+    """A layer whose weight is computed from parameters (or whose input is one): listed, but none of its channels can go."""
+    x, weight = call.args["input"], call.args["weight"]
+    node = call.node.args[1]
+    output = p.refuse(call, [x, weight, call.args.get("bias")], "the layer's weight is computed, not a parameter")
+    if isinstance(x, Tensor) and isinstance(weight, Tensor) and isinstance(node, Node):
+        is_linear, transposed = call.op == "aten.linear", "transpose" in call.op
+        channel = len(x.shape) - 1 if is_linear else 1
+        p.layers.append(
+            LayerCall(
+                call=call,
+                kind="linear" if is_linear else "conv_transpose" if transposed else "conv",
+                weight=Param(_source(p, node), tuple(weight.shape)),
+                bias=None,
+                in_labels=p.channels(x, channel),
+                out_labels=np.full(call.shape[-1 if is_linear else 1], NEUTRAL, dtype=np.int64),
+                in_shape=tuple(x.shape),
+            )
+        )
+    return output
+
+
 def conv(p: Propagation, call: Call) -> Any:
     """Convolution of any dimension, transposed or not; with groups, one unit is all channels of one group."""
     x, weight = call.args["input"], call.args["weight"]
     transposed = "transpose" in call.op
     if not isinstance(weight, Param):
-        p.freeze(call.args.get("bias"), "")
-        return p.refuse(call, [x, weight], "the layer's weight is computed, not a parameter")
+        return _computed(p, call)
     if not isinstance(x, Tensor) or x.dim() != len(weight.shape):
         return p.refuse(call, [x, weight, call.args.get("bias")], "the convolution's input has no batch dimension")
     groups = int(call.args.get("groups", 1))
@@ -66,7 +102,6 @@ def conv(p: Propagation, call: Call) -> Any:
             in_labels=inputs,
             out_labels=out,
             in_shape=tuple(x.shape),
-            weight_in_dim=in_dim,
         )
     )
     return from_channels(out, call.shape, 1)
@@ -76,7 +111,7 @@ def linear(p: Propagation, call: Call) -> Any:
     """``x @ weight.T + bias`` over the last dimension."""
     x, weight = call.args["input"], call.args["weight"]
     if not isinstance(weight, Param) or not isinstance(x, Tensor):
-        return p.refuse(call, [x, weight, call.args.get("bias")], "the layer's weight is computed, not a parameter")
+        return _computed(p, call)
     last = x.dim() - 1
     if any(dim != last for dim in varying(x)):
         p.refuse(call, [x], "a linear layer runs along a dimension that is not the channels'")
@@ -94,7 +129,6 @@ def linear(p: Propagation, call: Call) -> Any:
             in_labels=inputs,
             out_labels=out,
             in_shape=tuple(x.shape),
-            weight_in_dim=1,
         )
     )
     return from_channels(out, call.shape, len(call.shape) - 1)

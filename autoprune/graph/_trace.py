@@ -28,6 +28,18 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Give every module back the attributes it had: a forward that keeps activations would keep the tracer's fakes."""
+    before = [(module, dict(module.__dict__)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+
+
 def at_least_two(example_input: Tensor) -> Tensor:
     """Return two images of the example (one is repeated): a batch of one would be burnt into the program."""
     if example_input.dim() == 0 or example_input.shape[0] == 0:
@@ -75,7 +87,7 @@ def _export(model: nn.Module, example_input: Tensor) -> ExportedProgram:
     if example_input.shape[0] != 2:
         attempts.append((example_input, False))
     error: Exception | None = None
-    with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+    with eval_mode(model), attributes_kept(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of things a user can do nothing about
         for images, dynamic in attempts:
             try:

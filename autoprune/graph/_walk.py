@@ -22,6 +22,8 @@ from autoprune.graph._rules_reduce import REDUCE_RULES
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
 
+OUTPUT = "they are channels of the network's output"
+
 _RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCE_RULES, **MOVE_RULES, **LAYER_RULES, **NORM_RULES}
 
 
@@ -81,7 +83,7 @@ def _is_view(node: Node) -> bool:
 class _Walk:
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
-        self.p = Propagation()
+        self.p = Propagation(tensors=traced.tensors)
         self.env: dict[Node, Any] = {}
         self.active: set[Node] = set()
 
@@ -117,7 +119,7 @@ class _Walk:
         for result, spec in zip(node.args[0], specs, strict=True):  # type: ignore[arg-type]
             value = self.env.get(result) if isinstance(result, Node) else None
             if spec.kind == OutputKind.USER_OUTPUT:
-                self.p.freeze(value, "they are channels of the network's output")
+                self.p.freeze(value, OUTPUT)
             else:
                 self.p.freeze(value, f"they are written to '{spec.target}' by the forward pass")
 

@@ -1,0 +1,79 @@
+"""Every operator and idiom of the table ends as it must, and what is pruned equals the masked original."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune.graph import build_graph, prove
+from autoprune.surgery import prune_model
+
+from ._nets import CASES, Net, conv
+from ._referee import leaves, prunable, random_kept, zeroed
+
+MIXING_NORMS = {"group norm", "layer norm over channels"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator(name: str) -> None:
+    make, expected = CASES[name]
+    torch.manual_seed(0)
+    model = make().double().eval()
+    images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    graph = prove(model, build_graph(model, images), images)
+    assert graph.proved
+    between = [group for group in graph.groups if "network's output" not in (group.reason or "")]
+    outcome = "refused" if not prunable(graph) else "right" if len(prunable(graph)) == len(between) else "partly"
+    assert outcome == expected
+    assert all(group.reason for group in graph.groups if group not in prunable(graph))
+    for seed in range(2):
+        kept = random_kept(graph, seed)
+        with torch.no_grad():
+            small = leaves(prune_model(model, graph, kept)(images))
+            if name in MIXING_NORMS:
+                continue
+            dense = leaves(zeroed(model, graph, kept)(images))
+        for ours, theirs in zip(small, dense, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_table_is_large_and_refuses_little() -> None:
+    assert len(CASES) >= 90
+    assert sum(expected == "refused" for _, expected in CASES.values()) <= 15
+
+
+def _pruned_norm(norm: nn.Module, kept: list[int]) -> tuple[Tensor, Tensor, Tensor, nn.Module]:
+    """Return the input of the norm cut to ``kept``, the pruned norm's output and weight, and the pruned model."""
+    torch.manual_seed(1)
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        y = m.n(m.first(x))
+        m.seen = y
+        return m.last(y)
+
+    model = Net(forward, first=conv(3, 8), n=norm, last=conv(8, 4)).double().eval()
+    images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    graph = prove(model, build_graph(model, images), images)
+    (group,) = prunable(graph)
+    with torch.no_grad():
+        small = prune_model(model, graph, {group.name: np.array(kept)})
+        small(images)
+        return model.first(images), small.seen, small.n.weight, small
+
+
+def test_group_norm_normalises_over_what_is_left() -> None:
+    # Units are pairs (c, c + 4): two groups of four channels each lose the same places.
+    before, after, weight, _ = _pruned_norm(nn.GroupNorm(2, 8), [0, 3])
+    kept = before[:, [0, 3, 4, 7]].view(2, 2, 2, 6, 6)
+    mean, variance = kept.mean((2, 3, 4), keepdim=True), kept.var((2, 3, 4), keepdim=True, correction=0)
+    torch.testing.assert_close(after, ((kept - mean) / (variance + 1e-5).sqrt()).view(2, 4, 6, 6))
+    assert weight.shape == (4,)
+
+
+def test_group_norm_with_many_groups_loses_whole_groups() -> None:
+    before, after, _, small = _pruned_norm(nn.GroupNorm(4, 8), [1, 2])
+    assert small.n.num_groups == 2
+    torch.testing.assert_close(after, F.group_norm(before[:, [2, 3, 4, 5]], 2))
