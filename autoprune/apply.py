@@ -120,6 +120,7 @@ def _refitted(
         budget=Budget(1.0, "at-most"),
         include_residual=True,
         device=device,
+        seed=policy.seed or 0,  # the calibration images of the search
     )
     finished = problem.finish_kept(policy.kept())
     return _applied(finished.model, policy, problem.graph, f"refitted on {data}")

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from autoprune.agents import Agent, resolve_agent
+from autoprune.agents import Agent, make_agent, resolve_agent
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
@@ -130,6 +130,13 @@ def execute(
             device=config.device,
             seed=config.seed,
             batch_size=config.batch_size,
+        )
+        make_agent(  # a slip in its options is to be reported before there is a run
+            agent if agent is not None else config.agent,
+            problem,
+            seed=config.seed,
+            episodes=config.episodes,
+            **config.agent_options,
         )
         folder.begin(config)
         if folder.finished:  # another process ended it while this one waited or loaded
