@@ -8,18 +8,22 @@ checks it.
 from __future__ import annotations
 
 from autoprune.agents._base import Agent, Counts, Told, agents
+from autoprune.agents._ddpg import DDPG
 from autoprune.agents._random import Random, random_policy
 from autoprune.agents._resolve import make_agent, resolve_agent
 from autoprune.agents._rules import Deep, FixedRule, Shallow, Uniform
+from autoprune.agents._sensitivity import Sensitivity
 from autoprune.agents._tpe import TPE
 
 __all__ = [
+    "DDPG",
     "TPE",
     "Agent",
     "Counts",
     "Deep",
     "FixedRule",
     "Random",
+    "Sensitivity",
     "Shallow",
     "Told",
     "Uniform",

@@ -29,7 +29,7 @@ class TPE(Agent):
         candidates: Candidates the acquisition function chooses from per trial (Optuna's ``n_ei_candidates``).
 
     Raises:
-        UsageError: if ``startup`` or ``candidates`` is not at least 1.
+        UsageError: if ``startup`` or ``candidates`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class TPE(Agent):
         self.startup = max(10, episodes // 10) if startup is None else startup
         self.candidates = candidates
         for name, value in (("startup", self.startup), ("candidates", candidates)):
-            if value < 1:
-                raise UsageError(f"The value of '{name}' is {value}, but the tpe agent needs at least 1.")
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(
+                    f"The value of '{name}' is {value!r}, but the tpe agent needs a whole number of at least 1."
+                )
         self._optuna = optuna
         self._space = {
             f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.envs._protocol import ProblemLike
-from autoprune.graph._types import Group, Layer
+from autoprune.graph import Group, Layer
 
 FEATURES = ("t", "n", "c", "h", "w", "stride", "k", "flops", "reduced", "rest", "previous")
 

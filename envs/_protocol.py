@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from autoprune.graph._types import Group, Layer
+from autoprune.graph import Group, Layer
 from autoprune.score import Budget, Score
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from autoprune.testing._agent import AgentContract
+from autoprune.testing._reward import RewardContract
 from autoprune.testing._toy import ToyProblem
 
-__all__ = ["ToyProblem"]
+__all__ = ["AgentContract", "RewardContract", "ToyProblem"]

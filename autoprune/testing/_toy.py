@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from autoprune.graph._types import Group, Layer
+from autoprune.graph import Group, Layer
 from autoprune.rewards import RewardFn, accuracy, call_reward
 from autoprune.score import Budget, Score
 

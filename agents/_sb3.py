@@ -1,0 +1,106 @@
+"""Stable-Baselines3's DDPG with two learning rates, a reward baseline, and random numbers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import stable_baselines3
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+from autoprune.envs import ChannelPruningEnv, ProblemLike, Trajectory
+
+
+class EpisodeReplay(ReplayBuffer):
+    """A replay buffer of whole episodes whose rewards are read relative to a moving baseline.
+
+    The rewards stored are raw; baseline and scale are applied when a batch is drawn, so that old and new transitions are
+    measured alike.
+
+    Attributes:
+        baseline: Subtracted from every reward.
+        scale: What the difference is divided by.
+    """
+
+    baseline: float = 0.0
+    scale: float = 1.0
+
+    def add_episode(self, episode: Trajectory, reward: float) -> None:
+        """Store a finished episode, its terminal reward shared by all its transitions.
+
+        Args:
+            episode: What was seen and what was applied.
+            reward: The policy's reward.
+        """
+        last = len(episode.actions) - 1
+        for step, action in enumerate(episode.actions):
+            seen, then = episode.observations[step], episode.observations[step + 1]
+            self.add(seen, then, action, np.array([reward]), np.array([step == last]), [{}])
+
+    def _get_samples(self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None) -> ReplayBufferSamples:
+        samples = super()._get_samples(batch_inds, env)
+        return samples._replace(rewards=(samples.rewards - self.baseline) / self.scale)
+
+
+class TwoRateDDPG(stable_baselines3.DDPG):
+    """DDPG whose actor and critic keep learning rates of their own; the original resets both to one at every update.
+
+    Args:
+        problem: What is pruned; gives the spaces.
+        actor_rate: The actor's learning rate.
+        critic_rate: The critic's learning rate.
+        **options: Anything ``stable_baselines3.DDPG`` takes.
+    """
+
+    def __init__(self, problem: ProblemLike, *, actor_rate: float, critic_rate: float, **options: Any) -> None:
+        self._rates = (actor_rate, critic_rate)
+        super().__init__(
+            "MlpPolicy",
+            ChannelPruningEnv(problem),
+            learning_rate=critic_rate,
+            replay_buffer_class=EpisodeReplay,
+            device="cpu",  # Two small networks on batches of 64: faster than any transfer.
+            **options,
+        )
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
+        self.set_logger(Logger(folder=None, output_formats=[]))
+
+    @property
+    def replay(self) -> EpisodeReplay:
+        """The replay buffer."""
+        assert isinstance(self.replay_buffer, EpisodeReplay)
+        return self.replay_buffer
+
+    def act(self, observation: npt.NDArray[np.float32]) -> float:
+        """Return the actor's action in [-1, 1] for an observation of shape (11,), without noise."""
+        action, _ = self.predict(observation, deterministic=True)
+        return float(action[0])
+
+    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
+        for optimizer, rate in zip((self.actor.optimizer, self.critic.optimizer), self._rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+
+@contextmanager
+def seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Seed torch's and NumPy's global generators, which Stable-Baselines3 draws from, and put them back afterwards.
+
+    Args:
+        rng: Where the seed is drawn from.
+    """
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
