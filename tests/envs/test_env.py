@@ -96,3 +96,15 @@ def test_walk_and_environment_play_the_same_game(problem):
         assert info["ratio"] == applied
     assert walk.done()
     assert list(walk.finish()) == info["counts"]
+
+
+def test_made_without_a_problem_it_is_the_digits_network():
+    env = gymnasium.make("autoprune/ChannelPruning-v0").unwrapped
+    dense = env.reset(seed=0)[1]["macs"]
+    terminated, steps = False, 0
+    while not terminated:
+        _, reward, terminated, _, info = env.step(np.zeros(1, dtype=np.float32))
+        steps += 1
+    assert steps == len(env.problem.decisions)
+    assert info["macs"] <= 0.5 * dense
+    assert -0.2 < reward <= 0
