@@ -18,6 +18,8 @@ from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, 
 from autoprune.graph._types import IntArray, Refusal
 from autoprune.graph._unionfind import UnionFind
 
+BROADCAST = "a single channel is broadcast over many"
+
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}torch{os.sep}", f"{os.sep}torch{os.sep}nn{os.sep}")
 
@@ -252,14 +254,15 @@ class Propagation:
             active = name in call.active
             if vary and not varying(labels):
                 label = int(core(labels).reshape(-1)[0]) if labels.numel() else NEUTRAL
-                full = all(
-                    d + labels.dim() - len(shape) >= 0 and labels.size(d + labels.dim() - len(shape)) > 1 for d in vary
-                )
-                if label in self.opaque and full:
+                offset = labels.dim() - len(shape)
+                wide_here = any(dim + offset >= 0 and labels.size(dim + offset) > 1 for dim in vary)
+                if label in self.opaque and wide_here:
                     self.freeze(list(operands.values()), self.opaque[label])
-                elif label != NEUTRAL and label not in self.opaque and active:
-                    self.freeze(labels, self.reason_at(call, "a single channel is broadcast over many"))
-                continue
+                elif label != NEUTRAL and label not in self.opaque and active and not wide_here:
+                    self.freeze(labels, self.reason_at(call, BROADCAST))
+                if label == NEUTRAL or label in self.opaque or not wide_here:
+                    continue
+                # Else the channels have been united to a single one.
             array: IntArray = (
                 core(labels).expand(wide).numpy() if vary else core(labels).reshape(()).expand(wide).numpy()
             )

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._labels import NEUTRAL, compress, constant, core, reshape_blocks, varying, words
-from autoprune.graph._propagation import Call, Propagation, Rule, concrete
+from autoprune.graph._labels import NEUTRAL, compress, constant, core, neutral, reshape_blocks, varying, words
+from autoprune.graph._propagation import BROADCAST, Call, Propagation, Rule, concrete
 
 
 def _input(p: Propagation, call: Call) -> Tensor:
@@ -34,8 +34,13 @@ def move(p: Propagation, call: Call) -> Any:
 
 
 def expand(p: Propagation, call: Call) -> Any:
-    """``expand`` repeats dimensions of size 1."""
-    return _input(p, call).expand(call.shape)
+    """``expand`` repeats dimensions of size 1. A single channel that is repeated has to stay, and fits all it meets."""
+    x, shape = _input(p, call), call.shape
+    single = x.dim() == len(shape) > 2 and x.shape[1] == 1 and shape[1] > 1 and not varying(x)
+    if single and call.active and int(core(x).flatten()[0]) not in p.opaque:
+        p.freeze(x, p.reason_at(call, BROADCAST))
+        return neutral(shape)
+    return x.expand(shape)
 
 
 def reshape(p: Propagation, call: Call) -> Any:
@@ -237,7 +242,10 @@ def channel_shuffle(p: Propagation, call: Call) -> Any:
     x, groups = _input(p, call), call.args["groups"]
     if 1 not in varying(x):
         return x
-    x = core(_unify_pieces(p, x, 1, groups))
+    x = _unify_pieces(p, x, 1, groups)
+    if 1 not in varying(x):
+        return x
+    x = core(x)
     return _unflatten(x, 1, (groups, x.shape[1] // groups)).transpose(1, 2).flatten(1, 2).expand(call.shape)
 
 

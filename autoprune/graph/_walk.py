@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from typing import Any, Literal, cast
 
@@ -21,6 +22,8 @@ from autoprune.graph._rules_norms import NORM_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
+
+_log = logging.getLogger(__name__)
 
 OUTPUT = "they are channels of the network's output"
 
@@ -147,7 +150,11 @@ class _Walk:
         names = frozenset(name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg)))
         call = Call(node, op_name(target), bound, names)
         rule = _RULES.get(call.op)
-        result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
+        try:
+            result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # fail closed
+            _log.debug("The rule of %s failed: %r", call.op, error)
+            result = self.p.refuse(call, list(bound.values()), "the operator is used in a way that is not understood")
         if _is_mutable(target):
             self._written(call, result)
         return result

@@ -360,6 +360,12 @@ one(
     "refused",
     lambda m, x: torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2)).unsqueeze(1).expand(-1, 8, -1, -1),
 )
+one(
+    "united channels meet a sum",
+    "right",
+    lambda m, x: F.pixel_shuffle(x, 2).repeat(1, 4, 1, 1) + m.a(F.interpolate(x, scale_factor=2)),
+    a=lambda: conv(8, 8),
+)
 # Outputs, control flow, wrappers
 case(
     "tuple of outputs",
