@@ -95,12 +95,22 @@ def _export(model: nn.Module, example_input: Tensor) -> ExportedProgram:
                 return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
             except Exception as failure:
                 error = error or failure
+        _check_runs(model, example_input)
     assert error is not None
     raise AutopruneError(
         f"The model cannot be traced by torch.export ({_first_line(error)}); "
-        "make its forward free of data-dependent control flow, or check that it runs on the example input of shape "
-        f"{tuple(example_input.shape)}."
+        "make its forward free of scripted modules and of control flow that depends on the values of the input."
     ) from error
+
+
+def _check_runs(model: nn.Module, example_input: Tensor) -> None:
+    try:
+        model(example_input)
+    except Exception as error:
+        raise UsageError(
+            f"The model does not run on an input of shape {tuple(example_input.shape)} ({_first_line(error)}); "
+            "give images of the size and number of channels that it was made for."
+        ) from error
 
 
 def trace(model: nn.Module, example_input: Tensor) -> Traced:

@@ -189,6 +189,11 @@ def test_model_that_cannot_be_traced() -> None:
         build_graph(model, IMAGES)
 
 
+def test_input_that_does_not_fit() -> None:
+    with pytest.raises(UsageError, match=r"does not run on an input of shape \(1, 4, 6, 6\)"):
+        build_graph(conv(3, 4), torch.zeros(1, 4, 6, 6))
+
+
 def test_empty_example_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one image"):
         build_graph(conv(3, 4), torch.zeros(0, 3, 6, 6))
