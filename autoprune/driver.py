@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -64,8 +65,8 @@ class Driver:
     """Runs one search in one folder, from wherever an earlier session of it got to.
 
     Policies that keep equally many channels everywhere are scored once, whoever proposes them: the score is a function
-    of the counts. The policy of a row is the one with the highest reward among those within the budget, the first of
-    equals.
+    of the counts. The policy of a row is the one with the highest reward among those within the budget, of
+    equals the one with the least loss.
 
     Args:
         problem: What is pruned and how it is scored.
@@ -253,5 +254,11 @@ class Driver:
 
 
 def _best(episodes: Sequence[Episode]) -> Episode | None:
-    """Return the first episode of the highest reward among those within the budget."""
-    return max((e for e in episodes if e.feasible), key=lambda e: e.score.reward, default=None)
+    """Return the episode of the highest reward among those within the budget; of equals the least loss, then the first."""
+    return max(
+        (e for e in episodes if e.feasible), key=lambda e: (e.score.reward, -_finite(e.score.loss)), default=None
+    )
+
+
+def _finite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -107,7 +106,8 @@ class Evaluator:
             accuracy, loss = float(result["accuracy"]), float(result.get("loss", math.nan))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AutopruneError(
-                f"The evaluate function for the {self.name} part returned {result!r}; it must return a dict with 'accuracy' and 'loss'."
+                f"The evaluate function for the {self.name} part returned {result!r}; "
+                "it must return a dict with 'accuracy' and 'loss'."
             ) from error
         if not math.isfinite(accuracy):
             raise AutopruneError(
@@ -137,11 +137,11 @@ def stack_images(data: Dataset[Any] | Iterable[Any] | Tensor, count: int, *, see
         if isinstance(data, TensorDataset):
             return data.tensors[0][chosen]
         return torch.stack([cast(Any, data)[int(index)][0] for index in chosen])
-    batches, held = [], 0
-    for batch in itertools.takewhile(lambda _: held < count, data):
-        images = batch[0] if isinstance(batch, list | tuple) else batch
-        batches.append(images)
-        held += len(images)
-    if held == 0:
+    batches: list[Tensor] = []
+    for batch in data:
+        batches.append(batch[0] if isinstance(batch, list | tuple) else batch)
+        if sum(map(len, batches)) >= count:
+            break
+    if not any(map(len, batches)):
         raise UsageError("The calibration part of the data is empty; it must hold at least one image.")
     return torch.cat(batches)[:count]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from autoprune.cost import CostModel, Projector, allowed_counts, parse_budget
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, stack_images
 from autoprune.graph import Group, IntArray, PruningGraph, build_graph, prove
-from autoprune.reconstruct import Backend, Plan, Refit
 from autoprune.models import check_finite
+from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Budget, Score
@@ -67,7 +67,8 @@ class Problem:
         batch_size: Images per forward pass when scoring.
         calibration_images: Calibration images of the search's refits.
         finish_images: Calibration images of the finished network's refit.
-        rows: Sampled output positions per layer in the search's refits (five times as many for the finished network).
+        rows: Sampled output positions per layer in the search's refits (five times as many for the finished network);
+            None for what a quarter of a dense pass pays for, at most 8000.
         graph: The model's proved graph, where it is known already.
 
     Attributes:
@@ -104,7 +105,7 @@ class Problem:
         batch_size: int = 250,
         calibration_images: int = 400,
         finish_images: int = 2000,
-        rows: int = 8000,
+        rows: int | None = None,
         graph: PruningGraph | None = None,
     ) -> None:
         if score not in SCORES:
@@ -135,14 +136,18 @@ class Problem:
         self.notes: tuple[str, ...] = ()
         self._decide(include_residual, min_keep, round_to)
         self._plan = Plan(self.graph, self.model)
-        self._rows, self._seed = rows, seed
+        self._refits = self.graph.dynamic_batch and self._plan.computes(self.model, images[:5].to(self.device))
+        self._rows = rows or affordable_rows(self.graph, self._search.size or 2000)
+        self._seed = seed
         self._finish_backend: Backend | None = None
         self._finish_images = finish_images
-        self._backend = self._make_backend(images[:calibration_images], rows)
-        if not self.graph.dynamic_batch:
+        if not self._refits:
+            self._selection = selections.get("magnitude")()
+            calibration_images = finish_images = self._finish_images = self.graph.layers[0].in_shape[0]
             self.notes += (
                 "The network was traced for one fixed batch size, so nothing is refitted and channels are chosen by magnitude.",
             )
+        self._backend = self._make_backend(images[:calibration_images], self._rows)
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         self.dense_seconds = 1.0
         self.dense = self._evaluated(self._search, self.model, self._sizes)
@@ -166,13 +171,13 @@ class Problem:
         else:
             least = -(-projector.smallest * 10**4 // cost.dense_macs) / 10**4
             raise UsageError(
-                f"The budget {budget.value:g} cannot be met: with at least {min_keep:g} of every group's channels kept the smallest "
-                f"network has {least:.4f} of the MACs; ask for at least that"
-                + (", or lower --min-keep." if min_keep > 0 else ".")
+                f"The budget {budget.value:g} cannot be met: with at least {min_keep:g} of every group's channels kept "
+                f"the smallest network has {least:.4f} of the MACs; ask for at least that, or lower --min-keep."
             )
         if residual and not include_residual:
             self.notes += (
-                f"The budget {budget.value:g} cannot be met by inner channels alone, so groups that cross a residual join are pruned too.",
+                f"The budget {budget.value:g} cannot be met by inner channels alone, "
+                "so groups that cross a residual join are pruned too.",
             )
         self.decisions, self.levels, self.cost, self.projector = decisions, levels, cost, projector
 
@@ -200,7 +205,7 @@ class Problem:
         return self._surgery(self._refit(self._backend, counts))
 
     def _refit(self, backend: Backend, counts: Sequence[int]) -> Refit:
-        if not self.graph.dynamic_batch:
+        if not self._refits:
             return backend.slice_only(counts)
         return backend.cached(counts) if self._score_kind == "cached" else backend.sequential(counts)
 
@@ -225,7 +230,7 @@ class Problem:
     def finish_kept(self, kept: Mapping[str, IntArray]) -> Finished:
         """Return the network that keeps exactly these channels (a policy file's), after the best refit."""
         backend = self._best_backend()
-        refit = backend.refit_kept(kept) if self.graph.dynamic_batch else Refit(dict(kept), {})
+        refit = backend.refit_kept(kept) if self._refits else Refit(dict(kept), {})
         return self._finished(
             refit, [len(kept[group.name]) if group.name in kept else group.size for group in self.decisions]
         )
@@ -237,7 +242,7 @@ class Problem:
 
     def _best_refit(self, counts: Sequence[int]) -> Refit:
         backend = self._best_backend()
-        return backend.sequential(counts) if self.graph.dynamic_batch else backend.slice_only(counts)
+        return backend.sequential(counts) if self._refits else backend.slice_only(counts)
 
     def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:
         model = self._surgery(refit)
@@ -278,4 +283,4 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def _as_budget(budget: Budget | float | None) -> Budget:
     if budget is None:
         return Budget(1.0, "at-most")
-    return budget if isinstance(budget, Budget) else parse_budget(cast(float, budget))
+    return budget if isinstance(budget, Budget) else parse_budget(budget)

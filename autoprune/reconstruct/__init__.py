@@ -1,6 +1,6 @@
 """Statistics of the dense network, and the closed-form refit of a pruned one."""
 
-from autoprune.reconstruct._engine import Backend, images_that_fit
+from autoprune.reconstruct._engine import Backend, affordable_rows, images_that_fit
 from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Call, Plan
 from autoprune.reconstruct._sequential import Refit, sequential_refit
@@ -15,6 +15,7 @@ __all__ = [
     "Plan",
     "Refit",
     "Statistics",
+    "affordable_rows",
     "fit_affine",
     "images_that_fit",
     "sequential_refit",

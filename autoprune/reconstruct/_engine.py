@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoprune.graph._types import Group, IntArray, PruningGraph
 from autoprune.reconstruct._layers import restore
@@ -123,12 +123,17 @@ def out_dim(op: str) -> int:
     return 1 if op == "conv_transpose" else 0
 
 
+def affordable_rows(graph: PruningGraph, images: int) -> int:
+    """Return how many sampled rows a layer's moments may take for a quarter of a dense pass over ``images`` images.
+
+    XᵀX of d inputs costs d² a row. Between 2000 (fewer fit badly) and 8000 (more rank no better) whatever the network.
+    """
+    widths = [layer.in_channels // layer.groups * math.prod(layer.kernel) for layer in graph.layers]
+    macs = sum(layer.macs for layer in graph.layers)
+    return int(min(8000, max(2000, macs * images / 4 / max(1, sum(width * width for width in widths)))))
+
+
 def images_that_fit(graph: PruningGraph) -> int:
     """Return how many images a pass may hold at once: three of the largest layer's inputs and outputs in 2 GiB."""
     largest = max((math.prod(layer.in_shape[1:]) + math.prod(layer.out_shape[1:]) for layer in graph.layers), default=1)
     return max(16, MAX_ACTIVATION_BYTES // (3 * 4 * largest))
-
-
-def make_plan(graph: PruningGraph, model: nn.Module) -> Plan:
-    """Return the execution plan of a graph over its model's tensors."""
-    return Plan(graph, model)

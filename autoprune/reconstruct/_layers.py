@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from autoprune.graph._types import Layer
@@ -37,11 +37,9 @@ class Folded:
 def fold(plan: Plan, step: Affine) -> Folded:
     """Fold the BatchNorm after ``step.layer`` into its weights."""
     layer = step.layer
-    node = next(node for node in plan.graph.program.graph.nodes if node.name == layer.node)
-    weight = plan.tensor(node.args[1]).detach()  # type: ignore[arg-type]
-    own = node.args[2] if len(node.args) > 2 else None
+    weight = plan.tensor_by_name(layer.weight)
     out = layer.out_channels
-    bias = plan.tensor(own).detach() if isinstance(own, torch.fx.Node) else weight.new_zeros(out)
+    bias = weight.new_zeros(out) if layer.bias is None else plan.tensor_by_name(layer.bias)
     if step.norm is None:
         return Folded(weight, bias, weight.new_ones(out), layer.bias is not None)
     scale, shift, mean, var = norm_tensors(plan, step)
@@ -57,7 +55,8 @@ def norm_tensors(plan: Plan, step: Affine) -> tuple[Tensor, Tensor, Tensor, Tens
         plan.tensor(argument).detach() if isinstance(argument, torch.fx.Node) else None
         for argument in step.norm.args[1:5]
     )
-    assert mean is not None and var is not None
+    assert mean is not None
+    assert var is not None
     return (
         torch.ones_like(mean) if scale is None else scale,
         torch.zeros_like(mean) if shift is None else shift,
@@ -126,7 +125,8 @@ def restore(plan: Plan, step: Affine, folded: Folded, fit: Fit) -> dict[str, Ten
     if step.norm is None:
         return {layer.weight: weight} | ({layer.bias: intercept} if layer.bias is not None else {})
     scale_name, shift_name, mean_name, var_name = norm_names(plan, step)
-    assert mean_name is not None and var_name is not None
+    assert mean_name is not None
+    assert var_name is not None
     _, _, mean, var = norm_tensors(plan, step)
     eps = norm_eps(step)
     bias = folded.bias.new_zeros(()) if layer.bias is None else plan.tensor_by_name(layer.bias)

@@ -7,7 +7,9 @@ the *whole* sum, if the other summand is known before it. Such layers are theref
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from autoprune.graph._types import Layer, PruningGraph
 _aten = torch.ops.aten
 _ADDS = (_aten.add.Tensor, _aten.add_.Tensor)
 _NORMS = (_aten.batch_norm.default,)
+_REFITTABLE = (_aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.linear.default)
 _VIEWS = (
     "view",
     "slice",
@@ -49,15 +52,17 @@ class Affine:
 
     Attributes:
         layer: The layer.
+        node: Its own node.
         source: Node of its input.
         result: Node whose value is the output: the BatchNorm's where there is one, else the layer's own.
         norm: Node of the BatchNorm, or None.
         other: Node of the other summand if the result goes into nothing but an addition, else None.
         total: That addition, else None.
-        refit: Whether the weights may be refitted (not if they are tied or transposed).
+        refit: Whether the weights may be refitted (not if they are tied, computed or transposed).
     """
 
     layer: Layer
+    node: Node
     source: Node
     result: Node
     norm: Node | None
@@ -67,6 +72,8 @@ class Affine:
 
 
 Step = Call | Affine
+Dense = Callable[[Tensor], Tensor]
+Visit = Callable[[Affine, Tensor, Tensor | None, Dense], Tensor]
 
 
 class Plan:
@@ -101,16 +108,6 @@ class Plan:
         constant: Tensor = self.graph.program.constants[self._constants[node.name]]
         return constant
 
-    def call(self, step: Affine, value: Tensor) -> Tensor:
-        """Run a layer and its BatchNorm with the dense network's own tensors."""
-        node = next(node for node in self.graph.program.graph.nodes if node.name == step.layer.node)
-        result = value
-        for current in (node, step.norm):
-            if current is not None:
-                args = [result, *(self.tensor(a) if isinstance(a, Node) else a for a in current.args[1:])]
-                result = current.target(*args, **current.kwargs)  # type: ignore[operator]
-        return result
-
     def tensor_by_name(self, name: str) -> Tensor:
         """Return the dense model's parameter or buffer called ``name``."""
         return self._state[name].detach()
@@ -141,46 +138,40 @@ class Plan:
                 continue
             if node in affine:
                 own = affine[node]
-                steps.append(Affine(own.layer, own.source, own.result, own.norm, None, None, own.refit))
+                steps.append(replace(own, other=None, total=None))
             else:
                 steps.append(Call(node))
         return steps
 
     def _affine(self, node: Node, layer: Layer, weights: list[str]) -> Affine:
+        source, weight = node.args[:2]
+        assert isinstance(source, Node)
         norm = _sole_user(node) if layer.norm is not None else None
         if norm is not None and norm.target not in _NORMS:
             norm = None
         result = norm or node
+        refit = (
+            node.target in _REFITTABLE
+            and isinstance(weight, Node)
+            and weight.name in self.tensor_names
+            and weights.count(layer.weight) == 1
+        )
         total = _sole_user(result)
-        other = None
-        if total is not None and total.target in _ADDS and not total.kwargs and len(total.args) == 2:
+        if refit and total is not None and total.target in _ADDS and not total.kwargs and len(total.args) == 2:
             other = total.args[1] if total.args[0] is result else total.args[0]
-        known = (
-            isinstance(other, Node)
-            and other is not result
-            and other.op != "placeholder"
-            and _shape(other) == _shape(result)
-        )
-        refit = layer.op != "conv_transpose" and weights.count(layer.weight) == 1
-        return Affine(
-            layer,
-            node.args[0],
-            result,
-            norm,
-            other if known else None,
-            total if known else None,
-            refit,  # type: ignore[arg-type]
-        )
+            if isinstance(other, Node) and other.op != "placeholder" and _shape(other) == _shape(result):
+                return Affine(layer, node, source, result, norm, other, total, refit)
+        return Affine(layer, node, source, result, norm, None, None, refit)
 
     def _last_uses(self) -> list[list[Node]]:
         last: dict[Node, int] = {}
         for place, step in enumerate(self.steps):
             used = (
-                list(step.node.all_input_nodes)
+                step.node.all_input_nodes
                 if isinstance(step, Call)
                 else [step.source, *([step.other] if step.other else [])]
             )
-            last.update({node: place for node in used})
+            last.update(dict.fromkeys(used, place))
         free: list[list[Node]] = [[] for _ in self.steps]
         for node, place in last.items():
             if node.name != self.output and node.op != "placeholder":
@@ -188,42 +179,64 @@ class Plan:
         return free
 
     @torch.no_grad()
-    def run(self, images: Tensor, affine: Any, *, start: int = 0, values: dict[Node, Any] | None = None) -> Tensor:
+    def run(self, images: Tensor, affine: Visit) -> Tensor:
         """Run all steps.
 
         Args:
             images: Input batch, shape (N, ...).
-            affine: Called as ``affine(step, x, other)`` for every layer; returns the value of ``step.result``.
-            start: First step to run; what lies before must be in ``values``.
-            values: Values already known, by node.
+            affine: Called for every layer as ``affine(step, x, other, dense)``; returns the value of ``step.result``.
+                ``dense(x)`` computes it with the dense network's own weights.
 
         Returns:
             The program's (first) output.
         """
-        env: dict[Node, Any] = dict(values or {})
+        env: dict[Node, Any] = {}
         for node in self.graph.program.graph.nodes:
             if node.op == "placeholder":
                 env[node] = images if node.name == self.image else self.tensor(node)
-        result: Any = None
-        for step, free in zip(self.steps[start:], self._free[start:], strict=True):
+        for step, free in zip(self.steps, self._free, strict=True):
             if isinstance(step, Affine):
-                env[step.result] = affine(step, env[step.source], env[step.other] if step.other is not None else None)
+                other = env[step.other] if step.other is not None else None
+                env[step.result] = affine(step, env[step.source], other, partial(self._dense, step, env))
             else:
                 env[step.node] = self._call(step.node, env)
             for node in free:
                 env.pop(node, None)
-        for node, value in env.items():
-            if node.name == self.output:
-                result = value
+        (output,) = (value for node, value in env.items() if node.name == self.output)
+        result: Tensor = output
+        return result
+
+    def computes(self, model: nn.Module, images: Tensor) -> bool:
+        """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
+        try:
+            found = self.run(images, lambda _step, value, _other, dense: dense(value))
+        except (RuntimeError, IndexError):
+            return False
+        with torch.no_grad():
+            expected = first_tensor(model(images))
+        return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4))
+
+    def _dense(self, step: Affine, env: dict[Node, Any], value: Tensor) -> Tensor:
+        inner = {**env, step.source: value}
+        inner[step.node] = self._call(step.node, inner)
+        result: Tensor = inner[step.node] if step.norm is None else self._call(step.norm, inner)
         return result
 
     def _call(self, node: Node, env: dict[Node, Any]) -> Any:
+        target: Any = node.target
         if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self._module)
+            return operator.attrgetter(str(target))(self._module)
         args = torch.fx.node.map_arg(node.args, env.__getitem__)
         kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
-        target = _functional(node.target) if self.reorders else node.target
-        return target(*args, **kwargs)
+        return (_functional(target) if self.reorders else target)(*args, **kwargs)
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Return the first tensor of a model's output, which may be a tuple or a dict."""
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if isinstance(output, dict) else output
+    return first_tensor(next(iter(values)))
 
 
 def _sole_user(node: Node) -> Node | None:

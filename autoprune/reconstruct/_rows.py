@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from autoprune.graph._types import Layer
@@ -28,8 +29,8 @@ class Rows:
         """Return the sampled outputs, shape (P, C), of a value of shape (N, C, *spatial) or (N, *extra, C)."""
         if self.layer.op == "linear":
             return value[self.index]
-        batch, *spatial = self.index
-        return value[(batch, slice(None), *spatial)]
+        index: list[Any] = list(self.index)
+        return value[(*index[:1], slice(None), *index[1:])]
 
     def inputs(self, value: Tensor) -> Tensor:
         """Return the inputs that produce those outputs, shape (P, C * kernel), channel-major like the weight.
@@ -41,7 +42,7 @@ class Rows:
             return value[self.index]
         layer, (batch, *spatial) = self.layer, self.index
         if math.prod(layer.kernel) == 1 and not any(layer.padding):
-            places = [place * stride for place, stride in zip(spatial, layer.stride, strict=True)]
+            places: list[Any] = [place * stride for place, stride in zip(spatial, layer.stride, strict=True)]
             return value[(batch, slice(None), *places)]
         if any(layer.padding):
             value = F.pad(value, [side for pad in reversed(layer.padding) for side in (pad, pad)])

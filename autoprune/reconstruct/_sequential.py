@@ -1,8 +1,9 @@
 """The sequential refit: layer by layer on the pruned network's own inputs, against the dense network's outputs.
 
-One pass over the calibration images in which every layer, when its turn comes, sees what the layers pruned and refitted before
-it really produce and is refitted to the dense output at its place. A layer that ends a residual branch is refitted to the dense *sum* less the other summand as it now is, which also repairs what the shortcut
-lost. (He et al. 2017, section 3.2, refit to the dense output; the block target and the intercept are ours.)
+One pass over the calibration images in which every layer, when its turn comes, sees what the layers pruned and
+refitted before it really produce, and is refitted to the dense output at its place. A layer that ends a residual branch
+is refitted to the dense *sum* less the other summand as it now is, which also repairs what the shortcut lost. (He et
+al. 2017, section 3.2, refit to the dense output; the block target and the intercept are ours.)
 
 The pass runs at full output width: channels that go are simply never read. So no shape in the traced program changes.
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 from autoprune.graph._types import IntArray, PruningGraph
 from autoprune.reconstruct._layers import as_columns, as_weight, restore, run_layer
 from autoprune.reconstruct._lstsq import fit_affine
-from autoprune.reconstruct._plan import Affine, Plan
+from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._statistics import Statistics
 
 
@@ -62,18 +63,17 @@ def sequential_refit(
     """
     full: dict[str, Tensor] = {}
 
-    def visit(step: Affine, value: Tensor, other: Tensor | None) -> Tensor:
+    def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
         layer = step.layer
+        axis = value.dim() - 1 if layer.op == "linear" else 1
+        stays = in_channels_kept(layer.in_group, layer.in_unit, kept) if layer.groups == 1 else None
         if not step.refit:
-            return plan.call(step, value)
+            return dense(value if stays is None else _only(value, axis, stays))
         rows, folded = statistics.rows[layer.name], statistics.folded[layer.name]
         weight = folded.weight
-        if layer.groups == 1:
-            stays = in_channels_kept(layer.in_group, layer.in_unit, kept)
-            if len(stays) < layer.in_channels:
-                places = torch.from_numpy(stays).to(value.device)
-                value = value.index_select(value.dim() - 1 if layer.op == "linear" else 1, places)
-                weight = weight.index_select(1, places)
+        if stays is not None and len(stays) < layer.in_channels:
+            places = torch.from_numpy(stays).to(value.device)
+            value, weight = value.index_select(axis, places), weight.index_select(1, places)
         target = statistics.targets[layer.name]
         if other is not None:
             target = target - rows.outputs(other)
@@ -104,6 +104,12 @@ def narrow_outputs(graph: PruningGraph, full: Mapping[str, Tensor], kept: Mappin
         stays = np.setdiff1d(np.arange(len(full[name])), np.concatenate(positions))
         narrow[name] = full[name].index_select(0, torch.from_numpy(stays).to(full[name].device))
     return narrow
+
+
+def _only(value: Tensor, axis: int, stays: IntArray) -> Tensor:
+    """Return ``value`` with all channels but ``stays`` set to zero."""
+    gone = np.setdiff1d(np.arange(value.shape[axis]), stays)
+    return value.index_fill(axis, torch.from_numpy(gone).to(value.device), 0) if len(gone) else value
 
 
 def _per_group(rows: Tensor, groups: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from autoprune.graph._types import Group, Layer
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
 from autoprune.reconstruct._lstsq import Fit
-from autoprune.reconstruct._plan import Affine, Plan
+from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._rows import Rows, sample_rows
 from autoprune.select import Consumer
 
@@ -94,10 +94,10 @@ class Statistics:
         self.steps: dict[str, Affine] = {step.layer.name: step for step in plan.steps if isinstance(step, Affine)}
         generator = torch.Generator().manual_seed(seed)
 
-        def visit(step: Affine, value: Tensor, other: Tensor | None) -> Tensor:
+        def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
             layer = step.layer
             if not step.refit:
-                return plan.call(step, value)
+                return dense(value)
             width = layer.in_channels // layer.groups * math.prod(layer.kernel)
             limit = min(max(rows, 2 * width), max_row_bytes // (4 * width * layer.groups))
             chosen = sample_rows(layer, len(images), limit=limit, generator=generator, device=images.device)

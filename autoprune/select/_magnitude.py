@@ -1,4 +1,4 @@
-"""Magnitude: channels with the smallest L1 norm of their filters go first (Li et al. 2017, "Pruning Filters for Efficient ConvNets")."""
+"""Magnitude (Li et al. 2017, "Pruning Filters for Efficient ConvNets"): the smallest filters go first."""
 
 from __future__ import annotations
 

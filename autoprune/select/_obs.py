@@ -39,7 +39,8 @@ class _Elimination:
         weight = self.weight[blocks]  # (a, m, outputs)
         factor = torch.linalg.cholesky_ex(inner).L
         solved = torch.linalg.solve_triangular(factor, weight, upper=False)
-        return solved.square().sum(dim=(1, 2)) * self.scale
+        rise: Tensor = solved.square().sum(dim=(1, 2)) * self.scale
+        return rise
 
     def remove(self, channel: int) -> None:
         block = self.blocks[channel]

@@ -1,0 +1,185 @@
+"""The refits against what the finished small network really does on the calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune.reconstruct import Backend, Statistics, fit_affine
+from autoprune.reconstruct._engine import RIDGE
+from autoprune.reconstruct._plan import Affine, Dense
+from autoprune.select import selections
+from autoprune.surgery import prune_model
+
+from ._networks import Plain, Residual, images, planned, trained
+
+ALL_ROWS = 10**6
+
+
+def backend(network: nn.Module, x: Tensor, *, select: str = "obs", rows: int = ALL_ROWS) -> Backend:
+    graph, plan = planned(network)
+    decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
+    return Backend(plan, decisions, x, selection=selections.get(select)(), rows=rows)
+
+
+def values(network: nn.Module, x: Tensor, *names: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Run a network and return (input, output) of the named modules."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    handles = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _m, args, out, name=name: seen.update({name: (args[0].clone(), out.clone())})
+        )
+        for name in names
+    ]
+    with torch.no_grad():
+        network(x)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("make", [Residual, Plain])
+def test_the_plan_computes_what_the_model_computes(make: Callable[[], nn.Module]) -> None:
+    network = trained(make())
+    _, plan = planned(network)
+    x = images(7)
+
+    def plain(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+        return dense(value)
+
+    with torch.no_grad():
+        torch.testing.assert_close(plan.run(x, plain), network(x))
+
+
+@pytest.mark.parametrize("make", [Residual, Plain])
+@pytest.mark.parametrize("kind", ["sequential", "cached"])
+def test_nothing_pruned_changes_nothing(make: Callable[[], nn.Module], kind: str) -> None:
+    network = trained(make())
+    x = images(64)
+    found = backend(network, x)
+    refit = getattr(found, kind)([group.size for group in found.decisions])
+    small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), network(x), rtol=1e-3, atol=1e-3)
+
+
+def folded(network: nn.Module) -> Tensor:
+    """Return the weights of ``project`` with its BatchNorm multiplied in, shape (out, in)."""
+    gain = network.project_bn.weight / (network.project_bn.running_var + 1e-5).sqrt()
+    return network.project.weight[:, :, 0, 0] * gain[:, None]
+
+
+def halved(found: Backend) -> list[int]:
+    return [group.size // 2 for group in found.decisions]
+
+
+def test_sequential_refit_is_optimal_for_the_block_on_the_pruned_networks_inputs() -> None:
+    """Normal equations of the layer before the addition, with the dense *sum* as target and the drifted shortcut known."""
+    network, x = trained(Residual()), images(128)
+    found = backend(network, x)
+    refit = found.sequential(halved(found))
+    small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
+    names = ("project", "project_bn", "short_bn")
+    dense, pruned = values(network, x, *names), values(small, x, *names)
+    target = dense["project_bn"][1] + dense["short_bn"][1]
+    residual = (target - pruned["project_bn"][1] - pruned["short_bn"][1]).transpose(0, 1).flatten(1)  # (C, P)
+    inputs = pruned["project"][0].transpose(0, 1).flatten(1)
+    inputs = inputs - inputs.mean(dim=1, keepdim=True)
+    assert residual.mean(dim=1).abs().max() < 1e-4  # the intercept is optimal
+    scale = inputs.norm(dim=1)[:, None] * residual.norm(dim=1)[None]
+    cosine = (inputs @ residual.T) / scale
+    # The ridge leaves the residual orthogonal to the inputs but for λ (A - A₀).
+    kept = torch.from_numpy(refit.kept["expand"])
+    damping = RIDGE * inputs.square().sum() / len(inputs)
+    expected = damping * (folded(small) - folded(network)[:, kept]).T / scale
+    torch.testing.assert_close(cosine, expected.detach(), atol=2e-4, rtol=1e-2)
+
+
+def test_batch_norms_hold_the_statistics_of_the_refitted_layers() -> None:
+    network, x = trained(Residual()), images(128)
+    found = backend(network, x)
+    refit = found.sequential(halved(found))
+    small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
+    for name in ("expand", "depth", "project", "short"):
+        output = values(small, x, name)[name][1]
+        norm = small.get_submodule(f"{name}_bn")
+        torch.testing.assert_close(norm.running_mean, output.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(norm.running_var, output.var((0, 2, 3), unbiased=False), rtol=1e-3, atol=1e-5)
+
+
+def test_every_refit_lowers_the_error_at_the_output() -> None:
+    network, x = trained(Residual()), images(400)
+    found = backend(network, x)
+    counts = halved(found)
+    with torch.no_grad():
+        errors = [
+            float(F.mse_loss(prune_model(network, found.graph, refit.kept, tensors=refit.tensors)(x), network(x)))
+            for refit in (found.sequential(counts), found.cached(counts), found.slice_only(counts))
+        ]
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_cached_refit_equals_least_squares_on_raw_activations() -> None:
+    network, x = trained(Plain()), images(200)
+    found = backend(network, x)
+    refit = found.cached(halved(found))
+    kept = torch.from_numpy(refit.kept["first"])
+    source, output = values(network, x, "second")["second"]
+    columns = F.unfold(source, 3, padding=2, dilation=2).transpose(1, 2).reshape(-1, 6, 9)[:, kept].flatten(1)
+    fit = fit_affine(
+        columns[None],
+        output.flatten(2).transpose(1, 2).reshape(1, -1, 7),
+        network.second.weight.detach()[:, kept].reshape(7, -1).T[None],
+        ridge=RIDGE,
+        intercept=True,
+    )
+    stays = torch.from_numpy(refit.kept["second"])
+    torch.testing.assert_close(
+        refit.tensors["second.weight"].flatten(1).T, fit.weight[0][:, stays], rtol=1e-2, atol=1e-3
+    )
+    torch.testing.assert_close(refit.tensors["second.bias"], fit.intercept[0][stays], rtol=1e-2, atol=1e-3)
+
+
+def test_wide_layers_fall_into_blocks_of_the_full_moments() -> None:
+    network, x = trained(Plain()), images(50)
+    _, plan = planned(network)
+    names = frozenset({"hidden", "second"})
+    whole = Statistics(plan, x, rows=ALL_ROWS, seed=0, moments_of=names)
+    split = Statistics(plan, x, rows=ALL_ROWS, seed=0, moments_of=names, max_width=20)
+    for name, blocks in (("hidden", 16), ("second", 9)):
+        (gram,) = whole.moments[name].grams
+        assert len(split.moments[name].grams) == blocks
+        for columns, part in zip(split.moments[name].columns, split.moments[name].grams, strict=True):
+            torch.testing.assert_close(part, gram[columns][:, columns], rtol=1e-4, atol=1e-5)
+    group = next(group for group in plan.graph.groups if group.name == "second")
+    assert len(split.consumers(group)) == 16
+    assert all(sorted(consumer.unit.tolist()) == list(range(7)) for consumer in split.consumers(group))
+    fit = split.refit("hidden", torch.arange(7 * 16), ridge=1e-4)
+    torch.testing.assert_close(fit.weight[0].T, network.hidden.weight.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("select", ["obs", "thinet", "lasso", "magnitude"])
+def test_counts_decide_how_much_goes_and_a_policys_channels_are_taken_as_they_are(select: str) -> None:
+    network, x = trained(Residual()), images(64)
+    found = backend(network, x, select=select, rows=500)
+    counts = [group.size - 1 - place for place, group in enumerate(found.decisions)]
+    refit = found.sequential(counts)
+    assert [len(refit.kept[group.name]) for group in found.decisions] == counts
+    again = found.refit_kept(refit.kept)
+    assert refit.tensors.keys() == again.tensors.keys()
+    for name, tensor in refit.tensors.items():
+        torch.testing.assert_close(again.tensors[name], tensor)
+
+
+def test_the_dense_network_is_untouched() -> None:
+    network, x = trained(Residual()), images(64)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    found = backend(network, x, rows=500)
+    found.sequential(halved(found))
+    found.cached(halved(found))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

@@ -1,0 +1,51 @@
+"""The closed form against numpy's least squares on the augmented system."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from autoprune.reconstruct import fit_affine
+
+RIDGE = 1e-2
+
+
+def reference(x: np.ndarray, y: np.ndarray, prior: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Solve the ridge problem as one tall lstsq in double precision."""
+    centre = x.mean(axis=0) if intercept else np.zeros(x.shape[1])
+    damping = RIDGE * ((x - centre) ** 2).sum() / x.shape[1]
+    tall = np.concatenate([x, np.sqrt(damping) * np.eye(x.shape[1])])
+    right = np.concatenate([y, np.sqrt(damping) * prior])
+    if intercept:
+        ones = np.concatenate([np.ones(len(x)), np.zeros(x.shape[1])])
+        tall = np.column_stack([tall, ones])
+    found, *_ = np.linalg.lstsq(tall, right, rcond=None)
+    return (found[:-1], found[-1]) if intercept else (found, np.zeros(y.shape[1]))
+
+
+@pytest.mark.parametrize("samples", [40, 12], ids=["primal", "dual"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_equals_lstsq(samples: int, intercept: bool) -> None:
+    rng = np.random.default_rng(samples)
+    x, y, prior = (
+        rng.normal(1.0, 1.0, (2, samples, 15)),
+        rng.normal(2.0, 1.0, (2, samples, 3)),
+        rng.normal(size=(2, 15, 3)),
+    )
+    fit = fit_affine(*(torch.from_numpy(a.copy()) for a in (x, y, prior)), ridge=RIDGE, intercept=intercept)
+    for group in range(2):
+        weight, offset = reference(x[group], y[group], prior[group], intercept=intercept)
+        np.testing.assert_allclose(fit.weight[group], weight, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(fit.intercept[group], offset, rtol=1e-8, atol=1e-10)
+        outputs = x[group] @ weight
+        np.testing.assert_allclose(fit.mean[group], x[group].mean(axis=0), rtol=1e-10)
+        np.testing.assert_allclose(fit.variance[group], outputs.var(axis=0), rtol=1e-6)
+
+
+def test_constant_inputs_keep_the_prior() -> None:
+    """A layer whose inputs never vary has nothing to fit: weights stay, the intercept takes the mean."""
+    prior = torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0))
+    fit = fit_affine(torch.ones(1, 30, 4), torch.full((1, 30, 2), 3.0), prior, ridge=RIDGE, intercept=True)
+    torch.testing.assert_close(fit.weight, prior)
+    torch.testing.assert_close(fit.intercept + prior.sum(dim=1), torch.full((1, 2), 3.0))

@@ -1,0 +1,198 @@
+"""The problem: budgets, notes, refusals, and scores that mean what they say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.problem import Problem
+from autoprune.score import Budget, Score
+
+from .reconstruct._networks import Residual, images, trained
+
+
+def labelled(network: nn.Module, count: int, seed: int) -> TensorDataset:
+    """Images with the network's own answers as labels: the dense accuracy is 1."""
+    x = images(count, seed)
+    with torch.no_grad():
+        return TensorDataset(x, network(x).argmax(dim=1))
+
+
+def problem(**options: object) -> Problem:
+    network = trained(Residual())
+    given: dict[str, object] = {
+        "calibration": images(200, 11),
+        "evaluate": labelled(network, 300, 12),
+        "report": labelled(network, 200, 13),
+        "budget": 0.5,
+        "rows": 1000,
+        **options,
+    }
+    return Problem(network, images(2), **given)  # type: ignore[arg-type]
+
+
+def test_scores_are_the_small_networks_own() -> None:
+    found = problem()
+    counts = found.projector.project([0.6] * len(found.decisions))
+    score = found.score(counts)
+    small = found.prune(counts)
+    data = labelled(found.model, 300, 12)
+    with torch.no_grad():
+        logits = small(data.tensors[0])
+    assert score.accuracy == pytest.approx(float((logits.argmax(1) == data.tensors[1]).float().mean()))
+    assert score.loss == pytest.approx(float(nn.functional.cross_entropy(logits, data.tensors[1])), rel=1e-4)
+    with FlopCounterMode(display=False) as counter:
+        small(images(1))
+    assert score.macs == counter.get_total_flops() // 2
+    assert score.params == sum(parameter.numel() for parameter in small.parameters())
+    assert score.reward == pytest.approx(score.accuracy - 1)
+    assert score.cost == pytest.approx(score.seconds / found.dense_seconds)
+    assert score.macs <= 0.5 * found.cost.dense_macs
+    assert found.projector.is_full(counts)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "cached"])
+def test_the_same_counts_always_get_the_same_score(kind: str) -> None:
+    first, second = problem(score=kind), problem(score=kind)
+    counts = first.projector.project([0.5] * len(first.decisions))
+    other = first.projector.project([0.9] + [0.3] * (len(first.decisions) - 1))
+    expected = first.score(counts)
+    second.score(other)
+    for found in (first.score(counts), second.score(counts)):
+        assert (found.accuracy, found.loss) == (expected.accuracy, expected.loss)
+
+
+def test_dense_scores_itself() -> None:
+    found = problem()
+    assert found.dense.accuracy == 1.0
+    assert found.dense_report is not None
+    assert found.dense_report.accuracy == 1.0
+    assert found.dense.cost == 1.0
+
+
+def test_finishing_keeps_the_counts_and_looks_at_the_report_part() -> None:
+    found = problem()
+    counts = found.projector.project([0.5] * len(found.decisions))
+    finished = found.finish(counts)
+    assert [len(finished.kept[group.name]) for group in found.decisions] == list(counts)
+    assert finished.report is not None
+    again = found.finish_kept(finished.kept)
+    assert again.search.loss == pytest.approx(finished.search.loss, rel=1e-5)
+
+
+def test_residual_groups_are_pruned_only_if_asked_or_needed() -> None:
+    inner = problem()
+    assert all(group.kind == "inner" for group in inner.decisions)
+    assert inner.notes == ()
+    assert any(group.kind == "residual" for group in problem(include_residual=True).decisions)
+    needed = problem(budget=inner.projector.smallest / inner.cost.dense_macs * 0.9)
+    assert any(group.kind == "residual" for group in needed.decisions)
+    assert "residual join" in needed.notes[0]
+
+
+def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
+    with pytest.raises(UsageError, match="smallest network has 0") as caught:
+        problem(budget=0.01, min_keep=0.5)
+    least = float(str(caught.value).split("network has ")[1].split()[0])
+    found = problem(budget=least, min_keep=0.5)
+    assert found.projector.smallest <= found.projector.budget_macs
+
+
+def test_evaluate_may_be_a_loader_or_a_function() -> None:
+    network = trained(Residual())
+    data = labelled(network, 300, 12)
+    loader = problem(evaluate=DataLoader(data, batch_size=64))
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        logits = model(data.tensors[0])
+        return {"accuracy": float((logits.argmax(1) == data.tensors[1]).float().mean()), "loss": 0.0}
+
+    function = problem(evaluate=evaluate)
+    counts = loader.projector.project([0.5] * len(loader.decisions))
+    expected = problem().score(counts).accuracy
+    assert loader.score(counts).accuracy == expected
+    assert function.score(counts).accuracy == pytest.approx(expected)
+
+
+def test_a_users_reward_sees_the_score_the_dense_score_and_the_budget() -> None:
+    seen: list[tuple[Score, Score, Budget]] = []
+
+    def reward(score: Score, dense: Score, budget: Budget) -> float:
+        seen.append((score, dense, budget))
+        return 7.0
+
+    found = problem(reward=reward)
+    counts = found.projector.project([0.5] * len(found.decisions))
+    assert found.score(counts).reward == 7.0
+    score, dense, budget = seen[-1]
+    assert dense.accuracy == 1.0
+    assert score.macs == found.cost.macs(counts)
+    assert budget == Budget(0.5)
+
+
+def broken(_score: Score, _dense: Score, _budget: Budget) -> float:
+    return math.nan
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 1.5}, "1.5"),
+        ({"score": "sequental"}, "Did you mean 'sequential'"),
+        ({"select": "lazzo"}, "Did you mean 'lasso'"),
+        ({"reward": "acuracy"}, "Did you mean 'accuracy'"),
+        ({"reward": broken}, "broken"),
+        ({"reward": "accuracy-flops"}, "at-most"),
+        ({"calibration": torch.zeros(0, 3, 8, 8)}, "empty"),
+        ({"calibration": torch.zeros(4, 3, 9, 9)}, r"\(3, 9, 9\) but the model takes \(3, 8, 8\)"),
+        ({"evaluate": TensorDataset(torch.zeros(0, 3, 8, 8), torch.zeros(0))}, "search part .* empty"),
+        ({"evaluate": lambda _model: {"top1": 1.0}}, "'accuracy' and 'loss'"),
+        ({"device": "cuda"}, "no CUDA"),
+        ({"device": "gpu"}, "Unknown device 'gpu'"),
+    ],
+)
+def test_bad_input_is_one_sentence(options: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AutopruneError, match=message) as caught:
+        problem(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_weights_are_named() -> None:
+    network = trained(Residual())
+    with torch.no_grad():
+        network.expand.weight[0, 0] = math.nan
+    with pytest.raises(UsageError, match=r"expand\.weight"):
+        Problem(network, images(2), calibration=images(20), evaluate=TensorDataset(images(4), torch.zeros(4).long()))
+
+
+class FixedBatch(nn.Module):
+    """Writes its batch size into the forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = int(x.shape[0])
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.head(torch.cat([x[i : i + 1] for i in range(count)]).mean((2, 3)))
+
+
+def test_a_network_traced_for_one_batch_size_is_sliced_and_says_so() -> None:
+    torch.manual_seed(0)
+    network = FixedBatch().eval()
+    found = Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.6)
+    if found.graph.dynamic_batch:
+        pytest.skip("this torch traces the loop over the batch for any batch size")
+    assert "fixed batch" in found.notes[0]
+    counts = found.projector.project([0.5] * len(found.decisions))
+    assert found.score(counts).macs == found.cost.macs(counts)
