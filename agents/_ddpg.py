@@ -4,13 +4,14 @@ From the paper and its published code: the features, two hidden layers of 300, s
 64, learning rates of 1e-4 and 1e-3, warm-up episodes of random actions, truncated-normal noise around the actor's action
 that decays per episode, the terminal reward shared by all transitions, and a moving-average baseline.
 
-Departures, each because it learns better (mean accuracy of the last ten of 60 episodes on four toy problems):
+Departures. Where a figure is given it is the mean accuracy of the last ten of 60 episodes on four toy problems (seeds 0 to
+3), where the best policies have 0.933 on average and random ones 0.859:
 
-- The keep ratios that the actor asks for are projected onto the budget *together*. The paper clamps them one after the other,
-  so that early layers take what they want and the last ones are crushed: 0.90 against 0.93.
+- The keep ratios that the actor asks for are projected onto the budget *together*. The paper clamps them one after the
+  other, so that early layers take what they want and the last ones are crushed: 0.881 against 0.928.
+- At least 30 updates an episode instead of one per decision, which is little in a short game: 0.920 against 0.928.
 - What is learned from is the applied policy, walked through again, not what was asked for.
-- At least 30 updates an episode instead of one per decision: short games leave few (0.77 against 0.90).
-- Rewards are divided by their standard deviation in the replay: a few points of accuracy are too little for the critic.
+- Rewards are divided by their standard deviation in the replay, so that their unit does not matter (no difference there).
 - The noise decays more slowly the more episodes there are, so that late episodes still explore.
 - Warm-up policies are random on the budget as the ``random`` agent's are.
 """
