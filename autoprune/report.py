@@ -197,16 +197,17 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         out.append(
             f"Note: {best['name']} did better than {agent} on the search part "
             f"({100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}); "
-            f"get its network with --agent {best['name']}, or give {agent} more --episodes."
+            f"get its network with --agent {best['name']}"
+            + (f", or give {agent} more --episodes." if final["policies_scored"] > 1 else ".")
         )
     out += report["notes"]
     if report["accuracy_part"] == "search":
         out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
-    cost = final["score_cost"]
-    each = "" if cost is None else f", {cost:.2f} dense passes each"
+    count, cost = report["policies_scored"], final["score_cost"]
+    each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
     out.append(
-        f"{agent} had {report['policies_scored']} policies scored{each}. The whole run, with the simple rules' rows, "
-        f"scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
+        f"{agent} had {count} {'policies' if count > 1 else 'policy'} scored{each}. The whole run, with the simple rules' "
+        f"rows, scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
     )
     return out
 
