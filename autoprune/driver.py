@@ -208,6 +208,7 @@ class Driver:
             images=self._images,
             episodes=self._of(name),
             counts=best.counts,
+            equal_cost=next(e.score.cost for e in self._episodes if not e.reused and e.counts == best.counts),
         )
 
     def _policy(self, name: str, kept: Mapping[str, IntArray], score: Score) -> Policy:

@@ -30,8 +30,7 @@ class Row:
         macs: Multiply-adds of one image.
         params: Number of parameters.
         policies_scored: How many policies were proposed and scored to find this one.
-        score_cost: What scoring one of them cost, in dense passes over the search images (median); None where every
-            score was taken over from an equal policy.
+        score_cost: What scoring one of them cost, in dense passes over the search images (median); None for "dense".
         counts: Kept channels by group name.
     """
 
@@ -70,6 +69,7 @@ def make_row(
     images: int | None,
     episodes: Sequence[Episode],
     counts: Mapping[str, int],
+    equal_cost: float | None = None,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -80,6 +80,7 @@ def make_row(
         images: Number of images of the part that ``accuracy`` is measured on, if known.
         episodes: What was scored to find it.
         counts: Kept channels by group name.
+        equal_cost: What scoring cost where every score was taken over from an equal policy.
     """
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
@@ -93,7 +94,7 @@ def make_row(
         macs=search.macs,
         params=search.params,
         policies_scored=len(episodes),
-        score_cost=median(costs) if costs else None,
+        score_cost=median(costs) if costs else equal_cost,
         counts=dict(counts),
     )
 

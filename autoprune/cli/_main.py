@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from autoprune.cli._app import app
 
+    if (
+        "torch" not in sys.modules
+    ):  # its threads read this once; spinning ones make small networks crawl on a busy machine
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
