@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from autoprune.agents import Uniform
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import autoprune
 from autoprune import Budget, Policy, Score, SearchResult, UsageError
+from autoprune.agents import Uniform
 from autoprune.files import load_safetensors, read_json
 from autoprune.graph import build_graph
 from autoprune.surgery import load_pruned
