@@ -20,7 +20,7 @@ from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._rows import Rows, sample_rows
 from autoprune.select import Consumer
 
-MAX_WIDTH = 4608
+MAX_WIDTH = 2304
 
 
 @dataclass(frozen=True, eq=False)
