@@ -1,9 +1,19 @@
-"""For authors of plug-ins: contract tests to subclass, and a problem small enough to be solved."""
+"""For authors of plug-ins: contract tests to subclass, a problem small enough to be solved, and a referee for surgery."""
 
 from __future__ import annotations
 
 from autoprune.testing._agent import AgentContract
+from autoprune.testing._referee import SurgeryCheck, check_surgery, counted_macs, masked_outputs, randomised
 from autoprune.testing._reward import RewardContract
 from autoprune.testing._toy import ToyProblem
 
-__all__ = ["AgentContract", "RewardContract", "ToyProblem"]
+__all__ = [
+    "AgentContract",
+    "RewardContract",
+    "SurgeryCheck",
+    "ToyProblem",
+    "check_surgery",
+    "counted_macs",
+    "masked_outputs",
+    "randomised",
+]

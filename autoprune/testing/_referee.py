@@ -1,0 +1,225 @@
+"""A referee for surgery that shares no code with the graph's proof: eager PyTorch, hooks on torch's own functions.
+
+The pruned network must compute what the dense one computes when its layers do not read the removed channels and its channel
+norms do not count them; it must cost what `torch.utils.flop_counter` and ``numel`` say.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from autoprune.cost import CostModel
+from autoprune.graph import Group, IntArray, PruningGraph
+from autoprune.surgery import Kept, prune_model
+
+
+class SurgeryCheck(NamedTuple):
+    """How a network's surgery compares with the referee, over some random policies.
+
+    Attributes:
+        policies: How many policies were compared.
+        distance: Largest norm of (pruned - masked output), relative to the masked output's; infinite where shapes differ.
+        effect: Smallest norm of (masked - dense output), relative to the dense output's: at 0 nothing was compared.
+        macs_wrong: Policies whose counted MACs are not those of the closed form.
+        params_wrong: Policies whose number of parameters is not that of the closed form.
+    """
+
+    policies: int
+    distance: float
+    effect: float
+    macs_wrong: int
+    params_wrong: int
+
+
+def randomised(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Give constant vectors and running statistics random values, in place, so that no branch is silent; in eval mode.
+
+    Freshly made networks start residual branches with zeros or 1e-6, which would hide what pruning does there.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not tensor.is_floating_point() or tensor.numel() == 0:
+                continue
+            noise = torch.rand(tensor.shape, generator=generator).to(tensor)
+            if name.endswith("running_mean"):
+                tensor.copy_(noise - 0.5)
+            elif name.endswith("running_var"):
+                tensor.copy_(noise + 0.5)
+            elif isinstance(tensor, nn.Parameter) and bool((tensor == tensor.flatten()[0]).all()):
+                tensor.copy_(noise - 0.5 if name.endswith("bias") else noise + 0.5)
+    return model.eval()
+
+
+def random_kept(graph: PruningGraph, *, seed: int) -> dict[str, IntArray]:
+    """Return a random policy: for every prunable group a count from 1 to its size, and that many random channels."""
+    rng = np.random.default_rng(seed)
+    return {
+        group.name: np.sort(rng.permutation(group.size)[: rng.integers(1, group.size + 1)]).astype(np.int64)
+        for group in prunable(graph)
+    }
+
+
+def prunable(graph: PruningGraph) -> tuple[Group, ...]:
+    """Return the groups that may be pruned, inner and residual."""
+    return tuple(group for group in graph.groups if group.reason is None)
+
+
+@torch.no_grad()
+def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Tensor) -> list[Tensor]:
+    """Return the tensors of the dense network's output when it ignores the channels that are not kept.
+
+    Args:
+        model: The network, in eval mode; not touched.
+        graph: Its coupling graph.
+        kept: Group name -> channels kept.
+        images: Input, shape (N, C, H, W).
+    """
+    masked = copy.deepcopy(model)
+    tensors = dict(masked.named_parameters(remove_duplicate=False))
+    for layer in graph.layers:
+        if layer.groups == 1:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked
+            weight = tensors[layer.weight]
+            reads = _stays(graph, kept, layer.in_group, layer.in_unit).to(weight)
+            dim = 0 if layer.op == "conv_transpose" else 1
+            weight.mul_(reads.view([-1 if d == dim else 1 for d in range(weight.dim())]))
+    with _MaskedNorms(_scales(graph, kept, tensors)):
+        return leaves(masked(images))
+
+
+def leaves(output: Any) -> list[Tensor]:
+    """Return the tensors of any nested output, flat."""
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+def distance(left: list[Tensor], right: list[Tensor]) -> float:
+    """Return the norm of the difference relative to that of ``right``; infinite where shapes differ or a value is not finite."""
+    if [a.shape for a in left] != [b.shape for b in right]:
+        return math.inf
+    gap = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(left, right, strict=True)))
+    size = math.sqrt(sum(float(b.double().square().sum()) for b in right))
+    return gap / size if math.isfinite(gap) and math.isfinite(size) and size > 0 else math.inf
+
+
+def counted_macs(model: nn.Module, images: Tensor) -> int:
+    """Return the multiply-adds of one image that torch's FLOP counter counts, attention as plain matrix products."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(images)
+    return counter.get_total_flops() // 2 // images.shape[0]
+
+
+def check_surgery(
+    model: nn.Module, graph: PruningGraph, images: Tensor, *, policies: int = 20, seed: int = 0
+) -> SurgeryCheck:
+    """Compare the pruned network with the referee for random channel counts in all prunable groups at once.
+
+    Args:
+        model: The network, in eval mode; not touched.
+        graph: Its coupling graph, proved.
+        images: Input, shape (N, C, H, W); double precision tells wrong from rounding most clearly.
+        policies: How many.
+        seed: Seed of the first; the next ones count up.
+    """
+    groups = prunable(graph)
+    cost = CostModel(graph, groups)
+    with torch.no_grad():
+        dense = leaves(model(images))
+    worst, effect, macs_wrong, params_wrong = 0.0, math.inf, 0, 0
+    for number in range(policies):
+        kept = random_kept(graph, seed=seed + number)
+        counts = [len(kept[group.name]) for group in groups]
+        small = prune_model(model, graph, kept)
+        expected = masked_outputs(model, graph, kept, images)
+        with torch.no_grad():
+            worst = max(worst, distance(leaves(small(images)), expected))
+        effect = min(effect, distance(expected, dense))
+        macs_wrong += counted_macs(small, images) != cost.macs(counts)
+        params_wrong += sum(parameter.numel() for parameter in small.parameters()) != cost.params(counts)
+    return SurgeryCheck(policies, worst, effect, macs_wrong, params_wrong)
+
+
+def _stays(graph: PruningGraph, kept: Kept, groups: IntArray, units: IntArray) -> Tensor:
+    """Return for each channel whether it stays, as a bool vector."""
+    stays = torch.ones(len(groups), dtype=torch.bool)
+    for index in np.unique(groups[groups >= 0]).tolist():
+        if graph.groups[index].name in kept:
+            own = groups == index
+            stays[torch.from_numpy(own)] = torch.from_numpy(np.isin(units[own], kept[graph.groups[index].name]))
+    return stays
+
+
+def _scales(graph: PruningGraph, kept: Kept, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """Return for the parameters that lose positions along one dimension (id) where they stay, in their own shape."""
+    scales: dict[int, Tensor] = {}
+    for group in graph.groups:
+        for piece in group.slices if group.name in kept else ():
+            if piece.tensor in tensors:
+                tensor = tensors[piece.tensor]
+                stays = scales.setdefault(id(tensor), torch.ones(tensor.shape, dtype=torch.bool))
+                lost = torch.from_numpy(piece.position[~np.isin(piece.unit, kept[group.name])])
+                stays.index_fill_(piece.dim, lost, False)
+    return scales
+
+
+class _MaskedNorms(TorchFunctionMode):
+    """Layer, RMS and group norms that take mean and variance over the channels that stay only."""
+
+    def __init__(self, scales: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self.scales = scales
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, the norms among them on what stays."""
+        kwargs = kwargs or {}
+        if func in (F.layer_norm, F.rms_norm, F.group_norm, torch.layer_norm, torch.rms_norm, torch.group_norm):
+            names = ["input", "size", "weight", "bias", "eps"]
+            if func in (F.rms_norm, torch.rms_norm):
+                names.remove("bias")
+            given = dict(zip(names, args, strict=False)) | kwargs
+            weight = given.get("weight")
+            stays = self.scales.get(id(weight))
+            if isinstance(weight, Tensor) and stays is not None:
+                centre = func not in (F.rms_norm, torch.rms_norm)
+                grouped = func in (F.group_norm, torch.group_norm)
+                return _norm(given, weight, stays.to(weight.device), centre=centre, grouped=grouped)
+        return func(*args, **kwargs)
+
+
+def _norm(given: Mapping[str, Any], weight: Tensor, stays: Tensor, *, centre: bool, grouped: bool) -> Tensor:
+    x: Tensor = given["input"]
+    if grouped:
+        groups = int(given.get("num_groups", given.get("size")))
+        values = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)  # (N, G, C/G, positions)
+        counted = stays.view(1, groups, -1, 1).expand(1, groups, -1, values.shape[-1])
+        dims: tuple[int, ...] = (2, 3)
+    else:
+        values, counted, dims = x, stays, tuple(range(-stays.dim(), 0))
+    share = counted.to(x.dtype)
+    number = share.sum(dims, keepdim=True).clamp_min(1)
+    if centre:
+        values = values - (values * share).sum(dims, keepdim=True) / number
+    variance = (values.square() * share).sum(dims, keepdim=True) / number
+    eps = given.get("eps", None if not centre else 1e-5)
+    out: Tensor = (values / (variance + (torch.finfo(x.dtype).eps if eps is None else eps)).sqrt()).reshape(x.shape)
+    wide = [1, -1, *[1] * (x.dim() - 2)] if grouped else list(weight.shape)
+    out = out * weight.view(wide)
+    bias: Tensor | None = given.get("bias")
+    return out if bias is None else out + bias.view(wide)
+
+
+__all__ = ["SurgeryCheck", "check_surgery", "counted_macs", "masked_outputs", "randomised"]
