@@ -54,7 +54,8 @@ def test_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     told: list[str] = []
     assert load_model("digits", say=told.append).fingerprint == first
     assert "trained now" in told[0]
-    assert path.read_bytes() == whole
+    assert load_model("digits", say=told.append).fingerprint == first
+    assert "trained earlier" in told[-1]
 
 
 def test_a_cache_that_cannot_be_written_does_not_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
