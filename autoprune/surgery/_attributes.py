@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+SIZES = frozenset(
+    {
+        *("normalized_shape", "shape", "size", "num_features", "num_channels", "num_parameters", "channels", "dim"),
+        *("in_channels", "out_channels", "in_features", "out_features", "hidden_size"),
+    }
+)
+"""Attributes of modules that are not torch's which may say the size of the module's own tensors."""
 
-def update_attributes(module: nn.Module, kept: Tensor | None) -> None:
-    """Bring the attributes of a module in line with the shapes of its tensors. Unknown kinds are left alone.
+
+class Change(NamedTuple):
+    """One of a module's own tensors that was narrowed: its name and its shape before and after."""
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def update_attributes(module: nn.Module, kept: Tensor | None, changes: Sequence[Change] = ()) -> None:
+    """Bring the attributes of a module in line with the shapes of its tensors.
+
+    Of modules that are not torch's (a layer norm or a layer scale of one's own), attributes with usual names are updated if they
+    say the old size of one of the module's tensors; whether that is all of it is what the proof finds out.
 
     Args:
         module: A module whose tensors have been narrowed.
         kept: Indices kept of its weight's first dimension, None if all are.
+        changes: Its tensors that have been narrowed.
     """
     if isinstance(module, _ConvNd):
         _update_conv(module)
@@ -34,6 +57,8 @@ def update_attributes(module: nn.Module, kept: Tensor | None) -> None:
         module.num_parameters = module.weight.numel()
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
+    else:
+        _update_sizes(module, changes)
 
 
 def _update_conv(module: _ConvNd) -> None:
@@ -45,6 +70,21 @@ def _update_conv(module: _ConvNd) -> None:
         module.groups = module.groups * first // before
         second *= module.groups
     module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
+
+
+def _update_sizes(module: nn.Module, changes: Sequence[Change]) -> None:
+    """Replace the sizes that an unknown module's attributes say, where they can mean one thing only."""
+    sizes: dict[int, set[int]] = {}
+    for change in changes:
+        for before, after in zip(change.before, change.after, strict=True):
+            sizes.setdefault(before, set()).add(after)
+    new = {before: after.pop() for before, after in sizes.items() if len(after) == 1}
+    for name in SIZES & module.__dict__.keys():
+        value = module.__dict__[name]
+        if type(value) is int:
+            module.__dict__[name] = new.get(value, value)
+        elif isinstance(value, (tuple, list)) and type(value) in (tuple, list) and all(type(v) is int for v in value):
+            module.__dict__[name] = type(value)(new.get(v, v) for v in value)
 
 
 def _update_group_norm(module: nn.GroupNorm, kept: Tensor | None) -> None:

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._types import PruningGraph
-from autoprune.surgery._attributes import update_attributes
+from autoprune.surgery._attributes import Change, update_attributes
 from autoprune.surgery._copy import copy_module
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
+
+_Cuts = list[tuple[int, Tensor]]
+"""Dimension and the indices kept of it, for each dimension of a tensor that was cut."""
 
 
 def prune_model(
@@ -50,9 +53,7 @@ def prune_model(
     return small
 
 
-def _finish_module(
-    prefix: str, module: nn.Module, memo: Mapping[int, Any], narrowed: Mapping[int, Tensor | None]
-) -> None:
+def _finish_module(prefix: str, module: nn.Module, memo: Mapping[int, Any], narrowed: Mapping[int, _Cuts]) -> None:
     """Update the copy's attributes where tensors were narrowed, and make sure that it holds them."""
     changed = {name: tensor for name, tensor in _weights(module) if id(tensor) in narrowed}
     if not changed:
@@ -65,7 +66,28 @@ def _finish_module(
             "follow; remove its `__deepcopy__` (or the like), or use `torch.nn` modules there."
         )
     with torch.no_grad():
-        update_attributes(new, narrowed[id(changed["weight"])] if "weight" in changed else None)
+        _narrow_cached(module, new, changed, narrowed)
+        kept = dict(narrowed[id(changed["weight"])]).get(0) if "weight" in changed else None
+        update_attributes(
+            new,
+            kept,
+            [Change(name, tuple(tensor.shape), tuple(own[name].shape)) for name, tensor in changed.items()],
+        )
+
+
+def _narrow_cached(
+    module: nn.Module, new: nn.Module, changed: Mapping[str, Tensor], narrowed: Mapping[int, _Cuts]
+) -> None:
+    """Cut tensors that a hook computes and keeps as attributes: ``weight`` from ``weight_v`` or ``weight_orig``."""
+    for name, value in module.__dict__.items():
+        if not isinstance(value, Tensor):
+            continue
+        for source, tensor in changed.items():
+            if source.startswith(f"{name}_") and tensor.shape == value.shape:
+                small = value.detach()
+                for dim, index in narrowed[id(tensor)]:
+                    small = small.index_select(dim, index.to(small.device))
+                new.__dict__[name] = small
 
 
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -101,10 +123,10 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _narrow_all(
     named: Mapping[str, Tensor], plan: IndexPlan, indices: list[Tensor | None], memo: dict[int, Any]
-) -> dict[int, Tensor | None]:
-    """Put the narrowed tensors into ``memo``; return their ids with the indices kept of the first dimension."""
+) -> dict[int, _Cuts]:
+    """Put the narrowed tensors into ``memo``; return their ids with the indices kept of each dimension that was cut."""
     on_device: dict[tuple[int, torch.device], Tensor] = {}
-    narrowed: dict[int, Tensor | None] = {}
+    narrowed: dict[int, _Cuts] = {}
     for name, cuts in plan.cuts.items():
         tensor = named.get(name)
         if tensor is None:
@@ -114,7 +136,7 @@ def _narrow_all(
             )
         plan.check(name, tuple(tensor.shape))
         small = tensor.detach()
-        first: Tensor | None = None
+        done: _Cuts = []
         for cut in cuts:
             index = indices[cut.pattern]
             if index is None:
@@ -123,10 +145,10 @@ def _narrow_all(
             if key not in on_device:
                 on_device[key] = index.to(tensor.device)
             small = small.index_select(cut.dim, on_device[key])
-            first = index if cut.dim == 0 else first
+            done.append((cut.dim, index))
         if small.shape != tensor.shape:
             memo[id(tensor)] = _like(small, tensor)
-            narrowed[id(tensor)] = first
+            narrowed[id(tensor)] = done
     return narrowed
 
 

@@ -6,7 +6,6 @@ norms do not count them; it must cost what `torch.utils.flop_counter` and ``nume
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -87,7 +86,7 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
         kept: Group name -> channels kept.
         images: Input, shape (N, C, H, W).
     """
-    masked = copy.deepcopy(model)
+    masked = prune_model(model, graph, {})  # a deep copy, also of models that `copy.deepcopy` refuses
     tensors = dict(masked.named_parameters(remove_duplicate=False))
     for layer in graph.layers:
         if layer.groups == 1:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked

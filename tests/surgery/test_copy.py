@@ -157,6 +157,27 @@ def test_parametrizations() -> None:
     assert torch.nn.utils.parametrize.is_parametrized(small.a, "weight")
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_a_hook_computes() -> None:
+    model = Two()
+    torch.nn.utils.weight_norm(model.a)
+    plan = graph_of(cut("a.weight_v", 0, 4), cut("a.weight_g", 0, 4), cut("a.bias", 0, 4), cut("b.weight", 1, 4))
+    small: Any = prune_model(model, plan, HALF)
+    assert small.a.weight.shape == (2, 3)
+    assert small.a.out_features == 2
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(small.a(x), model.a(x)[:, [0, 2]])
+
+    model = Two()
+    prune.l1_unstructured(model.a, "weight", 0.5)
+    mask = ("a.weight_orig", "a.weight_mask", "a.bias")
+    small = prune_model(model, graph_of(*(cut(name, 0, 4) for name in mask), cut("b.weight", 1, 4)), HALF)
+    assert small.a.out_features == 2
+    torch.testing.assert_close(small.a(x), model.a(x)[:, [0, 2]])
+    prune.remove(small.a, "weight")
+    torch.testing.assert_close(small.a.weight, model.a.weight[[0, 2]])
+
+
 @pytest.mark.parametrize(
     ("make", "slices", "attribute", "expected"),
     [
