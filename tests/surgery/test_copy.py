@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from autoprune.errors import AutopruneError
 from autoprune.graph._types import ChannelSlice, PruningGraph
