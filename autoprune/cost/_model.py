@@ -1,8 +1,10 @@
 """Multiply-adds and parameters of any policy without touching a tensor.
 
 A convolution costs (output positions) x (kernel) x (dimension 0 of its weight) x (dimension 1); a linear layer
-likewise. The dimensions are affine in the channel counts, so the sums are quadratic forms with integer coefficients.
-They equal `torch.utils.flop_counter.FlopCounterMode` / 2 and ``sum(p.numel())`` after surgery, to the last unit.
+likewise; attention and other products of activations hold no channel that goes. The dimensions are affine in the channel
+counts, so the sums are quadratic forms with integer coefficients. They equal half of what
+`torch.utils.flop_counter.FlopCounterMode` counts (math attention, no fused transformer layers), and ``sum(p.numel())``, after
+surgery, to the last unit.
 """
 
 from __future__ import annotations
@@ -43,12 +45,13 @@ class CostModel:
         self.macs_form = Quadratic(len(self.sizes))
         for scale, first, second in self._layers:
             self.macs_form.add(scale, first, second)
+        self.macs_form.add(graph.fixed_macs, self._constant(1), self._constant(1))
         self._params_form = Quadratic(len(self.sizes))
         self._params_rest: list[tuple[int, tuple[Affine, ...]]] = []
         self._add_params(graph, _parameter_shapes(graph) if shapes is None else shapes)
         self.dense_macs = self.macs(self.sizes)
         self.dense_params = self.params(self.sizes)
-        expected = sum(layer.macs for layer in graph.layers)
+        expected = sum(layer.macs for layer in graph.layers) + graph.fixed_macs
         if self.dense_macs != expected or expected >= 2**62:
             raise AutopruneError(
                 f"The closed form counts {self.dense_macs} MACs for the dense network but its layers add up to "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from typing import Any, Literal, cast
 
@@ -10,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.graph._labels import NEUTRAL
+from autoprune.graph._macs import MacCounter
 from autoprune.graph._propagation import LayerCall, Propagation
 from autoprune.graph._trace import Traced, trace
 from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
@@ -91,14 +91,6 @@ def _layer_names(p: Propagation) -> list[str]:
     return names
 
 
-def _macs(layer: LayerCall) -> int:
-    out = layer.call.shape
-    if layer.kind == "linear":
-        return math.prod(layer.in_shape[1:-1]) * math.prod(layer.weight.shape)
-    spatial = layer.in_shape[2:] if layer.kind == "conv_transpose" else out[2:]
-    return math.prod(layer.weight.shape) * math.prod(spatial)
-
-
 def _norm(layer: LayerCall, traced: Traced) -> str | None:
     users = list(layer.call.node.users)
     if len(users) != 1 or not str(users[0].target).startswith("aten.batch_norm."):
@@ -121,6 +113,7 @@ def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
 
 def _build(traced: Traced, p: Propagation) -> PruningGraph:
     classes = _Classes(p)
+    counter = MacCounter(traced)
     names = _layer_names(p)
     count = len(p.sets)
     group_of: IntArray = np.full(count, -1, dtype=np.int64)
@@ -163,7 +156,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
                 out_group=group_of[outs],
                 out_unit=unit_of[outs],
                 norm=_norm(record, traced),
-                macs=_macs(record),
+                macs=counter.layer(record),
             )
         )
     groups: list[Group] = []
@@ -190,6 +183,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         groups=tuple(groups),
         refusals=(*p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
+        fixed_macs=counter.others(p.products),
     )
 
 

@@ -103,6 +103,7 @@ class Propagation:
         frozen_params: Parameters none of whose channels may go, and why.
         residual: Labels that crossed a sum of two layers' outputs.
         opaque: Labels that freeze what they meet, and why.
+        products: Calls of operators that may multiply and add (``matmul``, attention, unknown ones), but for layers.
     """
 
     tensors: Mapping[Node, str] = field(default_factory=dict)
@@ -114,6 +115,7 @@ class Propagation:
     frozen_params: dict[str, str] = field(default_factory=dict)
     residual: list[IntArray] = field(default_factory=list)
     opaque: dict[int, str] = field(default_factory=dict)
+    products: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sets.add(1)  # the neutral label

@@ -59,6 +59,11 @@ def tensor_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
+def is_symbolic(size: int | torch.SymInt) -> bool:
+    """Return whether a size is left open (and not one that the exporter found out to be fixed)."""
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
     """An exported program and what its placeholders stand for.
@@ -139,4 +144,4 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         for name, tensor in source
     }
     batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
-    return Traced(program, tensors, tuple(inputs), shapes, isinstance(batch, torch.SymInt))
+    return Traced(program, tensors, tuple(inputs), shapes, is_symbolic(batch))

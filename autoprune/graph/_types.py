@@ -122,6 +122,8 @@ class PruningGraph:
         groups: All coupling groups, prunable or not, in execution order of their first producer.
         refusals: Operators and tensors that made channels unprunable.
         dynamic_batch: Whether ``program`` accepts any batch size.
+        proved: Whether every group without a reason has passed the proof.
+        fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
     """
 
     program: ExportedProgram
@@ -130,6 +132,7 @@ class PruningGraph:
     refusals: tuple[Refusal, ...] = ()
     dynamic_batch: bool = True
     proved: bool = field(default=False)
+    fixed_macs: int = 0
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

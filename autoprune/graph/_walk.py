@@ -91,13 +91,16 @@ class _Walk:
         self.active: set[Node] = set()
 
     def run(self) -> Propagation:
-        for node in self.traced.program.graph.nodes:
+        nodes = list(self.traced.program.graph.nodes)
+        for node in nodes:
             if node.op == "placeholder":
                 self.env[node] = self._placeholder(node)
             elif node.op == "output":
                 self._output(node)
             elif node.op == "call_function":
                 self.env[node] = self._value(node)
+        layers = {layer.call.node for layer in self.p.layers}
+        self.p.products += [n for n in nodes if op_name(n.target) in LAYER_RULES and n not in layers]
         return self.p
 
     def _placeholder(self, node: Node) -> Any:
@@ -160,6 +163,7 @@ class _Walk:
         return result
 
     def _unknown(self, call: Call, args: Any, kwargs: Any) -> Any:
+        self.p.products.append(call.node)
         if not _tensors([args, kwargs]):
             value = call.node.meta.get("val")
             if isinstance(value, Tensor):
