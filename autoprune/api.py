@@ -85,7 +85,7 @@ def search(
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int = 1,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: str = "cpu",
     seed: int = 0,
     out: str | Path | None = None,

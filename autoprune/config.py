@@ -69,7 +69,7 @@ class RunConfig:
     include_residual: bool = False
     min_keep: float = 0.1
     round_to: int = 1
-    batch_size: int = 256
+    batch_size: int = 64
     device: str = "cpu"
     version: int = CONFIG_VERSION
 

@@ -34,7 +34,7 @@ class Evaluator:
         UsageError: if the part holds no images.
     """
 
-    def __init__(self, part: Part, *, name: str, device: torch.device, batch_size: int = 250) -> None:
+    def __init__(self, part: Part, *, name: str, device: torch.device, batch_size: int = 64) -> None:
         self.name = name
         self.device = device
         self._batches: list[tuple[Tensor, Tensor]] | None = None
@@ -49,6 +49,7 @@ class Evaluator:
             self.size = length
             if isinstance(dataset, TensorDataset) and not isinstance(part, DataLoader):
                 images, labels = dataset.tensors[:2]
+                images = fast_layout(images, device)
                 self._batches = [
                     (images[start : start + batch_size], labels[start : start + batch_size])
                     for start in range(0, length, batch_size)
@@ -114,6 +115,17 @@ class Evaluator:
                 f"The evaluate function for the {self.name} part returned accuracy {accuracy}; it must be finite."
             )
         return accuracy, loss
+
+
+def fast_layout(images: Tensor, device: torch.device) -> Tensor:
+    """Return the images channels-last where they are 4-D and the CPU computes.
+
+    Convolutions follow the layout of their input, whatever that of the weights; on CPUs a small network is about twice as
+    fast this way.
+    """
+    if images.dim() == 4 and device.type == "cpu":
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def stack_images(data: Dataset[Any] | Iterable[Any] | Tensor, count: int, *, seed: int) -> Tensor:

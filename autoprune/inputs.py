@@ -46,7 +46,7 @@ class Inputs:
 
 def load_inputs(
     model: str,
-    data: str,
+    data: str | None,
     *,
     weights: str | None = None,
     mean: tuple[float, ...] = (),
@@ -60,7 +60,7 @@ def load_inputs(
 
     Args:
         model: Specification, as for ``--model``.
-        data: Specification, as for ``--data``.
+        data: Specification, as for ``--data``; None is refused once the model is known to be one.
         weights: Weights file or enum name; None for the model's own.
         mean: Subtracted per channel; empty for the model's.
         std: Divided by per channel; empty for the model's.
@@ -74,6 +74,8 @@ def load_inputs(
     """
     check_device(device)
     loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
+    if data is None:
+        raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     classes = check_output(loaded.model, loaded.example_input())
     parts = load_data(
         data,

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from autoprune.cost import CostModel, Projector, allowed_counts, parse_budget
 from autoprune.errors import UsageError
-from autoprune.evaluate import Evaluator, Part, stack_images
+from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import Group, IntArray, PruningGraph, build_graph, prove
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows
@@ -104,7 +104,7 @@ class Problem:
         round_to: int = 1,
         device: str | torch.device = "cpu",
         seed: int = 0,
-        batch_size: int = 250,
+        batch_size: int = 64,
         calibration_images: int = 400,
         finish_images: int = 2000,
         rows: int | None = None,
@@ -185,7 +185,12 @@ class Problem:
 
     def _make_backend(self, images: Tensor, rows: int) -> Backend:
         return Backend(
-            self._plan, self.decisions, images.to(self.device), selection=self._selection, rows=rows, seed=self._seed
+            self._plan,
+            self.decisions,
+            fast_layout(images.to(self.device), self.device),
+            selection=self._selection,
+            rows=rows,
+            seed=self._seed,
         )
 
     def _evaluated(self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int]) -> Score:

@@ -61,9 +61,13 @@ def search_to_folder(
             return folder
     elif "budget" not in asked:
         raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
+    if asked.get("model", values["model"]) != values["model"]:
+        values["data"] = None  # the default's data are for the default model only
     values.update(asked)
     check_plugins(values)
     progress.stage("Loading model and data")
+    if untrained(values["model"], values.get("weights")):
+        progress.stage(f"No --weights given: {values['model']} has random weights, so expect no accuracy from it")
     inputs = load_inputs(
         values["model"],
         values["data"],
@@ -166,6 +170,11 @@ def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) 
             f"The run in '{folder.path}' was begun differently ({'; '.join(differences)}); "
             "give the same options or another --out."
         )
+
+
+def untrained(model: str, weights: str | None) -> bool:
+    """Whether a specification builds a network of ours or torchvision's with random weights."""
+    return weights is None and model.startswith(("cifar-", "torchvision:"))
 
 
 def check_plugins(values: Mapping[str, Any]) -> None:

@@ -116,6 +116,13 @@ def test_no_budget(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--budget 0.5" in said
 
 
+def test_a_model_without_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = fails(capsys, "search", "--budget", "0.5", "--model", "cifar-resnet20")
+    assert code == 2
+    assert "cifar-resnet20" in said
+    assert "--data" in said
+
+
 def test_missing_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = fails(capsys, "search", "--budget", "0.5", "--weights", "nowhere.safetensors")
     assert code == 2

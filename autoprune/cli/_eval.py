@@ -31,7 +31,7 @@ def evaluate(
     mean: options.Mean = None,
     std: options.Std = None,
     input_size: options.InputSize = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 64,
     download: options.Download = False,
     device: options.Device = None,
     as_json: options.Json = False,

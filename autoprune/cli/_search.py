@@ -77,7 +77,7 @@ def search(
     mean: options.Mean = None,
     std: options.Std = None,
     input_size: options.InputSize = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 256]")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 64]")] = None,
     download: options.Download = False,
     device: options.Device = None,
     as_json: options.Json = False,

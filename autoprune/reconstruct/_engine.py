@@ -98,7 +98,9 @@ class Backend:
                 continue
             key = (name, stays.tobytes())
             if key not in self._fits:
-                columns = torch.from_numpy(columns_kept(stays, step.layer.kernel)).to(self.statistics.images.device)
+                columns = torch.from_numpy(columns_kept(stays, step.layer.in_channels, step.layer.kernel)).to(
+                    self.statistics.images.device
+                )
                 fit = self.statistics.refit(name, columns, ridge=RIDGE)
                 self._fits[key] = restore(self._plan, step, self.statistics.folded[name], fit)
             tensors.update(self._fits[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -91,17 +92,14 @@ def run_layer(layer: Layer, value: Tensor, weight: Tensor, bias: Tensor | None) 
 
 
 def as_columns(layer: Layer, weight: Tensor) -> Tensor:
-    """Reshape a weight (out, in / g, *kernel) to the least-squares unknown (g, in / g * kernel, out / g)."""
-    return weight.reshape(layer.groups, -1, weight[0].numel()).mT
+    """Reshape a weight (out, in / g, *kernel) to the least-squares unknown (g, kernel * in / g, out / g)."""
+    return weight.movedim(1, -1).reshape(layer.groups, -1, weight[0].numel()).mT
 
 
 def as_weight(columns: Tensor, kernel: tuple[int, ...]) -> Tensor:
     """Reshape (g, d, out / g) back to a weight (out, in / g, *kernel)."""
     groups, width, out = columns.shape
-    taps = 1
-    for size in kernel:
-        taps *= size
-    return columns.mT.reshape(groups * out, width // taps, *kernel)
+    return columns.mT.reshape(groups * out, *kernel, width // math.prod(kernel)).movedim(-1, 1)
 
 
 def restore(plan: Plan, step: Affine, folded: Folded, fit: Fit) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def fit_affine(inputs: Tensor, outputs: Tensor, prior: Tensor, *, ridge: float, 
     Solved in the primal (d x d) or the dual (P x P), whichever is smaller; float32 products, float64 factorisation.
 
     Args:
-        inputs: X, shape (g, P, d).
+        inputs: X, shape (g, P, d); centred in place.
         outputs: Y, shape (g, P, o).
         prior: A₀, shape (g, d, o).
         ridge: Strength of the pull towards A₀, relative.
@@ -44,23 +44,24 @@ def fit_affine(inputs: Tensor, outputs: Tensor, prior: Tensor, *, ridge: float, 
     """
     samples, width = inputs.shape[1:]
     mean, target = inputs.mean(dim=1), outputs.mean(dim=1)
-    centred = inputs - mean[:, None] if intercept else inputs
-    wanted = outputs - target[:, None] if intercept else outputs
-    residual = wanted - centred @ prior
-    damping = ridge * (centred.square().sum(dim=(1, 2)).double() / width).clamp(min=1e-12)  # (g,)
+    if intercept:
+        inputs, outputs = inputs.sub_(mean[:, None]), outputs - target[:, None]
     if width <= samples:
-        gram = (centred.mT @ centred).double()
-        change = _ridge_solve(gram, (centred.mT @ residual).double(), damping)
-        weight = prior + change.to(prior.dtype)
+        gram = (inputs.mT @ inputs).double()
+        damping = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(dim=-1).clamp(min=1e-12)
+        right = (inputs.mT @ outputs).double() - gram @ prior.double()
+        weight = prior + _ridge_solve(gram, right, damping).to(prior.dtype)
         second = (weight.double() * (gram @ weight.double())).sum(dim=1) / samples
     else:
-        outer = (centred @ centred.mT).double()
-        weight = prior + centred.mT @ _ridge_solve(outer, residual.double(), damping).to(prior.dtype)
-        second = (centred @ weight).double().square().mean(dim=1)
-    offset = target - (mean[:, None] @ weight)[:, 0] if intercept else torch.zeros_like(target)
+        outer = (inputs @ inputs.mT).double()
+        damping = ridge * (outer.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / width).clamp(min=1e-12)
+        residual = (outputs - inputs @ prior).double()
+        weight = prior + inputs.mT @ _ridge_solve(outer, residual, damping).to(prior.dtype)
+        second = (inputs @ weight).double().square().mean(dim=1)
     fitted = (mean[:, None] @ weight)[:, 0]
-    variance = second.to(prior.dtype) if intercept else (second - fitted.double().square()).clamp(min=0).to(prior.dtype)
-    return Fit(weight, offset, mean, variance)
+    offset = target - fitted if intercept else torch.zeros_like(target)
+    variance = second if intercept else (second - fitted.double().square()).clamp(min=0)
+    return Fit(weight, offset, mean, variance.to(prior.dtype))
 
 
 def _ridge_solve(gram: Tensor, right: Tensor, damping: Tensor) -> Tensor:

@@ -33,33 +33,31 @@ class Rows:
         return value[(*index[:1], slice(None), *index[1:])]
 
     def inputs(self, value: Tensor) -> Tensor:
-        """Return the inputs that produce those outputs, shape (P, C * kernel), channel-major like the weight.
+        """Return the inputs that produce those outputs, shape (P, kernel * C): kernel tap by kernel tap, all channels of each.
 
         Args:
             value: The layer's input, shape (N, C, *spatial) or (N, *extra, C).
         """
         if self.layer.op == "linear":
             return value[self.index]
-        layer, (batch, *spatial) = self.layer, self.index
-        if math.prod(layer.kernel) == 1 and not any(layer.padding):
-            places: list[Any] = [place * stride for place, stride in zip(spatial, layer.stride, strict=True)]
-            return value[(batch, slice(None), *places)]
+        layer = self.layer
         if any(layer.padding):
             value = F.pad(value, [side for pad in reversed(layer.padding) for side in (pad, pad)])
-        channels = value.shape[1]
-        if not value.is_contiguous():
-            value = value.contiguous()
-        # One flat gather: offset of every window's corner, plus the offsets within a window.
         strides = value.stride()
-        corner = batch * strides[0]
-        for place, stride, step in zip(spatial, layer.stride, strides[2:], strict=True):
-            corner = corner + place * (stride * step)
-        offset = torch.arange(channels, device=value.device)[:, None] * strides[1]  # (C, 1)
-        window = torch.zeros(1, dtype=torch.long, device=value.device)
-        for size, dilation, step in zip(layer.kernel, layer.dilation, strides[2:], strict=True):
-            window = (window[:, None] + torch.arange(size, device=value.device) * (dilation * step)).flatten()
-        offset = (offset + window).flatten()  # (C * kernel,)
-        return value.flatten()[corner[:, None] + offset]
+        places = [self.index[0], *(place * step for place, step in zip(self.index[1:], layer.stride, strict=True))]
+        reach = [step * (size - 1) + 1 for size, step in zip(layer.kernel, layer.dilation, strict=True)]
+        corners = [size - span + 1 for size, span in zip(value.shape[2:], reach, strict=True)]
+        # A view of all windows, (N, *corner, *kernel, C); channels last in memory, a window is a few long runs.
+        windows = value.as_strided(
+            (value.shape[0], *corners, *layer.kernel, value.shape[1]),
+            (
+                strides[0],
+                *strides[2:],
+                *(stride * step for stride, step in zip(strides[2:], layer.dilation, strict=True)),
+                strides[1],
+            ),
+        )
+        return windows[tuple(places)].flatten(1)
 
 
 def sample_rows(layer: Layer, images: int, *, limit: int, generator: torch.Generator, device: torch.device) -> Rows:

@@ -78,7 +78,7 @@ def sequential_refit(
         if other is not None:
             target = target - rows.outputs(other)
         fit = fit_affine(
-            _per_group(rows.inputs(value), layer.groups),
+            _per_group(rows.inputs(value), layer.groups, math.prod(layer.kernel)),
             _per_group(target, layer.groups),
             as_columns(layer, weight),
             ridge=ridge,
@@ -112,12 +112,11 @@ def _only(value: Tensor, axis: int, stays: IntArray) -> Tensor:
     return value.index_fill(axis, torch.from_numpy(gone).to(value.device), 0) if len(gone) else value
 
 
-def _per_group(rows: Tensor, groups: int) -> Tensor:
-    """Split (P, g·d) into (g, P, d)."""
-    return rows.reshape(len(rows), groups, -1).transpose(0, 1) if groups > 1 else rows[None]
+def _per_group(rows: Tensor, groups: int, taps: int = 1) -> Tensor:
+    """Split rows of ``taps`` runs of channels, (P, taps * g * c), into (g, P, taps * c)."""
+    return rows.reshape(len(rows), taps, groups, -1).permute(2, 0, 1, 3).flatten(2) if groups > 1 else rows[None]
 
 
-def columns_kept(stays: IntArray, kernel: tuple[int, ...]) -> IntArray:
-    """Return the least-squares columns of the input channels that stay."""
-    taps = math.prod(kernel)
-    return (stays[:, None] * taps + np.arange(taps)).ravel()
+def columns_kept(stays: IntArray, channels: int, kernel: tuple[int, ...]) -> IntArray:
+    """Return the least-squares columns of those of ``channels`` input channels that stay."""
+    return (np.arange(math.prod(kernel))[:, None] * channels + stays).ravel()

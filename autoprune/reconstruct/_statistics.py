@@ -45,7 +45,9 @@ def collect_moments(layer: Layer, inputs: Tensor, *, centred: bool, max_width: i
     values = inputs - mean if centred else inputs
     blocks = 1 if width <= max_width else block_count(layer)
     every = torch.arange(width, device=inputs.device)
-    columns = tuple(every[start::blocks] for start in range(blocks))
+    # A Linear's columns are channels flattened with their positions, a convolution's run tap by tap.
+    flat = layer.op == "linear"
+    columns = tuple(every[start::blocks] for start in range(blocks)) if flat else every.chunk(blocks)
     grams = tuple((part.T @ part) / len(part) for part in (values[:, column] for column in columns))
     return Moments(mean, columns, grams)
 
@@ -175,7 +177,7 @@ def column_units(layer: Layer, group: Group, device: torch.device) -> Tensor:
     """Return for each least-squares column the group's channel it belongs to, -1 for others, shape (d,)."""
     unit = torch.from_numpy(layer.in_unit).to(device).clone()
     unit[torch.from_numpy(layer.in_group).to(device) != group.index] = -1
-    return unit.repeat_interleave(math.prod(layer.kernel))
+    return unit.repeat(math.prod(layer.kernel))
 
 
 def as_consumers(layer: Layer, moments: Moments, folded: Folded, group: Group, *, own_only: bool) -> list[Consumer]:

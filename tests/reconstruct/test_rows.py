@@ -29,7 +29,10 @@ def test_inputs_times_weight_are_the_outputs(module: nn.Module, size: tuple[int,
     rows = sample_rows(layer, 4, limit=limit, generator=torch.Generator().manual_seed(2), device=x.device)
     weight, bias = (parameter.detach() for parameter in module.parameters())
     torch.testing.assert_close(
-        rows.inputs(x) @ weight.reshape(5, -1).T + bias, rows.outputs(module(x).detach()), rtol=1e-4, atol=1e-5
+        rows.inputs(x) @ weight.movedim(1, -1).reshape(5, -1).T + bias,
+        rows.outputs(module(x).detach()),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -38,7 +41,9 @@ def test_all_rows_equal_unfold() -> None:
     (layer,) = build_graph(nn.Sequential(nn.Conv2d(3, 5, 3, stride=2, padding=1)), x).layers
     rows = sample_rows(layer, 4, limit=10**6, generator=torch.Generator(), device=x.device)
     unfolded = F.unfold(x, 3, stride=2, padding=1)  # (N, C * k, L)
-    torch.testing.assert_close(rows.inputs(x), unfolded.transpose(1, 2).reshape(-1, 27))
+    by_tap = unfolded.transpose(1, 2).reshape(-1, 3, 9).transpose(1, 2).flatten(1)
+    torch.testing.assert_close(rows.inputs(x), by_tap)
+    torch.testing.assert_close(rows.inputs(x.contiguous(memory_format=torch.channels_last)), by_tap)
 
 
 def test_rows_do_not_repeat_and_treat_images_alike() -> None:
