@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from autoprune.agents._base import Agent, Counts, agents
+from autoprune.envs import ProblemLike
 
 
 class FixedRule(Agent):
@@ -26,8 +27,10 @@ class FixedRule(Agent):
 
     def ask(self, episode: int) -> Counts | None:
         """Return the rule's policy for episode 0, then None."""
-        if episode > 0:
-            return None
+        return self.policy() if episode == 0 else None
+
+    def policy(self) -> Counts:
+        """Return the rule's policy."""
         decisions = len(self.problem.decisions)
         line = self.slope * (np.linspace(0.0, 1.0, decisions) - 0.5)
         low, high = -1.0, 2.0  # cuts every ratio off at its smallest, at its largest
@@ -64,3 +67,8 @@ class Deep(FixedRule):
     """Prunes deep layers aggressively: the last keeps 0.6 less than the first."""
 
     slope = -0.6
+
+
+def rule_policies(problem: ProblemLike) -> list[Counts]:
+    """Return the policies of the three rules, each different one once."""
+    return list(dict.fromkeys(rule(problem).policy() for rule in (Uniform, Shallow, Deep)))

@@ -4,7 +4,8 @@ Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011); F
 
 One float parameter ``keep.<group name>`` per decision. The sampler proposes keep ratios, the projector moves them onto
 the budget, and the study is told what was *applied*: its densities then live where policies are, and the study is a
-function of the history alone, so that a resumed search goes on exactly as an uninterrupted one.
+function of the history alone, so that a resumed search goes on exactly as an uninterrupted one. The policies of the
+simple rules come first, so that the search starts from what is known to work.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.agents._base import Agent, Counts, agents
+from autoprune.agents._rules import rule_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
@@ -27,9 +29,10 @@ class TPE(Agent):
         episodes: How many policies will be scored.
         startup: Random policies before the sampler takes over; by default a tenth of the episodes, at least 10.
         candidates: Candidates the acquisition function chooses from per trial (Optuna's ``n_ei_candidates``).
+        rules: Whether the first policies are those of the three rules instead of random ones.
 
     Raises:
-        UsageError: if ``startup`` or ``candidates`` is not a whole number of at least 1.
+        UsageError: if ``startup`` or ``candidates`` is not a whole number of at least 1, or ``rules`` is not a bool.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class TPE(Agent):
         episodes: int = 100,
         startup: int | None = None,
         candidates: int = 24,
+        rules: bool = True,
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         import optuna
@@ -51,6 +55,9 @@ class TPE(Agent):
                 raise UsageError(
                     f"The value of '{name}' is {value!r}, but the tpe agent needs a whole number of at least 1."
                 )
+        if not isinstance(rules, bool):
+            raise UsageError(f"The value of 'rules' is {rules!r}, but the tpe agent needs true or false.")
+        self._first = rule_policies(problem) if rules else []
         self._optuna = optuna
         self._space = {
             f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)
@@ -59,7 +66,9 @@ class TPE(Agent):
         self._trials: list[Any] = []
 
     def ask(self, episode: int) -> Counts:
-        """Return the projection of what the sampler proposes."""
+        """Return a rule's policy at first, then the projection of what the sampler proposes."""
+        if episode < len(self._first):
+            return self._first[episode]
         trial = self._study(episode).ask(dict(self._space))
         return tuple(self.problem.projector.project([trial.params[name] for name in self._space]))
 

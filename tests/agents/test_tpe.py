@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from autoprune.agents import TPE
+from autoprune.agents import TPE, make_agent
 from autoprune.errors import UsageError
 from autoprune.testing import ToyProblem
 
@@ -57,7 +57,17 @@ def test_optunas_logging_stays_as_the_user_set_it():
         optuna.logging.set_verbosity(before)
 
 
-@pytest.mark.parametrize(("option", "value"), [("startup", 0), ("candidates", -3), ("startup", 2.5)])
+def test_the_rules_come_first_unless_they_are_switched_off():
+    problem = ToyProblem(4)
+    rules = [make_agent(name, problem, episodes=1).ask(0) for name in ("uniform", "shallow", "deep")]
+    different = list(dict.fromkeys(rules))
+    assert [TPE(problem, episodes=20).ask(episode) for episode in range(len(different))] == different
+    without = TPE(problem, episodes=20, rules=False).ask(0)
+    assert without not in rules
+    assert problem.cost.macs(without) <= problem.projector.budget_macs
+
+
+@pytest.mark.parametrize(("option", "value"), [("startup", 0), ("candidates", -3), ("startup", 2.5), ("rules", 1)])
 def test_options_out_of_range_are_refused(option, value):
     with pytest.raises(UsageError, match=f"'{option}' is {value}"):
         TPE(ToyProblem(3), **{option: value})
