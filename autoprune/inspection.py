@@ -1,16 +1,15 @@
-"""What ``autoprune inspect`` shows: groups, layers and budgets of a network, as plain data and as text."""
+"""What ``autoprune inspect`` shows: groups, layers and budgets of a network, as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from autoprune.cost import CostModel, allowed_counts
-from autoprune.graph import build_graph, prove
+from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.problem import decidable
-from autoprune.text import aligned
 
 
 def inspect_model(
@@ -30,6 +29,11 @@ def inspect_model(
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this.
 
+    Returns:
+        ``macs``, ``params``, ``smallest_macs``, ``smallest_budget``; ``groups``, ``refusals`` and ``layers`` as lists of
+        dictionaries in execution order. A group's letters are what people call it by; a layer's ``in_groups`` and
+        ``out_groups`` are names of groups (none for the image's channels).
+
     Raises:
         AutopruneError: if the network cannot be traced.
     """
@@ -48,6 +52,7 @@ def inspect_model(
         "groups": [
             {
                 "name": group.name,
+                "letter": letters(group.index),
                 "channels": group.size,
                 "kind": group.kind,
                 "producers": list(group.producers),
@@ -66,6 +71,10 @@ def inspect_model(
                 "in_channels": layer.in_channels,
                 "out_channels": layer.out_channels,
                 "kernel": list(layer.kernel),
+                "stride": list(layer.stride),
+                "conv_groups": layer.groups,
+                "in_groups": _names(graph, layer.in_group),
+                "out_groups": _names(graph, layer.out_group),
                 "macs": layer.macs,
                 "params": sizes.get(layer.weight, 0) + (sizes.get(layer.bias, 0) if layer.bias else 0),
             }
@@ -74,49 +83,16 @@ def inspect_model(
     }
 
 
-def inspection_text(found: Mapping[str, Any]) -> str:
-    """Return the same to read."""
-    layers = [
-        [
-            layer["name"],
-            layer["op"],
-            f"{layer['in_channels']} -> {layer['out_channels']}",
-            "x".join(str(k) for k in layer["kernel"]),
-            f"{layer['macs']:,}",
-            f"{100 * layer['macs'] / max(1, found['macs']):.1f} %",
-            f"{layer['params']:,}",
-        ]
-        for layer in found["layers"]
-    ]
-    groups = [
-        [
-            group["name"],
-            str(group["channels"]),
-            group["kind"],
-            "decided" if group["decided"] else "prunable" if group["prunable"] else "whole",
-            group["reason"] or ("" if group["decided"] else "crosses a residual join; add --include-residual"),
-        ]
-        for group in found["groups"]
-    ]
-    parts = [
-        f"{found.get('model', 'network')}: {found['macs']:,} MACs, {found['params']:,} parameters",
-        aligned(["layer", "op", "channels", "kernel", "MACs", "", "params"], layers, left=3),
-        aligned(["coupling group", "channels", "kind", "", "why not"], groups, left=5),
-    ]
-    if found["refusals"]:
-        refusals = [f"{refusal['where']}: {refusal['reason']}" for refusal in found["refusals"]]
-        parts.append("Not understood, so left whole:\n" + "\n".join(refusals))
-    decided = sum(group["decided"] for group in found["groups"])
-    if decided:
-        parts.append(
-            f"{decided} groups are decided by a search; budgets from {_up(found['smallest_budget'])} to 1 of the MACs "
-            "can be met."
-        )
-    else:
-        parts.append("No group can be pruned, so only the budget 1 can be met.")
-    return "\n\n".join(parts)
+def letters(index: int) -> str:
+    """Return a group's letters, as a spreadsheet's columns: A, B, ..., Z, AA, AB, ..."""
+    text = ""
+    index += 1
+    while index:
+        index, digit = divmod(index - 1, 26)
+        text = chr(ord("A") + digit) + text
+    return text
 
 
-def _up(ratio: float) -> str:
-    """Return a ratio with four digits, rounded up, so that it can be met."""
-    return f"{-(-ratio * 10**4 // 1) / 10**4:.4f}"
+def _names(graph: PruningGraph, indices: IntArray) -> list[str]:
+    """Return the names of the groups that occur, in the order of the graph."""
+    return [graph.groups[index].name for index in np.unique(indices).tolist() if index >= 0]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from autoprune.cli import _options as options
-from autoprune.cli._output import result, result_json
+from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
     autoprune inspect --model cifar-resnet56
     autoprune inspect --model torchvision:resnet50 --include-residual
     autoprune inspect --model my_nets.py:make_net --input-size 3x64x64 --json
+    autoprune inspect --model torchvision:mobilenet_v3_small --plot groups.svg
 """
 
 
@@ -26,12 +29,21 @@ def inspect(
     ] = False,
     min_keep: Annotated[float, typer.Option("--min-keep", help="Least share of a group's channels that stays.")] = 0.1,
     round_to: Annotated[int, typer.Option("--round-to", help="Keep multiples of so many channels.")] = 1,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the groups into a .png, .svg or .pdf file."),
+    ] = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Show a network's coupling groups, its layers' MACs and parameters, and the budgets that can be met."""
-    from autoprune.inspection import inspect_model, inspection_text
+    """Show a network's layers, which channels go together, what cannot be pruned and why, and the budgets that can be met."""
+    from autoprune import plot as plots
+    from autoprune.inspection import inspect_model
+    from autoprune.inspection_text import inspection_text, inspection_view
     from autoprune.models import load_model
+
+    if plot is not None:
+        plots.check_path(plot)
 
     loaded = load_model(
         model if model is not None else "digits", weights=weights, input_size=options.shape(input_size) or None
@@ -44,8 +56,14 @@ def inspect(
         round_to=round_to,
     )
     found = {"model": loaded.spec, "input_shape": list(loaded.input_shape), **found}
+    if plot is not None:
+        plots.draw(plots.picture(found), plot)
+        say(f"Drew the coupling groups into {plot}.")
+    console = Console(highlight=False)
     if as_json:
         result_json(found)
+    elif console.is_terminal:
+        console.print(inspection_view(found))
     else:
         result(inspection_text(found))
     return 0
