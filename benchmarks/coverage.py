@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,27 @@ def main() -> None:
     parser.add_argument("--again", choices=("none", "failed", "stale", "all"), default="none")
     parser.add_argument("--only", default="", help="Only networks whose source:name or family contains this.")
     parser.add_argument("--limit-s", type=float, default=300.0, help="Time limit per network.")
+    parser.add_argument("--jobs", type=int, default=1, help="Networks at a time, each on one thread; times suffer.")
     parser.add_argument("--table-only", action="store_true", help="Write the table from what was measured.")
     options = parser.parse_args()
     code = code_version()
     options.results.parent.mkdir(parents=True, exist_ok=True)
     done = {record["key"]: record for record in (read_jsonl(options.results) if options.results.exists() else [])}
     entries = zoo()
-    for number, entry in enumerate(entries, 1):
-        if options.table_only or options.only not in f"{entry.key} {entry.family}":
-            continue
-        if is_due(done.get(entry.key), options.again, code):
-            record = {"key": entry.key, "code": code, **run_one(entry, options.limit_s)}
-            append_jsonl(options.results, record)
-            done[entry.key] = record
-            print(f"{number}/{len(entries)} {entry.key}: {record['status']} {record.get('error', '')}", file=sys.stderr)
+    due = [
+        entry
+        for entry in entries
+        if not options.table_only
+        and options.only in f"{entry.key} {entry.family}"
+        and is_due(done.get(entry.key), options.again, code)
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for number, (entry, found) in enumerate(
+            zip(due, pool.map(lambda entry: run_one(entry, options.limit_s), due), strict=True), 1
+        ):
+            done[entry.key] = {"key": entry.key, "code": code, **found}
+            append_jsonl(options.results, done[entry.key])
+            print(f"{number}/{len(due)} {entry.key}: {found['status']} {found.get('error', '')}", file=sys.stderr)
             write_text_atomic(options.out, render(entries, done))
     write_text_atomic(options.out, render(entries, done))
 

@@ -1,6 +1,6 @@
 """How long surgery takes: half of the channels of every prunable group, the graph built before, median and worst of some runs.
 
-    python benchmarks/surgery_time.py
+python benchmarks/surgery_time.py
 """
 
 from __future__ import annotations
