@@ -21,6 +21,7 @@ _COLOURS = (
     *("#117733", "#aa4499", "#332288", "#b8a000"),
 )
 WHOLE = "#a0a0a0"
+IMAGE = -0.6  # height of the image's mark
 LEGEND = (
     "A line is a coupling group: its letter, its channels (bold: crosses a residual join; dashed grey: cannot be pruned).\n"
     "A stroke is a layer: ○ reads the group, ● makes its channels, ▼ reads the image."
@@ -198,8 +199,6 @@ def draw(picture: Picture, path: Path) -> None:
 
 
 def _draw_lines(axes: Any, picture: Picture) -> None:
-    from matplotlib.patheffects import withStroke
-
     for line in picture.lines:
         wide = 1.5 + 0.9 * math.log2(max(2, line.channels)) / 2
         x: list[float] = [line.start, max(line.end, line.start + 0.4)]
@@ -222,27 +221,26 @@ def _draw_lines(axes: Any, picture: Picture) -> None:
             fontweight="bold" if line.residual else "normal",
             color=line.colour if line.prunable else "#606060",
             zorder=5,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.2},  # over the strokes
         )
 
 
 def _draw_stops(axes: Any, picture: Picture) -> None:
-    for x, stop in enumerate(picture.stops):
-        reads: list[float] = [picture.lines[place].row for place in stop.reads] or [-0.6]
-        writes: list[float] = [picture.lines[place].row for place in stop.writes]
-        rows = [*reads, *writes]
+    made = [(x, picture.lines[place].row) for x, stop in enumerate(picture.stops) for place in stop.writes]
+    read = [(x, picture.lines[place].row) for x, stop in enumerate(picture.stops) for place in stop.reads]
+    read = [at for at in read if at not in set(made)]
+    image = [(x, IMAGE) for x, stop in enumerate(picture.stops) if not stop.reads]
+    for x in range(len(picture.stops)):
+        rows = [row for at, row in (*made, *read, *image) if at == x]
         axes.plot([x, x], [min(rows), max(rows)], color="#404040", linewidth=0.9, zorder=1)
-        if not stop.reads:
-            axes.plot(x, -0.6, marker="v", color="#404040", markersize=5, zorder=3)
-        for place in stop.reads:
-            axes.plot(
-                x,
-                picture.lines[place].row,
-                marker="o",
-                color="white",
-                markeredgecolor="#404040",
-                markersize=4.5,
-                zorder=4,
-            )
-        for place in stop.writes:
-            axes.plot(x, picture.lines[place].row, marker="o", color="#202020", markersize=4.5, zorder=4)
+    for marks, marker, inside in ((image, "v", "#404040"), (read, "o", "white"), (made, "o", "#202020")):
+        axes.plot(
+            [x for x, _ in marks],
+            [row for _, row in marks],
+            marker=marker,
+            linestyle="",
+            markerfacecolor=inside,
+            markeredgecolor="#303030",
+            markersize=4.5,
+            zorder=4,
+        )
