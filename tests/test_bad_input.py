@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from autoprune.cli import main
 from autoprune.errors import UsageError
 from autoprune.models import load_model
+from autoprune.score import Budget
 
 PLUGINS = """
 import torch
@@ -230,3 +231,17 @@ def test_an_unexpected_error_is_a_sentence_too(
 def test_debug_raises_what_was_meant_for_people(here: Path) -> None:
     with pytest.raises(UsageError):
         main(["search", "--budget", "2", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"value": 1.5}, "'1.5', but must be a ratio"),
+        ({"value": True}, "'True', but must be a ratio"),
+        ({"value": 0.5, "mode": "excat"}, "'excat'"),
+        ({"value": 0.5, "kind": "params"}, "a ratio of params"),
+    ],
+)
+def test_budgets_that_are_none(budget: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Budget(**budget)  # type: ignore[arg-type]

@@ -116,12 +116,14 @@ def search(
         "input_shape": options.shape(input_size) or None,
     }
     asked = {key: value for key, value in asked.items() if value is not None}
-    if budget is not None:
-        asked["budget"] = parse_budget(budget, cast(BudgetMode, budget_mode or "exact"))
-    elif reward in SIZE_TRADING or budget_mode == "at-most":
+    begun = RunFolder(out).read_config().budget if out is not None and RunFolder(out).exists else None
+    if budget is not None or (begun is not None and budget_mode is not None):
+        mode = budget_mode or ("exact" if begun is None else begun.mode)
+        value = budget if budget is not None or begun is None else begun.value
+        asked["budget"] = parse_budget(cast(str, value), cast(BudgetMode, mode))
+    elif begun is None and (reward in SIZE_TRADING or budget_mode == "at-most"):
         asked["budget"] = parse_budget(1.0, "at-most")
-    continues = out is not None and RunFolder(out).exists
-    if not quiet and not continues and model is None and data is None:
+    if not quiet and begun is None and model is None and data is None:
         say(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."

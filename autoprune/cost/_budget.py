@@ -15,12 +15,8 @@ def parse_budget(value: str | float, mode: Literal["exact", "at-most"] = "exact"
     Raises:
         UsageError: for anything else.
     """
-    if mode not in ("exact", "at-most"):
-        raise UsageError(f"The budget mode is '{mode}', but must be 'exact' or 'at-most'.")
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        ratio = float(value)
+        ratio = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         ratio = math.nan
     if not 0.0 < ratio <= 1.0:
