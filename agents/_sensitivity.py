@@ -5,6 +5,7 @@ Assumes that the losses of pruning several groups add up, and asks for no search
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from autoprune.envs import ProblemLike
 from autoprune.score import Score
 
 MOST_PROBES = 8  # per group; more would measure the noise of the score
+_NO_LOSS = 1e6  # stands for a loss that is not finite: worse than any, but still a number to interpolate
 
 
 @agents.register("sensitivity")
@@ -49,7 +51,13 @@ class Sensitivity(Agent):
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Keep a probe's loss."""
         if episode < len(self._probes):
-            self._losses[self._probes[episode]] = score.loss
+            self._losses[self._probes[episode]] = self._loss(score)
+
+    def _loss(self, score: Score) -> float:
+        """Return the loss, or the share of errors where no loss is measured (then the dense network has none either)."""
+        if not math.isfinite(self.problem.dense.loss):
+            return 1.0 - score.accuracy
+        return score.loss if math.isfinite(score.loss) else _NO_LOSS
 
     def _policy(self) -> Counts:
         """Return the policy of the largest common loss increase not above which the budget is exceeded."""
@@ -77,7 +85,7 @@ class Sensitivity(Agent):
 
     def _increases(self) -> list[list[float]]:
         """Return the loss increase of every level of every group: never rising with the count, 0 for the whole group."""
-        dense = self.problem.dense.loss
+        dense = self._loss(self.problem.dense)
         groups = len(self.problem.decisions)
         knots: dict[int, list[tuple[float, float]]] = {}
         for (index, count), loss in sorted(self._losses.items()):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from autoprune.agents import Agent
 from autoprune.config import DEFAULT_EPISODES, RunConfig
 from autoprune.cost import parse_budget
+from autoprune.data._types import CALIBRATION
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
 from autoprune.files import load_safetensors, save_safetensors_atomic, write_json_atomic
@@ -126,33 +129,52 @@ def search(
     started = time.monotonic()
     wanted = budget if isinstance(budget, Budget) else parse_budget(budget, budget_mode)
     check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
-    inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
-    config = RunConfig(
-        model=_name(type(model)),
-        data="python",
-        budget=wanted,
-        agent=agent if isinstance(agent, str) else _name(agent),
-        agent_options=dict(agent_options or {}),
-        episodes=episodes,
-        seed=seed,
-        reward=reward if isinstance(reward, str) else _name(reward),
-        select=select,
-        score=score,
-        include_residual=include_residual,
-        min_keep=min_keep,
-        round_to=round_to,
-        batch_size=batch_size,
-        device=device,
-        **inputs.recorded,
-    )
-    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
-        folder = RunFolder(Path(path))
-        execute(config, inputs, folder, progress=progress or Progress(), started=started, agent=agent)
-        policy = Policy.load(folder.policy_path)
-        state = load_safetensors(folder.model_path)
-        found = folder.read_report()
-    graph = build_graph(model, example_input)
-    return SearchResult(policy=policy, model=load_pruned(model, graph, policy, state).cpu().eval(), report=found)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
+    with _put_back(model):
+        inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
+        config = RunConfig(
+            model=_name(type(model)),
+            data="python",
+            budget=wanted,
+            agent=agent if isinstance(agent, str) else _name(agent),
+            agent_options=dict(agent_options or {}),
+            episodes=episodes,
+            seed=seed,
+            reward=reward if isinstance(reward, str) else _name(reward),
+            select=select,
+            score=score,
+            include_residual=include_residual,
+            min_keep=min_keep,
+            round_to=round_to,
+            batch_size=batch_size,
+            device=device,
+            **inputs.recorded,
+        )
+        with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+            folder = RunFolder(Path(path))
+            execute(config, inputs, folder, progress=progress or Progress(), started=started, agent=agent)
+            policy = Policy.load(folder.policy_path)
+            state = load_safetensors(folder.model_path)
+            found = folder.read_report()
+        graph = build_graph(model, example_input.to(device))
+        small = load_pruned(model.to(device), graph, policy, state).cpu().eval()
+    return SearchResult(policy=policy, model=small, report=found)
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    """Put a model back where and as it was: a search moves it to its device and into eval mode."""
+    training = {module: module.training for module in model.modules()}
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    home = None if tensor is None else tensor.device
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        if home is not None:
+            model.to(home)
 
 
 def _inputs(
@@ -167,15 +189,13 @@ def _inputs(
 ) -> Inputs:
     """Check what was passed and put it together."""
     check_device(device)
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
     if not isinstance(example_input, Tensor) or example_input.ndim < 2 or len(example_input) < 2:
         raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
     check_finite(model.state_dict(), weights="of the model")
     for name, part in (("calibration", calibration), ("evaluate", evaluate), ("report", report)):
         check_part(name, part)
     classes = check_output(model, example_input)
-    images = _joined(calibration) if isinstance(calibration, DataLoader) else calibration
+    images = _unloaded(calibration) if isinstance(calibration, DataLoader) else calibration
     return Inputs(
         model=model,
         example_input=example_input,
@@ -198,9 +218,19 @@ def _inputs(
     )
 
 
-def _joined(loader: DataLoader[Any]) -> Tensor:
-    """Return a loader's images as one tensor, shape (N, C, H, W)."""
-    return torch.cat([batch[0] if isinstance(batch, tuple | list) else batch for batch in loader])
+def _unloaded(loader: DataLoader[Any]) -> Dataset[Any] | Tensor:
+    """Return a loader's data set, from which images are drawn at random, or its first images where it makes its own batches.
+
+    A loader in front of a data set usually shuffles, and may lead to more images than memory holds.
+    """
+    if isinstance(loader.dataset, Sized) and loader.collate_fn is default_collate:
+        return loader.dataset
+    batches: list[Tensor] = []
+    for batch in loader:
+        batches.append(batch[0] if isinstance(batch, tuple | list) else batch)
+        if sum(map(len, batches)) >= CALIBRATION:
+            break
+    return torch.cat(batches)[:CALIBRATION]
 
 
 def _fingerprint_parts(*parts: Any) -> str:
@@ -217,7 +247,17 @@ def _fingerprint_parts(*parts: Any) -> str:
             continue
         chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
         named.append((f"{number} {size}", example_batch(data, indices=chosen)))
+        named += [(f"{number} label", torch.as_tensor(item[1])) for item in _labelled(data, chosen)]
     return fingerprint(named)
+
+
+def _labelled(data: Any, indices: Sequence[int]) -> Iterator[Any]:
+    """Return those items that are pairs (image, number)."""
+    if not isinstance(data, Tensor):
+        pairs = (
+            item for item in (data[index] for index in indices) if isinstance(item, tuple | list) and len(item) > 1
+        )
+        yield from (pair for pair in pairs if isinstance(pair[1], int | float | Tensor | np.generic | np.ndarray))
 
 
 def _name(thing: Any) -> str:

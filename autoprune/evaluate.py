@@ -82,7 +82,7 @@ class Evaluator:
         """Return (top-1 accuracy in [0, 1], mean cross-entropy in nats) of ``model`` in eval mode.
 
         Raises:
-            AutopruneError: if a user's callable returns something else than finite accuracy and loss.
+            AutopruneError: if a user's callable returns something else than a dict with an accuracy in [0, 1].
         """
         training = model.training
         model.eval()
@@ -110,9 +110,10 @@ class Evaluator:
                 f"The evaluate function for the {self.name} part returned {result!r}; "
                 "it must return a dict with 'accuracy' and 'loss'."
             ) from error
-        if not math.isfinite(accuracy):
+        if not 0.0 <= accuracy <= 1.0:
             raise AutopruneError(
-                f"The evaluate function for the {self.name} part returned accuracy {accuracy}; it must be finite."
+                f"The evaluate function for the {self.name} part returned accuracy {accuracy}; "
+                "it must be a share in [0, 1], not a percentage."
             )
         return accuracy, loss
 
@@ -132,7 +133,8 @@ def stack_images(data: Dataset[Any] | Iterable[Any] | Tensor, count: int, *, see
     """Return up to ``count`` images, chosen at random by ``seed``, shape (n, C, H, W).
 
     Args:
-        data: A tensor of images, a dataset of (image, label), or a loader of (images, labels), whose first batches are taken.
+        data: A tensor of images, a dataset of images or (image, label), or a loader of (images, labels), whose first
+            batches are taken.
         count: Most images.
         seed: Seed of the choice.
 
@@ -148,7 +150,8 @@ def stack_images(data: Dataset[Any] | Iterable[Any] | Tensor, count: int, *, see
             return data[chosen]
         if isinstance(data, TensorDataset):
             return data.tensors[0][chosen]
-        return torch.stack([cast(Any, data)[int(index)][0] for index in chosen])
+        items = (cast(Any, data)[int(index)] for index in chosen)
+        return torch.stack([torch.as_tensor(item[0] if isinstance(item, list | tuple) else item) for item in items])
     batches: list[Tensor] = []
     for batch in data:
         batches.append(batch[0] if isinstance(batch, list | tuple) else batch)

@@ -72,6 +72,18 @@ def test_result_is_a_smaller_network_of_the_same_class_and_the_original_is_untou
     assert read_json(tmp_path / "kept" / "report.json") == result.report
 
 
+def test_the_model_stays_in_the_mode_and_on_the_device_it_was_in(net: Net) -> None:
+    net.train()
+    net.b.eval()
+    search(net)
+    assert [module.training for module in (net, net.a, net.b, net.head)] == [True, True, False, True]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result = search(net, device=device)
+    assert {tensor.device.type for network in (net, result.model) for tensor in network.state_dict().values()} == {
+        "cpu"
+    }
+
+
 def test_a_loader_scores_like_its_data_set_and_so_does_a_function_that_does_the_same(net: Net) -> None:
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         x, y = SEARCH.tensors
@@ -91,7 +103,9 @@ def test_a_loader_scores_like_its_data_set_and_so_does_a_function_that_does_the_
 
 
 def test_calibration_as_tensor_or_loader_gives_the_same_network(net: Net) -> None:
-    parts = (CALIBRATION, CALIBRATION.tensors[0], DataLoader(CALIBRATION, batch_size=9))
+    loaders = (DataLoader(CALIBRATION, batch_size=9, shuffle=shuffle) for shuffle in (False, True))
+    own = DataLoader(CALIBRATION, batch_size=9, collate_fn=lambda items: torch.stack([image for image, _ in items]))
+    parts = (CALIBRATION, CALIBRATION.tensors[0], *loaders, own)
     nets = [search(net, calibration=part).model.state_dict() for part in parts]
     for other in nets[1:]:
         for name, tensor in nets[0].items():
@@ -150,6 +164,37 @@ def test_a_data_set_that_is_read_image_by_image(net: Net) -> None:
     assert result.report["final"]["accuracy"] * 12 == pytest.approx(round(result.report["final"]["accuracy"] * 12))
 
 
+class _Relabelled(_Lazy):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__(index)[0], (index + 1) % 3
+
+
+def test_other_labels_are_other_data(net: Net, tmp_path: Path) -> None:
+    search(net, evaluate=_Lazy(), out=tmp_path / "run")
+    with pytest.raises(UsageError, match="data_fingerprint: "):
+        search(net, evaluate=_Relabelled(), out=tmp_path / "run")
+
+
+class _Unlabelled(_Lazy):
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return super().__getitem__(index)[0]
+
+
+def test_calibration_images_need_no_labels(net: Net) -> None:
+    labelled, bare = (search(net, calibration=part).model.state_dict() for part in (_Lazy(), _Unlabelled()))
+    assert all(torch.equal(tensor, bare[name]) for name, tensor in labelled.items())
+
+
+def test_sensitivity_goes_by_the_errors_where_the_evaluate_function_gives_no_loss(net: Net) -> None:
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        x, y = SEARCH.tensors
+        return {"accuracy": (model(x).argmax(1) == y).double().mean().item()}
+
+    result = search(net, evaluate=evaluate, agent="sensitivity", episodes=9)
+    assert result.report["final"]["macs"] <= 0.5 * result.report["dense"]["macs"]
+    assert result.report["final"]["loss"] is not None  # that of the report part, which is labelled images
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -159,9 +204,11 @@ def test_a_data_set_that_is_read_image_by_image(net: Net) -> None:
         ),
         ({"calibration": torch.zeros(0, 2, 6, 6)}, "calibration part of the data holds no"),
         ({"budget": 0}, r"'0', but must be a ratio in \(0, 1\]"),
+        ({"budget": "half"}, r"'half', but must be a ratio in \(0, 1\]"),
         ({"agent": "unifrom"}, "Did you mean 'uniform'"),
         ({"calibration": torch.zeros(9, 3, 6, 6)}, r"shape"),
         ({"evaluate": lambda model: {"acc": 1.0}}, "must return a dict with 'accuracy'"),
+        ({"evaluate": lambda model: {"accuracy": 93.2}}, "a share in .*, not a percentage"),
     ],
 )
 def test_what_cannot_be_done(net: Net, change: dict[str, object], message: str) -> None:
