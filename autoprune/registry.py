@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from autoprune.errors import UsageError
 
@@ -23,15 +23,19 @@ def import_object(spec: str, what: str) -> object:
     """Import ``package.module:name``.
 
     Raises:
-        UsageError: if the module or the name in it does not exist.
+        UsageError: if the module or the name in it does not exist, or if the module fails when it is imported.
     """
     module_name, _, attribute = spec.partition(":")
+    if not all(part for name in (module_name, attribute) for part in name.split(".")):
+        raise UsageError(f"The {what} '{spec}' cannot be imported: it must be like package.module:name.")
     try:
         found: object = import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"The {what} '{spec}' cannot be imported: {error}.") from error
+        raise UsageError(f"The {what} '{spec}' cannot be imported: {str(error).rstrip('.')}.") from error
+    except Exception as error:  # whatever the user's module raises
+        raise UsageError(f"The {what} '{spec}' cannot be imported: {type(error).__name__}: {error}.") from error
     return found
 
 
@@ -64,11 +68,13 @@ class Registry(Generic[T]):
         return sorted({*self._items, *(point.name for point in entry_points(group=self.group))})
 
     def get(self, name: str) -> T:
-        """Return what is registered under ``name``.
+        """Return what is registered under ``name``, or what ``package.module:name`` names.
 
         Raises:
             UsageError: for an unknown name; the message lists the known ones and the nearest.
         """
+        if ":" in name:
+            return cast(T, import_object(name, self.kind))
         if name not in self._items:
             for point in entry_points(group=self.group):
                 if point.name == name:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from typer.main import get_command
 
@@ -29,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        result = get_command(app).main(args=arguments, prog_name="autoprune", standalone_mode=False)
+        with _current_folder_importable():
+            result = get_command(app).main(args=arguments, prog_name="autoprune", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except AutopruneError as error:
         if debug:
@@ -55,3 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = " ".join(str(error).split())[:300] or "no message"
         complain(f"Unexpected {type(error).__name__}: {reason}; run the same with --debug for the traceback.")
         return 1
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Let ``package.module:name`` find the user's own files, as with ``python -m autoprune``; what is installed comes first."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(here)

@@ -28,7 +28,9 @@ def test_unknown_name_gets_the_nearest():
         resolve_agent("ddgp")
 
 
-@pytest.mark.parametrize("spec", ["math:pi", "math:nothing", "no_such_module:Agent", int])
+@pytest.mark.parametrize(
+    "spec", ["math:pi", "math:nothing", "no_such_module:Agent", ":Agent", "math:", ".math:pi", int]
+)
 def test_what_is_no_agent_is_refused(spec):
     with pytest.raises(UsageError, match="agent"):
         resolve_agent(spec)
