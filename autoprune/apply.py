@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -12,7 +12,7 @@ from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.graph import PruningGraph
 from autoprune.inputs import load_inputs
-from autoprune.models import LoadedModel
+from autoprune.models import LoadedModel, untrained
 from autoprune.policy import Policy
 from autoprune.problem import Problem
 from autoprune.rebuild import load_dense, rebuild, weights_beside
@@ -31,6 +31,7 @@ class Applied:
         params: Number of parameters.
         dense_macs: The same of the dense network.
         dense_params: The same of the dense network.
+        notes: What the user should know.
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class Applied:
     params: int
     dense_macs: int
     dense_params: int
+    notes: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write ``policy.json`` and ``model.safetensors`` into a folder.
@@ -86,14 +88,19 @@ def apply_policy(
             f"There are no refitted weights beside '{path}'; give --data to refit them, or --no-refit to slice only."
         )
     dense = load_dense(policy.model, model=model, weights=weights)
-    if not refit:
-        rebuilt = rebuild(policy, None, dense)
-        return _applied(rebuilt.model, policy, rebuilt.graph, f"sliced from {weights or dense.spec}, not refitted")
-    if beside is not None:
+    if refit and beside is not None:
         rebuilt = rebuild(policy, load_safetensors(beside), dense)
         return _applied(rebuilt.model, policy, rebuilt.graph, f"refitted weights from {beside}")
-    assert data is not None
-    return _refitted(policy, dense, data, weights=weights, mean=mean, std=std, download=download, device=device)
+    if not refit:
+        rebuilt = rebuild(policy, None, dense)
+        applied = _applied(rebuilt.model, policy, rebuilt.graph, f"sliced from {weights or dense.spec}, not refitted")
+    else:
+        assert data is not None
+        applied = _refitted(policy, dense, data, weights=weights, mean=mean, std=std, download=download, device=device)
+    if untrained(dense.spec, weights):
+        note = f"No --weights given: {dense.spec} has random weights, and so has the network made from it"
+        applied = replace(applied, notes=(note,))
+    return applied
 
 
 def _refitted(

@@ -71,13 +71,14 @@ def evaluate_target(
         network = loaded.model if target is None else load_exported(target)
         device = device if target is None else "cpu"
     network = network.to(device)
+    statistics = (mean or loaded.mean, std or loaded.std)
     parts = load_data(
         data or "digits",
-        mean=mean or loaded.mean,
-        std=std or loaded.std,
+        mean=statistics[0],
+        std=statistics[1],
         input_size=loaded.input_shape,
         num_classes=check_output(loaded.model, loaded.example_input()),
-        transform=None if mean or std else loaded.transform,
+        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
         download=download,
     )
     chosen = parts.report if part == "report" else parts.search

@@ -77,13 +77,14 @@ def load_inputs(
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     classes = check_output(loaded.model, loaded.example_input())
+    statistics = (mean or loaded.mean, std or loaded.std)
     parts = load_data(
         data,
-        mean=mean or loaded.mean,
-        std=std or loaded.std,
+        mean=statistics[0],
+        std=statistics[1],
         input_size=loaded.input_shape,
         num_classes=classes,
-        transform=None if mean or std else loaded.transform,
+        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
         download=download,
     )
     for name, part in (("calibration", parts.calibration), ("search", parts.search), ("report", parts.report)):
@@ -97,12 +98,18 @@ def load_inputs(
         search=parts.search,
         report=parts.report,
         report_images=count_images(parts.report if parts.report is not None else parts.search),
-        model_spec={"name": model, "input_shape": list(loaded.input_shape), "num_classes": classes, "buildable": True},
+        model_spec={
+            "name": model,
+            "weights": weights,
+            "input_shape": list(loaded.input_shape),
+            "num_classes": classes,
+            "buildable": True,
+        },
         recorded={
             "model_fingerprint": loaded.fingerprint,
             "data_fingerprint": parts.fingerprint,
-            "mean": tuple(parts.mean),
-            "std": tuple(parts.std),
+            "mean": tuple(parts.mean) or mean,  # a data factory's own are not known, but it was told these
+            "std": tuple(parts.std) or std,
             "input_shape": tuple(loaded.input_shape),
         },
     )

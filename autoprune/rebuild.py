@@ -41,7 +41,7 @@ def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: st
     """Make the dense network that a policy's ``model`` entry names.
 
     Args:
-        spec: The entry: ``name``, ``input_shape``, ``num_classes``.
+        spec: The entry: ``name``, ``weights`` (only their preprocessing counts), ``input_shape``, ``num_classes``.
         model: Another specification to make it by, for networks passed from Python.
         weights: Dense weights; None for the constructor's own.
 
@@ -55,7 +55,11 @@ def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: st
             "give --model package.module:factory or path/to/file.py:factory."
         )
     return load_model(
-        name, weights=weights, num_classes=spec.get("num_classes"), input_size=spec.get("input_shape") or None
+        name,
+        weights=weights,
+        num_classes=spec.get("num_classes"),
+        input_size=spec.get("input_shape") or None,
+        preprocessing=spec.get("weights") if model is None else None,
     )
 
 

@@ -13,15 +13,17 @@ from autoprune.config import RunConfig
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
 from autoprune.inputs import Inputs, load_inputs
+from autoprune.models import untrained
 from autoprune.problem import Problem
 from autoprune.progress import Progress
 from autoprune.rewards import check_reward, resolve_reward
 from autoprune.run import RunFolder
 from autoprune.score import Budget
-from autoprune.select import selections
+from autoprune.select import Selection, selections
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")
 """What is asked of a run that decides its model and data."""
+FINISHED = "The run in '{}' is finished; this is its result"
 
 
 def search_to_folder(
@@ -55,9 +57,11 @@ def search_to_folder(
     if out is not None and (folder := RunFolder(out)).exists:
         stored = folder.read_config()
         values = {item.name: getattr(stored, item.name) for item in fields(stored)}
+        asked = _as_recorded(asked, stored)
         wanted = RunConfig(**{**values, **asked})
         refuse_differences(folder, stored, wanted)
         if folder.finished and not any(key in asked for key in INPUT_KEYS):
+            progress.stage(FINISHED.format(folder.path))
             return folder
     elif "budget" not in asked:
         raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
@@ -114,6 +118,7 @@ def execute(
     if folder.exists:
         refuse_differences(folder, folder.read_config(), config)
         if folder.finished:
+            progress.stage(FINISHED.format(folder.path))
             return
     folder.check_writable()
     with folder.lock():
@@ -158,6 +163,17 @@ def execute(
         ).run(__version__)
 
 
+def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
+    """Return what was asked the way a run records it: one value per channel, the input's channels with its size."""
+    found = dict(asked)
+    for key in ("mean", "std"):
+        if len(found.get(key, ())) == 1:
+            found[key] = tuple(found[key]) * max(len(getattr(stored, key)), 1)
+    if len(found.get("input_shape", ())) == 2:
+        found["input_shape"] = (*stored.input_shape[:1], *found["input_shape"])
+    return found
+
+
 def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) -> None:
     """Refuse to go on with a run that was begun with another configuration.
 
@@ -172,11 +188,6 @@ def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) 
         )
 
 
-def untrained(model: str, weights: str | None) -> bool:
-    """Whether a specification builds a network of ours or torchvision's with random weights."""
-    return weights is None and model.startswith(("cifar-", "torchvision:"))
-
-
 def check_plugins(values: Mapping[str, Any]) -> None:
     """Look up every plug-in by name, so that a slip is reported before anything is loaded.
 
@@ -184,7 +195,12 @@ def check_plugins(values: Mapping[str, Any]) -> None:
         UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
     """
     resolve_agent(values.get("agent", RunConfig.agent))
-    selections.get(values.get("select", RunConfig.select))
+    select = values.get("select", RunConfig.select)
+    selection: object = selections.get(select)
+    if not (isinstance(selection, type) and issubclass(selection, Selection)):
+        raise UsageError(
+            f"The selection '{select}' is not a subclass of autoprune.select.Selection; derive it from that."
+        )
     reward = values.get("reward", RunConfig.reward)
     resolve_reward(reward)
     budget: Budget = values["budget"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoprune.cli import _options as options
-from autoprune.cli._output import result, result_json
+from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
@@ -39,7 +39,10 @@ def evaluate(
 ) -> int:
     """Measure a network: a run's, an exported file's (with the data and the preprocessing of --model), or a dense one."""
     from autoprune.evaluation import evaluate_target
+    from autoprune.models import untrained
 
+    if target is None and untrained(model or "digits", weights):
+        say(f"No --weights given: {model} has random weights, so expect no accuracy from it")
     found = evaluate_target(
         target,
         model=model,

@@ -37,7 +37,10 @@ Mean = Annotated[
 ]
 Std = Annotated[str | None, typer.Option("--std", metavar="S,..", help="Standard deviation per channel, likewise.")]
 InputSize = Annotated[
-    str | None, typer.Option("--input-size", metavar="CxHxW", help="Shape of one image, if the model does not say it.")
+    str | None,
+    typer.Option(
+        "--input-size", metavar="CxHxW", help="Shape of one image (or its side), if the model does not say it."
+    ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
@@ -61,7 +64,7 @@ def numbers(text: str | None, option: str) -> tuple[float, ...]:
 
 
 def shape(text: str | None) -> tuple[int, ...]:
-    """Read ``3x32x32``, or ``32`` for that; empty for None.
+    """Read ``3x32x32``, or ``32`` for a square of as many channels as the network takes; empty for None.
 
     Raises:
         UsageError: if it is not such a shape.
@@ -71,7 +74,7 @@ def shape(text: str | None) -> tuple[int, ...]:
     parts = text.lower().split("x")
     if len(parts) in (1, 3) and all(part.isdecimal() and int(part) > 0 for part in parts):
         sizes = tuple(int(part) for part in parts)
-        return sizes if len(sizes) == 3 else (3, sizes[0], sizes[0])
+        return sizes if len(sizes) == 3 else (sizes[0], sizes[0])
     raise UsageError(
         f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32."
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoprune.cli import _options as options
-from autoprune.cli._output import result, result_json
+from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
@@ -57,6 +57,8 @@ def prune(
     )
     folder = out if out is not None else policy.parent / "pruned"
     applied.save(folder)
+    for note in applied.notes:
+        say(note)
     found = {
         "path": str(folder),
         "weights": applied.weights,

@@ -71,6 +71,7 @@ def load_model(
     weights: str | None = None,
     num_classes: int | None = None,
     input_size: int | Sequence[int] | None = None,
+    preprocessing: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """Build a network and load its weights.
@@ -83,6 +84,8 @@ def load_model(
             network has the constructor's values, drawn from a fixed seed.
         num_classes: Number of outputs; without, what the weights or else the constructor say.
         input_size: Size of one image where the network does not say or takes several: its side, (H, W) or (C, H, W).
+        preprocessing: Without ``weights``, the name of the torchvision weights whose preprocessing is used, where the
+            values do not matter; anything else is ignored.
         say: Told in one line what takes time; the log by default.
 
     Raises:
@@ -94,7 +97,7 @@ def load_model(
         if spec in BUILT_IN:
             loaded = _built_in(spec, weights, num_classes, say or _log.info)
         elif spec.startswith("torchvision:"):
-            loaded = _from_torchvision(spec, weights, num_classes)
+            loaded = _from_torchvision(spec, weights, num_classes, preprocessing)
         elif is_factory(spec):
             loaded = _from_factory(spec, weights, num_classes, input_size)
         else:
@@ -119,6 +122,11 @@ def _full_shape(size: int | Sequence[int], channels: int) -> tuple[int, int, int
     return sizes[0], sizes[1], sizes[2]
 
 
+def untrained(spec: str, weights: str | None) -> bool:
+    """Whether a specification builds a network of ours or torchvision's with random weights."""
+    return weights is None and spec.startswith(("cifar-", "torchvision:"))
+
+
 def _built_in(spec: str, weights: str | None, num_classes: int | None, say: Callable[[str], None]) -> LoadedModel:
     digits = spec == "digits"
     if weights is not None:
@@ -138,15 +146,18 @@ def _built_in(spec: str, weights: str | None, num_classes: int | None, say: Call
     return LoadedModel(model, spec, (3, 32, 32), _PUBLISHED_MEAN, _PUBLISHED_STD, weights)
 
 
-def _from_torchvision(spec: str, weights: str | None, num_classes: int | None) -> LoadedModel:
+def _from_torchvision(
+    spec: str, weights: str | None, num_classes: int | None, preprocessing: str | None
+) -> LoadedModel:
     name = spec.partition(":")[2]
     _torchvision.check_name(name)
-    named = weights is not None and weights.rpartition(".")[2].isupper()  # IMAGENET1K_V1, ResNet18_Weights.DEFAULT
-    published = _torchvision.find_weights(name, weights if named else None)
+    wanted = weights if weights is not None else preprocessing
+    named = wanted is not None and wanted.rpartition(".")[2].isupper()  # IMAGENET1K_V1, ResNet18_Weights.DEFAULT
+    published = _torchvision.find_weights(name, wanted if named else None)
     transform, side, mean, std = _torchvision.preprocessing(published)
-    model = _torchvision.build(name, num_classes)
+    model = _torchvision.build(name, num_classes, published=named)
     if weights is not None:
-        state = _torchvision.download(name, model, published) if named else read_weights(weights)
+        state = _torchvision.download(published) if named else read_weights(weights)
         load_into(model, state, weights=weights)
     return LoadedModel(model, spec, (3, side, side), mean, std, weights, transform=transform if named else None)
 

@@ -46,22 +46,27 @@ def preprocessing(weights: Any) -> tuple[Transform, int, tuple[float, ...], tupl
     return cast(Transform, transform), int(transform.crop_size[0]), tuple(transform.mean), tuple(transform.std)
 
 
-def build(name: str, num_classes: int | None) -> nn.Module:
-    """Return the network, untrained, without heads that only training uses."""
+def build(name: str, num_classes: int | None, *, published: bool = False) -> nn.Module:
+    """Return the network, untrained, without heads that only training uses.
+
+    Args:
+        name: Its name.
+        num_classes: Number of outputs, None for its own.
+        published: Whether it is for torchvision's published weights.
+    """
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}
+        # Published weights expect the input scaled in the network itself.
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": published}
     return cast(nn.Module, get_model(name, weights=None, **options))
 
 
-def download(name: str, model: nn.Module, weights: Any) -> dict[str, Tensor]:
+def download(weights: Any) -> dict[str, Tensor]:
     """Return the published state dict, from torch's cache or the net, read with the weights-only reader.
 
     Raises:
         AutopruneError: if it is not in the cache and cannot be downloaded.
     """
-    if name in ("googlenet", "inception_v3"):
-        setattr(model, "transform_input", True)  # noqa: B010 - these weights expect it; nn.Module types attributes as tensors
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:

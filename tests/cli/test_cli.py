@@ -246,3 +246,31 @@ def test_help_of_every_verb_has_examples(capsys: pytest.CaptureFixture[str]) -> 
     for verb in ("search", "inspect", "prune", "export", "eval"):
         out, _ = said(capsys, verb, "--help")
         assert f"autoprune {verb} " in out.partition("Examples:")[2]
+
+
+def test_a_reward_in_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reward_of_mine.py").write_text(
+        "def small(score, dense, budget):\n    return -score.params / dense.params\n"
+    )
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    command = [*SEARCH, "--agent", "uniform", "--reward", "reward_of_mine:small", "--out", "run", "--json"]
+    found = json.loads(said(capsys, *command)[0])
+    assert found["final"]["search_reward"] == -found["final"]["params"] / found["dense"]["params"]
+    assert sys.path == before
+
+
+def test_a_mode_alone_on_a_run_is_compared(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "search", "--out", str(finished), "--budget-mode", "exact", "--quiet")
+    assert main(["search", "--out", str(finished), "--budget-mode", "at-most", "--quiet"]) == 2
+    assert "'value': 0.5, 'mode': 'at-most'" in capsys.readouterr().err
+
+
+def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = Policy((), model={"name": "cifar-resnet20", "input_shape": [3, 32, 32], "num_classes": 10})
+    policy.save(tmp_path / "policy.json")
+    _, err = said(capsys, "prune", "--policy", str(tmp_path / "policy.json"), "--no-refit")
+    assert "cifar-resnet20 has random weights" in err

@@ -161,6 +161,9 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         image = torch.randint(0, 256, (3, 300, 260), dtype=torch.uint8)
         torch.testing.assert_close(loaded.transform(image), published.transforms()(image))
     assert load_model("torchvision:squeezenet1_1", weights="DEFAULT", input_size=160).transform is None
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nowhere"))
+    assert load_model("torchvision:squeezenet1_1", preprocessing="DEFAULT").transform is not None  # nothing is fetched
+    assert load_model("torchvision:squeezenet1_1", preprocessing="net.pth").transform is None
 
 
 def test_torchvision_names_that_are_unknown() -> None:
