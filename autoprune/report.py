@@ -195,9 +195,12 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     better = [row for row in rivals if _merit(row) > _merit(final)]
     if better:
         best = max(better, key=_merit)
+        if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:
+            by = f"{100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}"
+        else:
+            by = f"reward {best['search_reward']:.4g} against {final['search_reward']:.4g}"
         out.append(
-            f"Note: {best['name']} did better than {agent} on the search part "
-            f"({100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}); "
+            f"Note: {best['name']} did better than {agent} on the search part ({by}); "
             f"get its network with --agent {best['name']}"
             + (f", or give {agent} more --episodes." if final["policies_scored"] > 1 else ".")
         )

@@ -161,7 +161,7 @@ class RunFolder:
             raise UsageError(
                 f"The output folder '{self.path}' cannot be written ({error.strerror}); choose another --out."
             ) from error
-        if not self.exists and any(entry.name != ".lock" for entry in self.path.iterdir()):
+        if not self.exists and not all(_is_ours(entry.name) for entry in self.path.iterdir()):
             raise UsageError(f"The output folder '{self.path}' holds files that are not a run's; choose another --out.")
 
     def lock(self) -> Lock:
@@ -204,6 +204,11 @@ class RunFolder:
         path = self.path / "rows" / f"{_file_name(name)}.json"
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, dict(row))
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is one that a process killed before ``config.json`` was there may have left."""
+    return name in (".lock", ".write-test") or (name.startswith(".config.json.") and name.endswith(".tmp"))
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def test_a_rule_that_wins_is_named_with_the_way_to_its_network() -> None:
     assert "did better" not in " ".join(sentences(report(dense, row("uniform", 0.9), row("tpe", 0.9))))
     by_reward = report(dense, row("uniform", 0.92, reward=-3.0), row("tpe", 0.9, reward=-1.0))
     assert "did better" not in " ".join(sentences(by_reward))
+    by_reward = report(dense, row("uniform", 0.88, reward=-0.5), row("tpe", 0.9, reward=-1.0)) | {"reward": "my:fn"}
+    assert "uniform did better than tpe on the search part (reward -0.5 against -1)" in " ".join(sentences(by_reward))
 
 
 def test_what_speaks_against_the_numbers_is_said() -> None:

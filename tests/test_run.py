@@ -129,6 +129,13 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
         RunFolder(tmp_path).begin(CONFIG)
 
 
+def test_a_folder_left_by_a_process_killed_before_its_first_file_is_taken(tmp_path: Path) -> None:
+    for name in (".lock", ".write-test", ".config.json.12ab34cd.tmp"):
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).begin(CONFIG)
+    assert RunFolder(tmp_path).read_config() == CONFIG
+
+
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
