@@ -16,6 +16,7 @@ from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, Pruning
 from autoprune.graph._walk import OUTPUT, propagate
 
 SINGLE = "it has a single channel, and one must stay"
+TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"
 
 
 def _stem(name: str) -> str:
@@ -103,12 +104,18 @@ def _norm(layer: LayerCall, traced: Traced) -> str | None:
 
 def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
     """Return refusals for the reasons that no operator was refused for: a constant in the code, a tensor made there."""
-    named = {refusal.reason for refusal in p.refusals} | {OUTPUT, SINGLE, None}
+    named = {refusal.reason for refusal in p.refusals} | {OUTPUT, SINGLE, TIED, None}
     found: dict[str, str] = {}
     for group in groups:
         if group.reason is not None and group.reason not in named:
             found.setdefault(group.reason, group.name)
     return [Refusal(where, reason) for reason, where in found.items()]
+
+
+def _too_few(units: list[int], slices: list[ChannelSlice]) -> str | None:
+    if len(units) > 1:
+        return None
+    return TIED if slices[0].position.size > 1 else SINGLE
 
 
 def _build(traced: Traced, p: Propagation) -> PruningGraph:
@@ -174,16 +181,18 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
                 slices=tuple(slices[index]),
                 producers=tuple(producers[index]),
                 consumers=tuple(consumers[index]),
-                reason=classes.reason.get(units[0]) or (SINGLE if len(units) == 1 else None),
+                reason=classes.reason.get(units[0]) or _too_few(units, slices[index]),
             )
         )
+    assumed = [Refusal("the forward pass", traced.assumption)] if traced.assumption else []
     return PruningGraph(
         program=traced.program,
         layers=tuple(layers),
         groups=tuple(groups),
-        refusals=(*p.refusals, *_unnamed(p, groups)),
+        refusals=(*assumed, *p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
         fixed_macs=counter.others(p.products),
+        assumption=traced.assumption,
     )
 
 
@@ -191,7 +200,8 @@ def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
     """Trace a model and find its coupling groups. Nothing is proved yet: see ``prove``.
 
     Args:
-        model: Any model that ``torch.export`` can trace; it is traced in eval mode, and its modes are restored.
+        model: Any model; it is traced in eval mode by ``torch.export``, or where that refuses it by recording one pass, and
+            its modes are restored.
         example_input: At least one image, shape (N, C, H, W).
 
     Raises:

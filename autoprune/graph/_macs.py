@@ -48,7 +48,7 @@ class MacCounter:
         if not isinstance(size, torch.SymInt) or self._symbol is None:
             return concrete([size])[0]
         single = size.node.expr.subs(self._symbol, 1)
-        return int(single) if single.is_number else int(size.node.hint)
+        return int(single) if single.is_number else concrete([size])[0]
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """Return the shape of a node's (first) value for one image, or for the traced batch where that is fixed."""

@@ -279,7 +279,7 @@ class Propagation:
             total, total_active = self.combine(total, array), total_active or active
         if total is None:
             return neutral(shape)
-        return compress(torch.from_numpy(np.ascontiguousarray(total))).expand(shape)
+        return compress(torch.from_numpy(np.array(total, order="C"))).expand(shape)
 
 
 npt_bool = np.ndarray[Any, np.dtype[np.bool_]]

@@ -6,21 +6,21 @@ own model whose norms are randomised, on at least two images, and only removes c
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from autoprune.errors import AutopruneError
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
 from autoprune.graph._randomise import randomised_copy
+from autoprune.graph._record import output_tensors
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
 
@@ -32,10 +32,26 @@ CHEAP_MACS = 3_000_000_000
 CHEAP_PARAMS = 40_000_000
 """Up to this many MACs an image, and parameters, the proof runs in double precision on a CPU."""
 
-ROUNDS = 2
-"""How often all groups are removed together, each time with other channels and counts."""
+ROUNDS = 3
+"""How often all groups are removed together; each group loses about half, a single and nearly all of its channels in turn."""
 
 VACUOUS = "the network's output does not depend on them, so nothing can be proved"
+
+
+class _DifferentError(AutopruneError):
+    """The program does not compute what the model does."""
+
+
+@dataclass(frozen=True)
+class _Disguise:
+    """What the proof changes so that every channel matters: the images, the norms and small weights."""
+
+    images: bool
+    weights: bool
+
+
+_DISGUISES = (_Disguise(True, True), _Disguise(False, True), _Disguise(False, False))
+"""A recorded path may be left when the images or the weights are changed: then it is proved with less of that."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +63,6 @@ class _Precision:
 
 _DOUBLE = _Precision(torch.float64, 1e-8, 1e-6)
 _SINGLE = _Precision(torch.float32, 2e-4, 1e-3)
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def _norm(outputs: Sequence[Tensor]) -> float:
@@ -72,22 +84,31 @@ def _first_line(error: BaseException) -> str:
 
 class _Proof:
     def __init__(
-        self, model: nn.Module, graph: PruningGraph, images: Tensor, precision: _Precision, generator: torch.Generator
+        self,
+        model: nn.Module,
+        graph: PruningGraph,
+        images: Tensor,
+        precision: _Precision,
+        generator: torch.Generator,
+        disguise: _Disguise,
     ) -> None:
         self.graph = graph
         self.precision = precision
         self.generator = generator
-        noise = torch.randn(images.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
         self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
-        self.model = randomised_copy(model, self.images, generator)
+        if disguise.weights:
+            self.model = randomised_copy(model, self.images, generator)
+        else:
+            self.model = copy.deepcopy(model).to(precision.dtype).eval()
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
         self.values = placeholder_values(graph, self.model, self.images)
         with torch.no_grad():
-            self.dense = _tensors(self.model(self.images))
+            self.dense = output_tensors(self.model(self.images))
             distance = _distance(interpret(graph, self.values, self.masking, None), self.dense)
         if not distance <= precision.tolerance:
-            raise AutopruneError(
+            raise _DifferentError(
                 f"The traced program differs from the model by {distance:.1e} of the output, so its channels cannot be told; "
                 "make the forward independent of the input's values and of random numbers."
             )
@@ -125,14 +146,18 @@ class _Proof:
             halved = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
         return _distance(halved, self.dense) > 100 * self.precision.tolerance
 
-    def draw(self, live: dict[int, IntArray], share: float | None) -> dict[int, IntArray]:
-        """Return for each group the units to remove: among the live ones, and never all."""
+    def draw(self, live: dict[int, IntArray], regimes: IntArray) -> dict[int, IntArray]:
+        """Return for each group the units to remove: among the live ones, and never all.
+
+        Regime 0 removes about half of them, 1 a single one, 2 all but a few: a forward that asks how many there are is caught.
+        """
         removed: dict[int, IntArray] = {}
         for group in self.candidates:
             if group.index in live:
-                ratio = float(torch.rand((), generator=self.generator)) if share is None else share
+                chance = float(torch.rand((), generator=self.generator))
+                share = (0.3 + 0.4 * chance, 0.0, 1.0 - 0.1 * chance)[int(regimes[group.index]) % ROUNDS]
                 most = min(group.size - 1, len(live[group.index]))
-                count = min(max(1, round(ratio * group.size)), most)
+                count = min(max(1, round(share * group.size)), most)
                 order = torch.randperm(len(live[group.index]), generator=self.generator).numpy()
                 removed[group.index] = np.sort(live[group.index][order[:count]])
         return removed
@@ -148,7 +173,7 @@ class _Proof:
         }
         with torch.no_grad():
             try:
-                outputs = _tensors(prune_model(self.model, self.graph, kept).eval()(self.images))
+                outputs = output_tensors(prune_model(self.model, self.graph, kept).eval()(self.images))
             except Exception as error:
                 return f"the forward pass fails without some of them, so their number is fixed in the code ({_first_line(error)})"
             expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
@@ -192,12 +217,23 @@ class _Proof:
                 live[group.index] = found
             else:
                 failed[group.index] = VACUOUS
+        start = torch.randint(ROUNDS, (len(self.graph.groups),), generator=self.generator).numpy()
         for turn in range(ROUNDS):
-            removed = self.draw(
-                {index: units for index, units in live.items() if index not in failed}, None if turn else 0.5
-            )
+            removed = self.draw({index: units for index, units in live.items() if index not in failed}, start + turn)
             failed.update(self.sieve(removed))
         return failed
+
+
+def _attempt(
+    model: nn.Module, graph: PruningGraph, images: Tensor, precision: _Precision, generator: torch.Generator
+) -> dict[int, str]:
+    *others, last = _DISGUISES[:1] if graph.assumption is None else _DISGUISES
+    for disguise in others:
+        try:
+            return _Proof(model, graph, images, precision, generator, disguise).run()
+        except (_DifferentError, RuntimeError, TypeError) as error:
+            _log.debug("The recorded path is left: %s", error)
+    return _Proof(model, graph, images, precision, generator, last).run()
 
 
 def prove(
@@ -226,12 +262,12 @@ def prove(
     failed: dict[int, str] | None = None
     if cheap:
         try:
-            failed = _Proof(model, graph, images, _DOUBLE, generator).run()
+            failed = _attempt(model, graph, images, _DOUBLE, generator)
         except (RuntimeError, TypeError) as error:  # a dtype written into the forward
             _log.debug("The proof does not run in double precision: %s", error)
     if failed is None:
         try:
-            failed = _Proof(model, graph, images, _SINGLE, generator).run()
+            failed = _attempt(model, graph, images, _SINGLE, generator)
         except (RuntimeError, TypeError) as error:
             raise AutopruneError(
                 f"The model does not run on a randomised copy of itself ({_first_line(error)}), so nothing can be proved; "

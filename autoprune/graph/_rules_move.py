@@ -44,19 +44,32 @@ def expand(p: Propagation, call: Call) -> Any:
 
 
 def reshape(p: Propagation, call: Call) -> Any:
-    """``view`` and its relatives. Channels split over several dimensions stay balanced over all but the largest of them."""
+    """``view`` and its relatives. Channels split over several dimensions stay balanced over all but one of them.
+
+    That one is the dimension whose size the code leaves open (-1), for the others are fixed; else the largest.
+    """
     x, shape = _input(p, call), call.shape
+    open_dim = _open_dim(call)
     out = compress(x.reshape(shape))
     before, after = set(varying(x)), set(varying(out))
     balanced: list[int] = []
     for left, right in reshape_blocks(tuple(x.shape), shape) or []:
         inner, outer = [d for d in left if d in before], [d for d in right if d in after]
         if len(outer) > len(inner) == 1:
-            largest = max(outer, key=lambda d: shape[d])
-            balanced += [dim for dim in outer if dim != largest]
+            free = open_dim if open_dim in outer else max(outer, key=lambda d: shape[d])
+            balanced += [dim for dim in outer if dim != free]
         elif len(inner) > 1 and len(outer) > 1 and [x.shape[d] for d in inner] != [shape[d] for d in outer]:
             return p.refuse(call, x, "channels are regrouped in a way that is not understood")
     return p.unify(out, balanced) if balanced else out
+
+
+def _open_dim(call: Call) -> int | None:
+    """Return the dimension of the output whose size is -1 in the code."""
+    sizes = next((call.args[name] for name in ("size", "shape", "sizes") if name in call.args), ())
+    if not isinstance(sizes, (list, tuple)) or -1 not in sizes:
+        return None
+    first = call.args["dim"] % len(call.args["self"].shape) if "sizes" in call.args else 0
+    return int(first) + list(sizes).index(-1)
 
 
 def _unflatten(x: Tensor, dim: int, sizes: tuple[int, int]) -> Tensor:

@@ -32,6 +32,13 @@ ALONG = words(
 )
 
 
+DECISIONS = words(
+    """
+    item _local_scalar_dense is_nonzero equal allclose _assert_scalar _assert_async
+    """
+)
+
+
 def _outputs(call: Call, labels: Tensor) -> Any:
     value = call.node.meta["val"]
     if isinstance(value, (tuple, list)):
@@ -75,7 +82,14 @@ def along(p: Propagation, call: Call) -> Any:
     return x
 
 
+def decide(p: Propagation, call: Call) -> Any:
+    """A number read out of a tensor: the code may go one way or another for it."""
+    p.freeze(list(call.args.values()), p.reason_at(call, "the path through the code depends on their values"))
+    return p.opaque_output(call, "the path through the code depends on their values")
+
+
 REDUCE_RULES = {
+    **{f"aten.{name}": decide for name in DECISIONS},
     **{f"aten.{name}": pool for name in POOLS},
     **{f"aten.{name}": reduce for name in REDUCTIONS},
     **{f"aten.{name}": along for name in ALONG},

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.fx import Node
+from torch.fx import Interpreter, Node
 
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.graph._record import output_tensors, record
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,6 +47,18 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
 
 
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Give every buffer back the values it had: a forward may write to them."""
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
+
+
 def at_least_two(example_input: Tensor) -> Tensor:
     """Return two images of the example (one is repeated): a batch of one would be burnt into the program."""
     if example_input.dim() == 0 or example_input.shape[0] == 0:
@@ -59,7 +78,7 @@ def tensor_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def is_symbolic(size: int | torch.SymInt) -> bool:
+def is_symbolic(size: int | torch.SymInt) -> TypeGuard[torch.SymInt]:
     """Return whether a size is left open (and not one that the exporter found out to be fixed)."""
     return isinstance(size, torch.SymInt) and not size.node.expr.is_number
 
@@ -74,6 +93,8 @@ class Traced:
         inputs: The placeholders of the network's inputs.
         shapes: Shape of each named parameter and buffer.
         dynamic_batch: Whether the program takes any batch size.
+        assumption: What has to hold beyond the proof, a sentence for the user; None if nothing has to.
+        frozen: Names of parameters and buffers that must stay as they are, and why.
     """
 
     program: ExportedProgram
@@ -81,30 +102,67 @@ class Traced:
     inputs: tuple[Node, ...]
     shapes: dict[str, tuple[int, ...]]
     dynamic_batch: bool
+    assumption: str | None = None
+    frozen: dict[str, str] = field(default_factory=dict)
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.split(". ")[0].rstrip(".")
 
 
-def _export(model: nn.Module, example_input: Tensor) -> ExportedProgram:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from logging and printing what it makes of a model that it then refuses."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental", "torch.export", "torch._export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    silence = io.StringIO()
+    with warnings.catch_warnings(), redirect_stdout(silence), redirect_stderr(silence):
+        warnings.simplefilter("ignore")  # of things a user can do nothing about
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _open_batch(model: nn.Module) -> tuple[Any, ...]:
+    """Return what leaves the batch dimension open, nested as the forward's first parameter is."""
+    first = next(iter(inspect.signature(model.forward).parameters.values()), None)
+    images = {0: Dim.AUTO}
+    return ((images,),) if first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
+
+
+def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, str | None]:
+    """Return the program, and why it had to be recorded instead of exported."""
     attempts: list[tuple[Tensor, bool]] = [(at_least_two(example_input), True), (at_least_two(example_input), False)]
     if example_input.shape[0] != 2:
         attempts.append((example_input, False))
     error: Exception | None = None
-    with eval_mode(model), attributes_kept(model), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of things a user can do nothing about
+    with eval_mode(model), attributes_kept(model), buffers_kept(model), torch.no_grad(), _quiet():
+        for module in model.modules():
+            if isinstance(module, nn.DataParallel):
+                module.device_ids = []  # it then calls the module itself
         for images, dynamic in attempts:
             try:
-                shapes = ({0: Dim.AUTO},) if dynamic else None
-                return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+                shapes = _open_batch(model) if dynamic else None
+                return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False), None
             except Exception as failure:
                 error = error or failure
         _check_runs(model, example_input)
-    assert error is not None
+        assert error is not None
+        _log.debug("torch.export refuses the model: %s", error)
+        refused: Exception = error
+        for images, _ in attempts[1:]:
+            try:
+                return record(model, images), _first_line(refused)
+            except Exception as failure:
+                error = failure
     raise AutopruneError(
-        f"The model cannot be traced by torch.export ({_first_line(error)}); "
-        "make its forward free of scripted modules and of control flow that depends on the values of the input."
+        f"The model can be traced neither by torch.export ({_first_line(refused)}) nor by recording it ({_first_line(error)}); "
+        "make its forward free of what the messages name."
     ) from error
 
 
@@ -126,9 +184,9 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         example_input: Images of shape (N, C, H, W), N >= 1.
 
     Raises:
-        AutopruneError: if ``torch.export`` refuses the model.
+        AutopruneError: if ``torch.export`` refuses the model and recording it fails.
     """
-    program = _export(model, example_input)
+    program, refused = _export(model, example_input)
     names = tensor_names(model)
     tensors: dict[Node, str] = {}
     inputs: list[Node] = []
@@ -144,4 +202,45 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         for name, tensor in source
     }
     batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
-    return Traced(program, tensors, tuple(inputs), shapes, is_symbolic(batch))
+    if refused is None:
+        return Traced(program, tensors, tuple(inputs), shapes, is_symbolic(batch), frozen=_scripted(model))
+    assumption = (
+        f"torch.export refuses the model ({refused}), so one pass of the example input was recorded: what is found "
+        "and proved holds for inputs that take the same path through the code"
+    )
+    any_batch = _takes_any_batch(model, program, example_input)
+    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _scripted(model))
+
+
+def _scripted(model: nn.Module) -> dict[str, str]:
+    """Return the tensors of scripted modules: their code cannot be given others."""
+    found: dict[str, str] = {}
+    names = tensor_names(model)
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            reason = (
+                f"the module '{path}' is scripted, so it cannot be changed; prune first and script the pruned model"
+            )
+            for name in names:
+                if name.startswith(f"{path}." if path else ""):
+                    found.setdefault(names[name], reason)
+    return found
+
+
+def _takes_any_batch(model: nn.Module, program: ExportedProgram, example_input: Tensor) -> bool:
+    """Return whether a recorded program computes what the model does for another number of images, too."""
+    images = torch.cat([example_input[:1]] * 3)
+    values: list[Any] = []
+    for spec in program.graph_signature.input_specs:
+        own = program.state_dict if spec.target in program.state_dict else program.constants
+        values.append(images if spec.kind == InputKind.USER_INPUT else own[spec.target or ""])
+    with eval_mode(model), attributes_kept(model), buffers_kept(model), torch.no_grad():
+        try:
+            expected = output_tensors(model(images))
+            found = Interpreter(program.graph_module).run(*values)
+            return all(
+                a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+                for a, b in zip(output_tensors(found), expected, strict=True)
+            )
+        except (RuntimeError, IndexError, ValueError):
+            return False

@@ -124,6 +124,7 @@ class PruningGraph:
         dynamic_batch: Whether ``program`` accepts any batch size.
         proved: Whether every group without a reason has passed the proof.
         fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
+        assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
     """
 
     program: ExportedProgram
@@ -133,6 +134,7 @@ class PruningGraph:
     dynamic_batch: bool = True
     proved: bool = field(default=False)
     fixed_macs: int = 0
+    assumption: str | None = None
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

@@ -116,8 +116,8 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield a module's own tensors, and those that its parametrizations compute them from."""
     yield from _own_tensors(module)
-    parametrizations = module._modules.get("parametrizations")
-    if parametrizations is not None:
+    parametrizations = getattr(module, "parametrizations", None)
+    if isinstance(parametrizations, nn.Module):
         yield from parametrizations.named_parameters()
 
 

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation, StochasticDepth
 
 
 class Net(nn.Module):
@@ -49,6 +52,12 @@ def sandwich(middle: Callable[..., Any], width: int = 8, out: int | None = None,
     )
 
 
+@dataclass
+class Heads:
+    first: Tensor
+    second: Tensor
+
+
 Case = tuple[Callable[[], nn.Module], str]
 CASES: dict[str, Case] = {}
 
@@ -67,6 +76,17 @@ def one(
         expected,
         lambda: sandwich(middle, width, out, **{key: build() for key, build in make.items()}),
     )
+
+
+class Mean(nn.Module):
+    """Adds the mean over a dimension of fixed size."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(self.dim, keepdim=True)
 
 
 def _shuffle(x: Tensor, groups: int) -> Tensor:
@@ -119,6 +139,15 @@ one(
     v=lambda: buf(8),
     b=lambda: buf(8),
     u=lambda: buf(8),
+)
+one("FrozenBatchNorm2d", "right", lambda m, x: m.n(m.a(x)), a=lambda: conv(8, 8), n=lambda: FrozenBatchNorm2d(8))
+one("SqueezeExcitation", "right", lambda m, x: m.s(x), s=lambda: SqueezeExcitation(8, 4))
+one(
+    "stochastic depth",
+    "right",
+    lambda m, x: x + m.d(m.a(x)),
+    a=lambda: conv(8, 8),
+    d=lambda: StochasticDepth(0.5, "row"),
 )
 one("scalar parameter", "right", lambda m, x: x * m.s, s=lambda: par(1))
 one("learned spatial map [1, 1, 6, 6]", "right", lambda m, x: x * m.s, s=lambda: par(1, 1, 6, 6))
@@ -239,6 +268,18 @@ one("index_select of channels", "refused", lambda m, x: x.index_select(1, torch.
 one("channel shuffle", "right", lambda m, x: m.a(_shuffle(x, 2)), a=lambda: conv(8, 8, groups=2))
 one("nn.ChannelShuffle", "right", lambda m, x: nn.ChannelShuffle(4)(x))
 one("pixel shuffle", "right", lambda m, x: F.pixel_shuffle(x, 2), out=2)
+one("groups of open number", "right", lambda m, x: m.n(x.unflatten(1, (-1, 2))).flatten(1, 2), n=lambda: Mean(2))
+one(
+    "channels viewed with an open size",
+    "right",
+    lambda m, x: x.view(x.shape[0], -1, 4, 6, 6).transpose(1, 2).reshape(x.shape),
+)
+one(
+    "uneven chunk",
+    "partly",
+    lambda m, x: torch.cat([m.a(x.chunk(3, 1)[0]), *x.chunk(3, 1)[1:]], 1),
+    a=lambda: conv(3, 3),
+)
 one("pixel unshuffle", "right", lambda m, x: F.pixel_unshuffle(x, 2), out=32)
 one("glu", "right", lambda m, x: F.glu(x, 1), out=4)
 one("in-place slice assignment", "right", lambda m, x: _write(x, m.a(x)), a=lambda: conv(8, 4))
@@ -318,9 +359,19 @@ case(
         lambda m, x: m.b(F.relu(m.a(x.unsqueeze(2)))), a=nn.Conv3d(3, 8, (1, 3, 3)), b=nn.Conv3d(8, 4, (1, 3, 3))
     ),
 )
-one("weight norm", "refused", lambda m, x: m.a(x), a=lambda: nn.utils.parametrizations.weight_norm(conv(8, 8)))
+one("weight norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.weight_norm(conv(8, 8)))
+one("spectral norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.spectral_norm(conv(8, 8)))
+one(
+    "weight norm further on",
+    "partly",
+    lambda m, x: m.b(F.relu(m.a(x))),
+    a=lambda: parametrizations.weight_norm(conv(8, 8)),
+    b=lambda: conv(8, 8),
+)
 # Norms, pools, reductions
 one("batch norm", "right", lambda m, x: m.n(x), n=lambda: nn.BatchNorm2d(8))
+one("instance norm", "right", lambda m, x: F.instance_norm(x))
+one("local response norm", "refused", lambda m, x: m.n(x), n=lambda: nn.LocalResponseNorm(3))
 one("batch norm without scale", "right", lambda m, x: m.n(x), n=lambda: nn.BatchNorm2d(8, affine=False))
 one(
     "instance norm with statistics",
@@ -383,6 +434,23 @@ one("checkpoint", "right", lambda m, x: checkpoint(m.a, x, use_reentrant=False),
 one("no_grad inside", "right", lambda m, x: _no_grad(m, x), a=lambda: conv(8, 8))
 one("branch on the channel count", "right", lambda m, x: x * 2 if x.shape[1] > 0 else x)
 one("unused layer output", "right", lambda m, x: (m.a(x), x)[1], a=lambda: conv(8, 8))
+one("branch on the channels", "partly", lambda m, x: m.a(x) if x.amax() > -100 else x, a=lambda: conv(8, 8))
+case(
+    "branch on the network's input",
+    "right",
+    lambda: Net(lambda m, x: m.b(m.a(x)) if x.mean() > -100 else m.a(x), a=conv(3, 8), b=conv(8, 4)),
+)
+one("branch on one channel", "partly", lambda m, x: m.a(x) if x[0, 0, 0, 0] > -100 else x, a=lambda: conv(8, 8))
+case(
+    "dataclass of outputs",
+    "right",
+    lambda: Net(lambda m, x: Heads(m.b(F.relu(m.a(x))), m.c(m.a(x))), a=conv(3, 8), b=conv(8, 4), c=conv(8, 2)),
+)
+case(
+    "data parallel",
+    "right",
+    lambda: nn.DataParallel(Net(lambda m, x: m.b(F.relu(m.a(x))), a=conv(3, 8), b=conv(8, 4))),
+)
 case(
     "frozen parameters",
     "right",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,9 @@ def zeroed(model: nn.Module, graph: PruningGraph, kept: Mapping[str, IntArray]) 
 
 
 def leaves(output: Any) -> list[Tensor]:
+    """Return the tensors of an output; a dataclass counts as the tuple of its fields."""
+    if dataclasses.is_dataclass(output):
+        output = [getattr(output, entry.name) for entry in dataclasses.fields(output)]
     return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 

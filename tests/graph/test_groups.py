@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprune.errors import AutopruneError, UsageError
+from autoprune.errors import UsageError
 from autoprune.graph import build_graph, known_ops
 
 from ._nets import Net, conv
@@ -181,12 +181,6 @@ def test_forward_that_keeps_an_activation_leaves_none_behind() -> None:
     model = Net(forward, a=conv(3, 4), b=conv(4, 2))
     build_graph(model, IMAGES)
     assert not hasattr(model, "seen")
-
-
-def test_model_that_cannot_be_traced() -> None:
-    model = Net(lambda m, x: m.a(x) if x.sum() > 0 else m.a(-x), a=conv(3, 4))
-    with pytest.raises(AutopruneError, match=r"cannot be traced by torch\.export"):
-        build_graph(model, IMAGES)
 
 
 def test_input_that_does_not_fit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -16,8 +17,8 @@ from autoprune.surgery import prune_model
 from ._nets import conv
 from ._referee import prunable, random_kept, zeroed
 
-PROGRAMS = 12
-"""Programs in the suite; thousands have been run with larger numbers."""
+PROGRAMS = int(os.environ.get("AUTOPRUNE_PROGRAMS", "12"))
+"""Programs in the suite; set the variable for more."""
 
 FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
     F.relu,
