@@ -102,6 +102,9 @@ def test_counted_macs() -> None:
 
     projections, products = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8
     assert counted_macs(Attend().train(), torch.zeros(2, 5, 8)) == projections + products
+    attention.eval()
+    assert counted_macs(Attend().eval(), torch.zeros(2, 5, 8)) == projections + products
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_randomised_leaves_no_vector_constant_and_no_weight_changed() -> None:
