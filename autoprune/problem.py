@@ -16,8 +16,9 @@ from autoprune.cost import CostModel, Projector, allowed_counts, parse_budget
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import Group, IntArray, PruningGraph, build_graph, prove
+from autoprune.graph._walk import OUTPUT
 from autoprune.models import check_finite
-from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows
+from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Budget, Score
@@ -49,7 +50,7 @@ class Problem:
     """A pruning problem: propose channel counts, get a score.
 
     Args:
-        model: The trained dense network; moved to ``device``, otherwise untouched.
+        model: The trained dense network; moved to ``device`` and put into eval mode, otherwise untouched.
         example_input: A batch for it, shape (N, C, H, W); only shape and dtype matter.
         calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
         evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``.
@@ -135,7 +136,7 @@ class Problem:
         self.graph = (
             graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
         )
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = whole_groups(self.graph)
         self._decide(include_residual, min_keep, round_to)
         self._plan = Plan(self.graph, self.model)
         self._refits = self.graph.dynamic_batch and self._plan.computes(self.model, images[:5].to(self.device))
@@ -149,6 +150,9 @@ class Problem:
             self.notes += (
                 "The network was traced for one fixed batch size, so nothing is refitted and channels are chosen by magnitude.",
             )
+        fit = images_that_fit(self.graph)
+        if fit < min(calibration_images, len(images)):
+            self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
         self._backend = self._make_backend(images[:calibration_images], self._rows)
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
@@ -171,6 +175,12 @@ class Problem:
             if projector.smallest <= projector.budget_macs:
                 break
         else:
+            if not decisions:
+                raise UsageError(
+                    "Nothing in this network can be pruned: "
+                    + "; ".join(f"{group.name}: {group.reason}" for group in self.graph.groups[:3])
+                    + ". See autoprune inspect for all of it."
+                )
             least = -(-projector.smallest * 10**4 // cost.dense_macs) / 10**4
             raise UsageError(
                 f"The budget {budget.value:g} cannot be met: with at least {min_keep:g} of every group's channels kept "
@@ -274,6 +284,17 @@ def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ..
     return tuple(
         group for group in graph.groups if group.reason is None and (include_residual or group.kind == "inner")
     )
+
+
+def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
+    """Return sentences on what a search must leave whole, and on what the graph takes for granted."""
+    notes = [] if graph.assumption is None else [graph.assumption]
+    whole = [group for group in graph.groups if group.reason is not None and group.reason != OUTPUT]
+    if whole:
+        named = "; ".join(f"{group.name}: {group.reason}" for group in whole[:2])
+        rest = f"; and {len(whole) - 2} more, see autoprune inspect" if len(whole) > 2 else ""
+        notes.append(f"Coupling groups that stay whole, {len(whole)} of {len(graph.groups)}: {named}{rest}.")
+    return tuple(notes)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

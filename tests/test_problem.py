@@ -194,3 +194,42 @@ def test_a_network_traced_for_one_batch_size_is_sliced_and_says_so() -> None:
     assert "fixed batch" in found.notes[0]
     counts = found.projector.project([0.5] * len(found.decisions))
     assert found.score(counts).macs == found.cost.macs(counts)
+
+
+class Sorted(nn.Module):
+    """Sorts over all its inner channels, which no channel survives alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 5, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.sort(self.a(x), dim=1).values).mean((2, 3))
+
+
+def test_a_network_in_which_nothing_can_be_pruned_says_why() -> None:
+    network = Sorted().eval()
+    with pytest.raises(UsageError, match=r"Nothing .* can be pruned: a: .*sort"):
+        Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3))
+
+
+class PartlySorted(Sorted):
+    """The same with a convolution before that can be pruned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.a = nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.relu(self.first(x)))
+
+
+def test_groups_that_stay_whole_are_said_before_the_search() -> None:
+    network = PartlySorted().eval()
+    found = Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.8)
+    assert [group.name for group in found.decisions] == ["first"]
+    assert "stay whole" in found.notes[0]
+    assert "a: " in found.notes[0]
+    assert "sort" in found.notes[0]
