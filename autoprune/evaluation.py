@@ -62,14 +62,17 @@ def evaluate_target(
     network: nn.Module
     if target is not None and target.is_dir():
         folder = RunFolder(target)
-        config = folder.read_config()
         loaded_run = rebuild_run(folder, model=model)
         network, loaded = loaded_run.model, loaded_run.loaded
-        data, mean, std = data or config.data, mean or config.mean, std or config.std
+        if folder.exists:
+            config = folder.read_config()
+            data, mean, std = data or config.data, mean or config.mean, std or config.std
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else load_exported(target)
         device = device if target is None else "cpu"
+    if data is None and loaded.spec != "digits":
+        raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
     network = network.to(device)
     statistics = (mean or loaded.mean, std or loaded.std)
     parts = load_data(

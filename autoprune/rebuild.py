@@ -82,16 +82,17 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
 
 
 def rebuild_run(folder: RunFolder, *, model: str | None = None) -> Rebuilt:
-    """Rebuild a finished run's network from its folder.
+    """Rebuild the network of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
 
     Args:
-        folder: The run.
+        folder: The folder, with ``policy.json`` and ``model.safetensors`` in it.
         model: Specification of the dense network, for one that was passed from Python.
 
     Raises:
         UsageError: if there is no finished run, or the model cannot be made.
     """
-    folder.require().read_report()
+    if folder.exists or not folder.policy_path.is_file():
+        folder.require().read_report()
     policy = Policy.load(folder.policy_path)
     return rebuild(policy, load_safetensors(folder.model_path), load_dense(policy.model, model=model))
 

@@ -18,7 +18,7 @@ Examples:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search or of `prune`.")],
     format: Annotated[str, typer.Option("--format", help="onnx, pt2 or safetensors.")],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="The file.  [default: in the run folder]")

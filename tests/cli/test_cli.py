@@ -163,6 +163,11 @@ def test_prune_takes_the_weights_beside_refits_or_slices(
     saved = load_safetensors(finished / "model.safetensors")
     assert all(torch.equal(t, saved[n]) for n, t in load_safetensors(tmp_path / "a" / "model.safetensors").items())
 
+    evaluated = json.loads(said(capsys, "eval", str(tmp_path / "a"), "--json")[0])
+    assert evaluated["accuracy"] == report["final"]["accuracy"]
+    said(capsys, "export", str(tmp_path / "a"), "--format", "safetensors", "--to", str(tmp_path / "a.safetensors"))
+    assert load_safetensors(tmp_path / "a.safetensors").keys() == saved.keys()
+
     alone = tmp_path / "alone.json"
     Policy.load(finished / "policy.json").save(alone)
     assert main(["prune", "--policy", str(alone)]) == 2
