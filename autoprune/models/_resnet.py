@@ -12,18 +12,28 @@ from torch import Tensor, nn
 class PaddedShortcut(nn.Module):
     """The shortcut without parameters ("option A"): every second row and column, zeros for the channels that are new.
 
+    The zeros are buffers (outside the state dict) rather than numbers in the code, so that the channels they are added to
+    can be pruned with them.
+
     Args:
         new_channels: Number of zero channels, half of them in front, half behind.
     """
 
+    front: Tensor
+    behind: Tensor
+
     def __init__(self, new_channels: int) -> None:
         super().__init__()
-        self.new_channels = new_channels
+        front = new_channels // 2
+        self.register_buffer("front", torch.zeros(1, front, 1, 1), persistent=False)
+        self.register_buffer("behind", torch.zeros(1, new_channels - front, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C + new_channels, ceil(H / 2), ceil(W / 2))."""
-        front = self.new_channels // 2
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, front, self.new_channels - front))
+        x = x[:, :, ::2, ::2]
+        batch, _, height, width = x.shape
+        front, behind = (zeros.expand(batch, -1, height, width) for zeros in (self.front, self.behind))
+        return torch.cat([front, x, behind], dim=1)
 
 
 class BasicBlock(nn.Module):

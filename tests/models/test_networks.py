@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.graph import build_graph, prove
 from autoprune.models import BUILT_IN, CifarResNet, CifarVgg, DigitsNet
 from autoprune.models._resnet import PaddedShortcut
+from autoprune.surgery import prune_model
 
 
 def _macs(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -96,3 +99,22 @@ def test_every_network_gives_the_asked_number_of_logits_and_gradients(name: str)
     assert logits.shape == (2, 7)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_every_channel_of_a_cifar_resnet_but_the_logits_can_be_pruned() -> None:
+    """The padded zeros go with the channels that they are added to."""
+    torch.manual_seed(0)
+    model = CifarResNet(2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    graph = prove(model, build_graph(model, images), images)
+    assert [group.name for group in graph.groups if group.reason is not None] == ["linear"]
+    for layer in graph.layers[:-1]:
+        assert (layer.out_group >= 0).all(), layer.name
+    shares = {"layer2.0.conv2": 3, "layer2.0.conv2#2": 2}  # of 8 padded zeros in front and behind
+    kept = {name: np.arange(count) for name, count in shares.items()}
+    small = prune_model(model, graph, kept)
+    assert small.layer2[0].conv2.out_channels == 32 - 5 - 6
+    assert small.layer2[0].shortcut.front.shape == (1, 3, 1, 1)
+    assert small.layer2[0].shortcut.behind.shape == (1, 2, 1, 1)
+    assert small.state_dict().keys() == model.state_dict().keys()
+    assert small(images).shape == (2, 10)
