@@ -19,6 +19,7 @@ from autoprune.select import Consumer, Evidence, NestedSelection, Selection
 RIDGE = 3e-3
 MAX_ACTIVATION_BYTES = 2**31
 MAX_ROW_BYTES = 2**29
+MAX_TARGET_BYTES = 2**30
 
 
 class Backend:
@@ -29,7 +30,7 @@ class Backend:
         decisions: The groups that policies decide, in order.
         images: Calibration images, shape (N, ...); as many are used as ``MAX_ACTIVATION_BYTES`` of activations allow.
         selection: Which channels stay.
-        rows: Sampled output positions per layer.
+        rows: Sampled output positions per layer; as many are used as ``MAX_TARGET_BYTES`` of dense outputs there allow.
         seed: Seed of the positions.
     """
 
@@ -40,6 +41,7 @@ class Backend:
         self.decisions = tuple(decisions)
         self.selection = selection
         images = images[: images_that_fit(plan.graph)]
+        rows = min(rows, MAX_TARGET_BYTES // (4 * sum(layer.out_channels for layer in plan.graph.layers)))
         readers = frozenset(name for group in decisions for name in group.consumers)
         self.statistics = Statistics(
             plan, images, rows=rows, seed=seed, moments_of=readers, max_row_bytes=MAX_ROW_BYTES
