@@ -22,7 +22,9 @@ Examples:
 def evaluate(
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN|FILE]", help="Folder of a finished search or of `prune`, or an exported .onnx or .pt2 file."),
+        typer.Argument(
+            metavar="[RUN|FILE]", help="Folder of a finished search or of `prune`, or an .onnx or .pt2 file."
+        ),
     ] = None,
     model: options.Model = None,
     weights: options.Weights = None,
