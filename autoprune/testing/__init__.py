@@ -5,11 +5,13 @@ from __future__ import annotations
 from autoprune.testing._agent import AgentContract
 from autoprune.testing._referee import SurgeryCheck, check_surgery, counted_macs, masked_outputs, randomised
 from autoprune.testing._reward import RewardContract
+from autoprune.testing._selection import SelectionContract
 from autoprune.testing._toy import ToyProblem
 
 __all__ = [
     "AgentContract",
     "RewardContract",
+    "SelectionContract",
     "SurgeryCheck",
     "ToyProblem",
     "check_surgery",
