@@ -210,8 +210,7 @@ class Problem:
         return Score(accuracy, loss, self.cost.macs(counts), self.cost.params(counts), seconds=seconds)
 
     def _rewarded(self, score: Score) -> Score:
-        dense = self.dense if self.dense is not score else score
-        return replace(score, reward=call_reward(self.reward, score, dense, self.budget))
+        return replace(score, reward=call_reward(self.reward, score, self.dense, self.budget))
 
     def prune(self, counts: Sequence[int]) -> nn.Module:
         """Return the small network of a policy as the search sees it.

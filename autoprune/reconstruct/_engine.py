@@ -18,7 +18,6 @@ from autoprune.select import Consumer, Evidence, NestedSelection, Selection
 
 RIDGE = 3e-3
 MAX_ACTIVATION_BYTES = 2**31
-MAX_ROW_BYTES = 2**29
 MAX_TARGET_BYTES = 2**30
 
 
@@ -43,9 +42,7 @@ class Backend:
         images = images[: images_that_fit(plan.graph)]
         rows = min(rows, MAX_TARGET_BYTES // (4 * sum(layer.out_channels for layer in plan.graph.layers)))
         readers = frozenset(name for group in decisions for name in group.consumers)
-        self.statistics = Statistics(
-            plan, images, rows=rows, seed=seed, moments_of=readers, max_row_bytes=MAX_ROW_BYTES
-        )
+        self.statistics = Statistics(plan, images, rows=rows, seed=seed, moments_of=readers)
         self._plan = plan
         self._orders: dict[int, IntArray] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}

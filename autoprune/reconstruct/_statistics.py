@@ -21,6 +21,7 @@ from autoprune.reconstruct._rows import Rows, sample_rows
 from autoprune.select import Consumer
 
 MAX_WIDTH = 2304
+MAX_ROW_BYTES = 2**29  # of one layer's sampled inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,6 @@ class Statistics:
         seed: Seed of the positions.
         moments_of: Names of the layers whose input moments are wanted.
         max_width: Widest layer whose moments are kept as one matrix.
-        max_row_bytes: Most memory for one layer's sampled inputs.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class Statistics:
         seed: int,
         moments_of: frozenset[str] = frozenset(),
         max_width: int = MAX_WIDTH,
-        max_row_bytes: int = 2**29,
     ) -> None:
         self.plan = plan
         self.images = images
@@ -101,7 +100,7 @@ class Statistics:
             if not step.refit:
                 return dense(value)
             width = layer.in_channels // layer.groups * math.prod(layer.kernel)
-            limit = min(max(rows, 2 * width), max_row_bytes // (4 * width * layer.groups))
+            limit = min(max(rows, 2 * width), MAX_ROW_BYTES // (4 * width * layer.groups))
             chosen = sample_rows(layer, len(images), limit=limit, generator=generator, device=images.device)
             folded = fold(plan, step)
             result = run_layer(layer, value, folded.weight, folded.bias)
