@@ -12,7 +12,7 @@ from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._propagation import LayerCall, Propagation
 from autoprune.graph._trace import Traced, trace
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
+from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal
 from autoprune.graph._walk import OUTPUT, propagate
 
 SINGLE = "it has a single channel, and one must stay"
@@ -52,6 +52,10 @@ class _Classes:
         self.signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for number, roots in enumerate(self.slots.values()):
             units, counts = np.unique(roots, return_counts=True)
+            for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
+                self.signature[unit].append((number, count))
+        for number, labels in enumerate(p.links.values(), len(self.slots)):
+            units, counts = np.unique(self.root[labels], return_counts=True)
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
                 self.signature[unit].append((number, count))
 
@@ -193,6 +197,10 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         dynamic_batch=traced.dynamic_batch,
         fixed_macs=counter.others(p.products),
         assumption=traced.assumption,
+        sizes=tuple(
+            ModuleSize(source.module, source.attribute, source.item, group_of[roots], unit_of[roots])
+            for source, roots in ((source, classes.root[labels]) for source, labels in p.links.items())
+        ),
     )
 
 

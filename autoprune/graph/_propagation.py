@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying
+from autoprune.graph._sizes import SizeFinder, Source
 from autoprune.graph._types import IntArray, Refusal
 from autoprune.graph._unionfind import UnionFind
 
@@ -104,6 +105,8 @@ class Propagation:
         residual: Labels that crossed a sum of two layers' outputs.
         opaque: Labels that freeze what they meet, and why.
         products: Calls of operators that may multiply and add (``matmul``, attention, unknown ones), but for layers.
+        sizes: Finds the attributes of modules that numbers in the program come from.
+        links: Attributes that say how many channels there are, and the labels of those that they count.
     """
 
     tensors: Mapping[Node, str] = field(default_factory=dict)
@@ -116,6 +119,8 @@ class Propagation:
     residual: list[IntArray] = field(default_factory=list)
     opaque: dict[int, str] = field(default_factory=dict)
     products: list[Node] = field(default_factory=list)
+    sizes: SizeFinder | None = None
+    links: dict[Source, IntArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sets.add(1)  # the neutral label
@@ -217,6 +222,22 @@ class Propagation:
     def unite_slot(self, labels: IntArray, param: Param, dim: int) -> IntArray:
         """Unite the indices of a parameter along ``dim`` with one label each and return the labels that stand for both."""
         return self.combine(labels, self.slot_labels(param, dim))
+
+    def sources(self, call: Call, value: int) -> list[Source]:
+        """Return the attributes of modules that the number ``value`` in a call may come from."""
+        return [] if self.sizes is None else self.sizes.number(call.node, value)
+
+    def source_list(self, call: Call, values: Sequence[int]) -> list[Source]:
+        """Return the items of the list, an attribute of a module, that the numbers in a call come from; or nothing."""
+        return [] if self.sizes is None else self.sizes.numbers(call.node, values)
+
+    def link(self, sources: Sequence[Source], labels: IntArray) -> IntArray:
+        """Let attributes count the channels ``labels``; an attribute that is read twice ties what it counts each time."""
+        for source in sources:
+            known = self.links.get(source)
+            labels = self.sets.find(labels) if known is None else self.combine(known, labels)
+            self.links[source] = labels
+        return labels
 
     def labels_of(self, call: Call, value: Any, other: Tensor | None = None) -> Tensor:
         """Return the label tensor of an operand of an element-wise operator.

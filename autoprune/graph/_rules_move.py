@@ -97,7 +97,9 @@ def slice_(p: Propagation, call: Call) -> Any:
     length, step = len(picked), call.args.get("step", 1)
     if dim in varying(x) and 0 < length < size:
         start = int(picked[0])
-        if step == 1 and size % length == 0 and start % length == 0:
+        if step == 1 and _link_cuts(p, call, x, dim, start, start + length):
+            pass
+        elif step == 1 and size % length == 0 and start % length == 0:
             x = _unify_pieces(p, x, dim, size // length)
         elif step > 1 and size % step == 0 and length == size // step:
             x = _unify_pieces(p, x, dim, step, strided=True)
@@ -106,16 +108,54 @@ def slice_(p: Propagation, call: Call) -> Any:
     return _run(call, x)
 
 
+def _link_cuts(p: Propagation, call: Call, x: Tensor, dim: int, start: int, end: int) -> bool:
+    """Let the attributes that a slice's ends come from follow the channels before them; False unless all ends have one."""
+    size = x.shape[dim]
+    sources = {cut: p.sources(call, cut) for cut in (start, end) if 0 < cut < size}
+    if not all(sources.values()):
+        return False
+    labels = p.channels(x, dim)
+    for cut, found in sources.items():
+        p.link(found, labels[:cut])
+    return True
+
+
+def _link_pieces(p: Propagation, call: Call, x: Tensor, dim: int, sizes: Sequence[int]) -> bool:
+    """Let the attributes that pieces' sizes come from follow the channels in them; False if no size comes from one.
+
+    What is in pieces whose size is fixed in the code has to stay then.
+    """
+    ends = np.cumsum(sizes)
+    listed = p.source_list(call, sizes)
+    sources = [[item] for item in listed] if listed else [p.sources(call, size) if size > 1 else [] for size in sizes]
+    if not any(sources):
+        return False
+    labels = p.channels(x, dim)
+    for found, end, size in zip(sources, ends, sizes, strict=True):
+        if found:
+            p.link(found, labels[end - size : end])
+        else:
+            p.freeze(
+                labels[end - size : end], p.reason_at(call, "channels are cut at a place that is fixed in the code")
+            )
+    return True
+
+
 def split(p: Propagation, call: Call) -> Any:
-    """``split`` and ``chunk``: equal pieces stay balanced, unequal ones are refused."""
+    """``split`` and ``chunk``: pieces are as large as a module's attributes say, or equal and balanced."""
     x, dim = _input(p, call), call.args.get("dim", 0)
     dim %= x.dim()
     if dim in varying(x):
         sizes = [concrete(part.shape)[dim] for part in call.node.meta["val"]]
+        if "split_sizes" in call.args and _link_pieces(p, call, x, dim, sizes):
+            return _run(call, x)
         if len(set(sizes)) > 1:
             return p.refuse(call, x, "channels are cut into unequal pieces")
         if len(sizes) > 1:
             x = _unify_pieces(p, x, dim, len(sizes))
+            labels = p.channels(x, dim)
+            for counted in (sizes[0], x.shape[dim]):  # the size of a piece may be a fraction of the attribute
+                p.link(p.sources(call, counted), labels[:counted])
     return _run(call, x)
 
 

@@ -65,7 +65,10 @@ def reduce(p: Propagation, call: Call) -> Any:
     dims = [dim % x.dim() for dim in dims] if x.dim() else []
     if isinstance(call.args.get("other"), Tensor):
         return p.join(call, ("self", "other"))
-    if any(dim in varying(x) for dim in dims):
+    over = [dim for dim in dims if dim in varying(x)]
+    if over and len(over) < len(varying(x)):  # copies side by side (split attention): each keeps the same channels
+        x = p.unify(x, over)
+    elif over:
         return p.refuse(call, x, "channels are reduced to one number, which depends on how many there are")
     small = core(x)
     if not call.args.get("keepdim", False):

@@ -19,6 +19,7 @@ from torch.fx import Interpreter, Node
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._record import output_tensors, record
+from autoprune.graph._sizes import SizeFinder
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Traced:
         dynamic_batch: Whether the program takes any batch size.
         assumption: What has to hold beyond the proof, a sentence for the user; None if nothing has to.
         frozen: Names of parameters and buffers that must stay as they are, and why.
+        sizes: Finds the attributes of modules that numbers in the program come from.
     """
 
     program: ExportedProgram
@@ -104,6 +106,7 @@ class Traced:
     dynamic_batch: bool
     assumption: str | None = None
     frozen: dict[str, str] = field(default_factory=dict)
+    sizes: SizeFinder | None = None
 
 
 def _first_line(error: BaseException) -> str:
@@ -203,13 +206,15 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
     }
     batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
     if refused is None:
-        return Traced(program, tensors, tuple(inputs), shapes, is_symbolic(batch), frozen=_scripted(model))
+        return Traced(
+            program, tensors, tuple(inputs), shapes, is_symbolic(batch), None, _scripted(model), SizeFinder(model)
+        )
     assumption = (
         f"torch.export refuses the model ({refused}), so one pass of the example input was recorded: what is found "
         "and proved holds for inputs that take the same path through the code"
     )
     any_batch = _takes_any_batch(model, program, example_input)
-    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _scripted(model))
+    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _scripted(model), SizeFinder(model))
 
 
 def _scripted(model: nn.Module) -> dict[str, str]:

@@ -104,6 +104,24 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class ModuleSize:
+    """A number among a module's attributes that the forward cuts channels by: it follows the channels that are left.
+
+    Attributes:
+        module: Path of the module.
+        attribute: Name of the attribute.
+        item: Place of the number in a list or tuple; None if the attribute is the number.
+        group, unit: For each channel that it counts the group and the channel in it, -1 where it is in none. Shape (value,).
+    """
+
+    module: str
+    attribute: str
+    item: int | None
+    group: IntArray
+    unit: IntArray
+
+
+@dataclass(frozen=True, eq=False)
 class Refusal:
     """Something that cannot be pruned: where, and why in a sentence for the user."""
 
@@ -125,6 +143,7 @@ class PruningGraph:
         proved: Whether every group without a reason has passed the proof.
         fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
         assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
+        sizes: Attributes of modules that count channels.
     """
 
     program: ExportedProgram
@@ -135,6 +154,7 @@ class PruningGraph:
     proved: bool = field(default=False)
     fixed_macs: int = 0
     assumption: str | None = None
+    sizes: tuple[ModuleSize, ...] = ()
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

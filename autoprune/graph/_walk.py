@@ -86,7 +86,7 @@ def _is_view(node: Node) -> bool:
 class _Walk:
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
-        self.p = Propagation(tensors=traced.tensors, frozen_params=dict(traced.frozen))
+        self.p = Propagation(tensors=traced.tensors, frozen_params=dict(traced.frozen), sizes=traced.sizes)
         self.env: dict[Node, Any] = {}
         self.active: set[Node] = set()
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from autoprune.graph._types import ModuleSize
+
 SIZES = frozenset(
     {
         *("normalized_shape", "shape", "size", "num_features", "num_channels", "num_parameters", "channels", "dim"),
@@ -59,6 +61,23 @@ def update_attributes(module: nn.Module, kept: Tensor | None, changes: Sequence[
         module.num_embeddings, module.embedding_dim = module.weight.shape
     else:
         _update_sizes(module, changes)
+
+
+def update_sizes(model: nn.Module, sizes: Sequence[tuple[ModuleSize, int]]) -> None:
+    """Let the attributes that a forward cuts channels by say how many are left.
+
+    Args:
+        model: The pruned model.
+        sizes: The attributes and their new numbers.
+    """
+    for size, count in sizes:
+        own = vars(model.get_submodule(size.module))
+        if size.item is None:
+            own[size.attribute] = count
+        else:
+            numbers = list(own[size.attribute])
+            numbers[size.item] = count
+            own[size.attribute] = type(own[size.attribute])(numbers)
 
 
 def _update_conv(module: _ConvNd) -> None:

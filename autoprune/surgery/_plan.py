@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.graph._types import Group, IntArray, ModuleSize, PruningGraph
 
 Kept = Mapping[str, IntArray]
 """Group name -> sorted numbers of the channels kept; groups left out stay whole."""
+
+Stays = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class IndexPlan:
         for group in graph.groups:
             self._offset[group.name] = total
             total += group.size
+        offsets = np.array([self._offset[group.name] for group in graph.groups], dtype=np.int64)
         self._total = total
+        self._sizes = [(size, np.where(size.group < 0, total, offsets[size.group] + size.unit)) for size in graph.sizes]
         self.patterns: list[IntArray] = self._build(graph, shapes)
 
     def _build(self, graph: PruningGraph, shapes: Mapping[str, tuple[int, ...]]) -> list[IntArray]:
@@ -86,8 +90,8 @@ class IndexPlan:
             if cut.dim >= len(shape) or shape[cut.dim] != self.patterns[cut.pattern].size:
                 raise _mismatch(tensor, shape)
 
-    def indices(self, kept: Kept) -> list[Tensor | None]:
-        """Return per pattern the indices that stay, ascending, int64 on the CPU; None where all do.
+    def stays(self, kept: Kept) -> Stays:
+        """Return for every unit, and once more for what belongs to no group, whether it stays.
 
         Raises:
             UsageError: for a group that does not exist or may not be pruned, and for channels that are none, out of
@@ -102,11 +106,20 @@ class IndexPlan:
             offset = self._offset[name]
             stays[offset : offset + group.size] = False
             stays[offset + chosen] = True
+        return stays
+
+    def indices(self, stays: Stays) -> list[Tensor | None]:
+        """Return per pattern the indices that stay, ascending, int64 on the CPU; None where all do."""
         result: list[Tensor | None] = []
         for pattern in self.patterns:
             mask = stays[pattern]
             result.append(None if mask.all() else torch.from_numpy(np.flatnonzero(mask)))
         return result
+
+    def sizes(self, stays: Stays) -> list[tuple[ModuleSize, int]]:
+        """Return the attributes that count channels of which some go, with what they then have to say."""
+        counted = [(size, int(stays[owner].sum())) for size, owner in self._sizes]
+        return [(size, count) for size, count in counted if count < len(size.unit)]
 
 
 def _checked(group: Group, units: IntArray) -> IntArray:

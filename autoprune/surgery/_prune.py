@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._types import PruningGraph
-from autoprune.surgery._attributes import Change, update_attributes
+from autoprune.surgery._attributes import Change, update_attributes, update_sizes
 from autoprune.surgery._copy import copy_module
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
 
@@ -38,7 +38,8 @@ def prune_model(
     owners = list(_named_modules(model))
     named = {prefix + name: tensor for prefix, module in owners for name, tensor in _own_tensors(module)}
     plan = plan_for(graph, named)
-    indices = plan.indices(kept)
+    stays = plan.stays(kept)
+    indices = plan.indices(stays)
     memo: dict[int, Any] = {}
     narrowed = _narrow_all(named, plan, indices, memo)
     if tensors is not None:
@@ -50,6 +51,7 @@ def prune_model(
     if narrowed:
         for prefix, module in owners:
             _finish_module(prefix, module, memo, narrowed)
+        update_sizes(small, plan.sizes(stays))
     return small
 
 
