@@ -84,7 +84,11 @@ class CostModel:
         inputs = self._affine(layer.in_group, layer.in_unit)
         outputs = self._affine(layer.out_group, layer.out_unit)
         dense = layer.in_channels * layer.out_channels
-        if layer.groups > 1:  # Whole convolution groups go; the dimension inside a group stays.
+        if layer.balanced:
+            dense //= layer.groups
+            width = layer.in_channels // layer.groups
+            inputs = self._affine(layer.in_group[:width], layer.in_unit[:width])
+        elif layer.groups > 1:  # Whole convolution groups go; the dimension inside a group stays.
             dense //= layer.groups
             if layer.op == "conv_transpose":
                 outputs = self._constant(layer.out_channels // layer.groups)

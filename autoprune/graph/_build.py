@@ -168,6 +168,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
                 out_unit=unit_of[outs],
                 norm=_norm(record, traced),
                 macs=counter.layer(record),
+                balanced=record.balanced,
             )
         )
     groups: list[Group] = []

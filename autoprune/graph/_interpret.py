@@ -43,7 +43,7 @@ class Masking:
         self.offset = offset
         self.consumers: dict[str, Tensor] = {}
         for layer in graph.layers:
-            if layer.groups == 1:
+            if layer.reads_channels:
                 inside = (layer.in_group >= 0) & (offset[layer.in_group] >= 0)
                 if inside.any():
                     index = np.where(inside, offset[layer.in_group] + layer.in_unit, self.count)

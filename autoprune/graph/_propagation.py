@@ -79,7 +79,10 @@ def source_line(node: Node) -> str:
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """A convolution or linear call as the rules saw it: the node, the weight, and the labels going in and out."""
+    """A convolution or linear call as the rules saw it: the node, the weight, and the labels going in and out.
+
+    ``balanced`` says that a grouped convolution loses channels inside its groups, and no group.
+    """
 
     call: Call
     kind: str
@@ -88,6 +91,7 @@ class LayerCall:
     in_labels: IntArray
     out_labels: IntArray
     in_shape: tuple[int, ...]
+    balanced: bool = False
 
 
 @dataclass(eq=False)

@@ -67,8 +67,16 @@ def _computed(p: Propagation, call: Call) -> Any:
     return output
 
 
+def _same_place(p: Propagation, labels: IntArray, groups: int) -> IntArray:
+    """Unite the channels at the same place of every group."""
+    return np.tile(p.merge(labels.reshape(groups, -1), 0)[0], groups)
+
+
 def conv(p: Propagation, call: Call) -> Any:
-    """Convolution of any dimension, transposed or not; with groups, one unit is all channels of one group."""
+    """Convolution of any dimension, transposed or not.
+
+    With groups, whole groups go, or the channels at the same place of every group, whichever leaves the finer choice.
+    """
     x, weight = call.args["input"], call.args["weight"]
     transposed = "transpose" in call.op
     if not isinstance(weight, Param):
@@ -78,7 +86,12 @@ def conv(p: Propagation, call: Call) -> Any:
     groups = int(call.args.get("groups", 1))
     in_dim = 0 if transposed else 1
     inputs = p.channels(x, 1)
-    if groups == 1:
+    balanced = not transposed and 1 < groups < min(weight.shape[1], weight.shape[0] // groups)
+    if balanced:
+        inputs = _same_place(p, inputs, groups)
+        p.unite_slot(inputs[: weight.shape[1]], weight, in_dim)
+        out = _same_place(p, p.slot_labels(weight, 0), groups)
+    elif groups == 1:
         inputs = p.unite_slot(inputs, weight, in_dim)
         out = p.sets.find(p.slot_labels(weight, 1 - in_dim))
     else:
@@ -102,6 +115,7 @@ def conv(p: Propagation, call: Call) -> Any:
             in_labels=inputs,
             out_labels=out,
             in_shape=tuple(x.shape),
+            balanced=balanced,
         )
     )
     return from_channels(out, call.shape, 1)

@@ -73,6 +73,7 @@ class Layer:
         out_channels: Channels (features) coming out.
         kernel, stride, padding, dilation: One number per spatial dimension; empty for linear.
         groups: Number of convolution groups.
+        balanced: Whether a grouped convolution loses the channels at the same place of every group, and never a group.
         in_shape, out_shape: Shapes of input and output of the traced call, batch dimension included.
         in_group, in_unit: For each input channel its group's index and channel in it, -1 where it is in none (the image's
             channels). Shape (in_channels,).
@@ -101,6 +102,12 @@ class Layer:
     out_unit: IntArray
     norm: str | None
     macs: int
+    balanced: bool = False
+
+    @property
+    def reads_channels(self) -> bool:
+        """Whether the weight has input channels that go one by one (in a grouped convolution they go with its outputs)."""
+        return self.groups == 1 or self.balanced
 
 
 @dataclass(frozen=True, eq=False)

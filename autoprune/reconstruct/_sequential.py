@@ -66,14 +66,15 @@ def sequential_refit(
     def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
         layer = step.layer
         axis = value.dim() - 1 if layer.op == "linear" else 1
-        stays = in_channels_kept(layer.in_group, layer.in_unit, kept) if layer.groups == 1 else None
+        stays = in_channels_kept(layer.in_group, layer.in_unit, kept) if layer.reads_channels else None
         if not step.refit:
             return dense(value if stays is None else _only(value, axis, stays))
         rows, folded = statistics.rows[layer.name], statistics.folded[layer.name]
         weight = folded.weight
         if stays is not None and len(stays) < layer.in_channels:
             places = torch.from_numpy(stays).to(value.device)
-            value, weight = value.index_select(axis, places), weight.index_select(1, places)
+            own = places[: len(places) // layer.groups]  # the same in every group
+            value, weight = value.index_select(axis, places), weight.index_select(1, own)
         target = statistics.targets[layer.name]
         if other is not None:
             target = target - rows.outputs(other)

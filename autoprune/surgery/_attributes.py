@@ -40,7 +40,7 @@ def update_attributes(module: nn.Module, kept: Tensor | None, changes: Sequence[
         changes: Its tensors that have been narrowed.
     """
     if isinstance(module, _ConvNd):
-        _update_conv(module)
+        _update_conv(module, kept)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Bilinear):
@@ -80,15 +80,24 @@ def update_sizes(model: nn.Module, sizes: Sequence[tuple[ModuleSize, int]]) -> N
             own[size.attribute] = type(own[size.attribute])(numbers)
 
 
-def _update_conv(module: _ConvNd) -> None:
-    """Grouped convolutions lose whole groups: the per-group dimension of the weight stays as it was."""
+def _update_conv(module: _ConvNd, kept: Tensor | None) -> None:
+    """Where whole convolution groups went, fewer are left; where each lost channels, their number stays."""
     first, second = module.weight.shape[:2]
     transposed = isinstance(module, _ConvTransposeNd)
-    if module.groups > 1:
-        before = module.in_channels if transposed else module.out_channels
+    before = module.in_channels if transposed else module.out_channels
+    if module.groups > 1 and kept is not None:
+        module.groups = _groups_left(kept, before // module.groups, module.groups)
+    elif module.groups > 1:  # a computed weight, whose parameters have other names
         module.groups = module.groups * first // before
-        second *= module.groups
+    second *= module.groups
     module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
+
+
+def _groups_left(kept: Tensor, per_group: int, groups: int) -> int:
+    """Return how many of ``groups`` groups are left: fewer only if every one has lost all its channels or none."""
+    counts = (kept // per_group).bincount(minlength=groups)
+    whole = bool(((counts == 0) | (counts == per_group)).all())
+    return int((counts > 0).sum()) if whole else groups
 
 
 def _update_sizes(module: nn.Module, changes: Sequence[Change]) -> None:
@@ -108,9 +117,6 @@ def _update_sizes(module: nn.Module, changes: Sequence[Change]) -> None:
 
 def _update_group_norm(module: nn.GroupNorm, kept: Tensor | None) -> None:
     """Where whole normalisation groups went, fewer are left; where each lost channels, their number stays."""
-    per_group = module.num_channels // module.num_groups
     if kept is not None:
-        counts = (kept // per_group).bincount(minlength=module.num_groups)
-        if bool(((counts == 0) | (counts == per_group)).all()):
-            module.num_groups = int((counts > 0).sum())
+        module.num_groups = _groups_left(kept, module.num_channels // module.num_groups, module.num_groups)
     module.num_channels = module.weight.shape[0]

@@ -89,10 +89,11 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
     masked = prune_model(model, graph, {})  # a deep copy, also of models that `copy.deepcopy` refuses
     tensors = dict(masked.named_parameters(remove_duplicate=False))
     for layer in graph.layers:
-        if layer.groups == 1:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked
+        if layer.reads_channels:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked
             weight = tensors[layer.weight]
             reads = _stays(graph, kept, layer.in_group, layer.in_unit).to(weight)
             dim = 0 if layer.op == "conv_transpose" else 1
+            reads = reads[: weight.shape[dim]]  # the same in every group
             weight.mul_(reads.view([-1 if d == dim else 1 for d in range(weight.dim())]))
     with _MaskedNorms(_scales(graph, kept, tensors)):
         return leaves(masked(images))

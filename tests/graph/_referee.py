@@ -33,7 +33,7 @@ def zeroed(model: nn.Module, graph: PruningGraph, kept: Mapping[str, IntArray]) 
     masked = copy.deepcopy(model)
     tensors = dict(masked.named_parameters())
     for layer in graph.layers:
-        if layer.groups > 1:
+        if not layer.reads_channels:
             continue
         reads = torch.ones(layer.in_channels)
         for channel, (index, unit) in enumerate(zip(layer.in_group, layer.in_unit, strict=True)):
@@ -43,7 +43,7 @@ def zeroed(model: nn.Module, graph: PruningGraph, kept: Mapping[str, IntArray]) 
         dim = 0 if layer.op == "conv_transpose" else 1
         view = [1] * weight.dim()
         view[dim] = -1
-        weight.mul_(reads.to(weight).view(view))
+        weight.mul_(reads[: weight.shape[dim]].to(weight).view(view))
     return masked
 
 

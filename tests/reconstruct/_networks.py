@@ -52,6 +52,24 @@ class Plain(nn.Module):
         return self.head(F.relu(self.hidden(torch.flatten(x, 1))))
 
 
+class Grouped(nn.Module):
+    """Convolutions of two groups, which lose channels inside the groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.stem_bn = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=2, bias=False)
+        self.grouped_bn = nn.BatchNorm2d(12)
+        self.last = nn.Conv2d(12, 10, 3, groups=2)
+        self.head = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem_bn(self.stem(x)))
+        x = F.relu(self.grouped_bn(self.grouped(x)))
+        return self.head(F.relu(self.last(x)).mean((2, 3)))
+
+
 def trained(network: nn.Module, seed: int = 0) -> nn.Module:
     """Give BatchNorms statistics of the network's own activations and affine parameters that differ by channel."""
     generator = torch.Generator().manual_seed(seed)

@@ -15,7 +15,7 @@ from autoprune.reconstruct._plan import Affine, Dense
 from autoprune.select import selections
 from autoprune.surgery import prune_model
 
-from ._networks import Plain, Residual, images, planned, trained
+from ._networks import Grouped, Plain, Residual, images, planned, trained
 
 ALL_ROWS = 10**6
 
@@ -121,6 +121,21 @@ def test_every_refit_lowers_the_error_at_the_output() -> None:
             for refit in (found.sequential(counts), found.cached(counts), found.slice_only(counts))
         ]
     assert errors[0] < errors[1] < errors[2]
+
+
+def test_grouped_convolutions_lose_channels_in_every_group_and_are_refitted() -> None:
+    network, x = trained(Grouped()), images(64)
+    engine = backend(network, x)
+    assert {group.name: group.size for group in engine.decisions} == {"stem": 4, "grouped": 6, "last": 5}
+    refit = engine.sequential([3, 4, 5])
+    small = prune_model(network, engine.graph, refit.kept, tensors=refit.tensors)
+    sliced = prune_model(network, engine.graph, refit.kept)
+    assert small.grouped.weight.shape == (8, 3, 3, 3)
+    assert (small.grouped.groups, small.last.groups) == (2, 2)
+    with torch.no_grad():
+        dense = network(x)
+        error = [float((pruned(x) - dense).square().mean()) for pruned in (small, sliced)]
+    assert error[0] < 0.7 * error[1]
 
 
 def test_cached_refit_equals_least_squares_on_raw_activations() -> None:
