@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import Any, Literal, cast
 
@@ -19,8 +20,11 @@ SINGLE = "it has a single channel, and one must stay"
 TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"
 
 
+_WEIGHT = re.compile(r"(\.parametrizations)?\.weight(\.original\d*|_v|_orig)?$")
+
+
 def _stem(name: str) -> str:
-    return name.removesuffix(".weight")
+    return _WEIGHT.sub("", name)
 
 
 def _numbers(value: Any, count: int) -> tuple[int, ...]:
@@ -198,6 +202,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         dynamic_batch=traced.dynamic_batch,
         fixed_macs=counter.others(p.products),
         assumption=traced.assumption,
+        computed={node.name: weight for node, weight in p.computed.items()},
         sizes=tuple(
             ModuleSize(source.module, source.attribute, source.item, group_of[roots], unit_of[roots])
             for source, roots in ((source, classes.root[labels]) for source, labels in p.links.items())

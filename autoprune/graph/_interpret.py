@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
+from autoprune.graph._computed import ComputedWeight
 from autoprune.graph._trace import tensor_names
 from autoprune.graph._types import Group, PruningGraph
 
@@ -121,8 +122,11 @@ def _masked_norm(target: str, factor: Tensor, args: tuple[Any, ...]) -> Tensor:
 
 
 class _Interpreter(fx.Interpreter):
-    def __init__(self, graph: PruningGraph, masking: Masking, mask: Tensor | None) -> None:
+    def __init__(self, graph: PruningGraph, masking: Masking, mask: Tensor | None, values: list[Any]) -> None:
         super().__init__(graph.program.graph_module)
+        placeholders = graph.program.graph.find_nodes(op="placeholder")
+        self.given = dict(zip(placeholders, values, strict=True))
+        self.computed: Mapping[str, ComputedWeight] = graph.computed
         self.masking = masking
         self.mask = mask
 
@@ -142,7 +146,17 @@ class _Interpreter(fx.Interpreter):
             factor = factor.view(1, -1, *(1 for _ in range(x.dim() - 2)))
         # A copy, since a later operator may overwrite x, which the mask's gradient needs.
         x = (x.clone() if self.mask.requires_grad else x) * factor
+        if n.name in self.computed and self.computed[n.name].scale is None and not self.mask.requires_grad:
+            kept = factor.flatten().nonzero()[:, 0]
+            args = (x, self._weight(self.computed[n.name], args[1], kept), *args[2:])
         return n.target(x, *args[1:], **kwargs)  # type: ignore[operator]
+
+    def _weight(self, computed: ComputedWeight, dense: Tensor, kept: Tensor) -> Tensor:
+        """Return a weight computed from the input channels that are left, in the dense one's shape."""
+        own = kept[kept < dense.shape[1]]  # of the first group's channels; the others are the same
+        leaves = {node: self.given[node] for node in computed.names}
+        leaves[computed.source] = leaves[computed.source].index_select(1, own)
+        return torch.zeros_like(dense).index_copy_(1, own, computed.evaluate(leaves))
 
 
 def placeholder_names(graph: PruningGraph, model: nn.Module) -> dict[str, str]:
@@ -192,7 +206,7 @@ def interpret(graph: PruningGraph, values: list[Any], masking: Masking, mask: Te
         masking: Where the units enter.
         mask: The mask, shape (units + 1,), or None.
     """
-    outputs = _Interpreter(graph, masking, mask).run(*values)
+    outputs = _Interpreter(graph, masking, mask, values).run(*values)
     specs = graph.program.graph_signature.output_specs
     return [
         out

@@ -111,6 +111,7 @@ class Propagation:
         products: Calls of operators that may multiply and add (``matmul``, attention, unknown ones), but for layers.
         sizes: Finds the attributes of modules that numbers in the program come from.
         links: Attributes that say how many channels there are, and the labels of those that they count.
+        computed: Layers whose weight is a ``ComputedWeight``.
     """
 
     tensors: Mapping[Node, str] = field(default_factory=dict)
@@ -125,6 +126,7 @@ class Propagation:
     products: list[Node] = field(default_factory=list)
     sizes: SizeFinder | None = None
     links: dict[Source, IntArray] = field(default_factory=dict)
+    computed: Mapping[Node, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sets.add(1)  # the neutral label

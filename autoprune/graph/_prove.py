@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
-from autoprune.graph._randomise import randomised_copy
+from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
@@ -82,6 +82,16 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
+@torch.no_grad()
+def _copy(model: nn.Module, graph: PruningGraph) -> nn.Module:
+    from autoprune.surgery import prune_model  # surgery reads this package's types
+
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError:  # of a weight that a hook computes
+        return prune_model(model, graph, {})
+
+
 class _Proof:
     def __init__(
         self,
@@ -98,10 +108,9 @@ class _Proof:
         noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
         self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
+        self.model = _copy(model, graph).to(precision.dtype).eval()
         if disguise.weights:
-            self.model = randomised_copy(model, self.images, generator)
-        else:
-            self.model = copy.deepcopy(model).to(precision.dtype).eval()
+            randomised(self.model, self.images, generator)
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
         self.values = placeholder_values(graph, self.model, self.images)
         with torch.no_grad():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -36,18 +34,17 @@ def _wake(tensor: Tensor, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def randomised_copy(model: nn.Module, images: Tensor, generator: torch.Generator) -> nn.Module:
-    """Return a deep copy in eval mode, with the user's weights, whose norms and vectors let every channel through.
+def randomised(double: nn.Module, images: Tensor, generator: torch.Generator) -> nn.Module:
+    """Change a copy of the user's model so that its norms and vectors let every channel through; in eval mode.
 
     Batch-norm scales, shifts and statistics are drawn around the statistics of ``images``; tensors that are zero where a
     network starts out (a last scale, a layer scale) get ordinary sizes.
 
     Args:
-        model: The model.
-        images: At least two images of the copy's dtype, shape (N, C, H, W).
+        double: The copy, of the dtype of ``images``.
+        images: At least two images shape (N, C, H, W).
         generator: Source of the random numbers, on the CPU.
     """
-    double = copy.deepcopy(model).to(images.dtype).eval()
     norms = [module for module in double.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         if norm.weight is not None:

@@ -40,12 +40,21 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def attributes_kept(model: nn.Module) -> Iterator[None]:
     """Give every module back the attributes it had: a forward that keeps activations would keep the tracer's fakes."""
     before = [(module, dict(module.__dict__)) for module in model.modules()]
+    caches = [
+        (value, dict(value))
+        for _, own in before
+        for name, value in own.items()
+        if type(value) is dict and name[0] != "_"
+    ]
     try:
         yield
     finally:
         for module, attributes in before:
             module.__dict__.clear()
             module.__dict__.update(attributes)
+        for cache, content in caches:
+            cache.clear()
+            cache.update(content)
 
 
 @contextmanager

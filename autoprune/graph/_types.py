@@ -6,8 +6,9 @@ the model's structure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +152,7 @@ class PruningGraph:
         fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
         assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
         sizes: Attributes of modules that count channels.
+        computed: Layers (by node) whose weight the forward computes from ``weight``, and how (``ComputedWeight``).
     """
 
     program: ExportedProgram
@@ -162,6 +164,7 @@ class PruningGraph:
     fixed_macs: int = 0
     assumption: str | None = None
     sizes: tuple[ModuleSize, ...] = ()
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

@@ -13,6 +13,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from autoprune.errors import UsageError
+from autoprune.graph._computed import ComputedWeight, computed_weights
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
 from autoprune.graph._propagation import Call, Param, Propagation, Rule, concrete
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
@@ -88,6 +89,9 @@ class _Walk:
         self.traced = traced
         self.p = Propagation(tensors=traced.tensors, frozen_params=dict(traced.frozen), sizes=traced.sizes)
         self.env: dict[Node, Any] = {}
+        self.p.computed = computed_weights(traced)
+        self.weights = {weight.node: weight for weight in self.p.computed.values()}
+        self.inside = {node for weight in self.weights.values() for node in weight.nodes}
         self.active: set[Node] = set()
 
     def run(self) -> Propagation:
@@ -97,6 +101,10 @@ class _Walk:
                 self.env[node] = self._placeholder(node)
             elif node.op == "output":
                 self._output(node)
+            elif node in self.weights:
+                self.env[node] = self._weight(self.weights[node])
+            elif node in self.inside:
+                self.env[node] = None
             elif node.op == "call_function":
                 self.env[node] = self._value(node)
         layers = {layer.call.node for layer in self.p.layers}
@@ -119,6 +127,14 @@ class _Walk:
         return constant(
             self.p.opaque_label(f"a constant tensor of shape {list(shape)} in the code is as wide as they are"), shape
         )
+
+    def _weight(self, weight: ComputedWeight) -> Param:
+        """A computed weight stands for the parameter it comes from, whose output channels its vectors share."""
+        source: Param = self.env[weight.source]
+        labels = self.p.slot_labels(source, 0)
+        for vector, dim in weight.vectors:
+            labels = self.p.unite_slot(labels, self.env[vector], dim)
+        return source
 
     def _output(self, node: Node) -> None:
         specs = self.traced.program.graph_signature.output_specs

@@ -87,8 +87,6 @@ def _update_conv(module: _ConvNd, kept: Tensor | None) -> None:
     before = module.in_channels if transposed else module.out_channels
     if module.groups > 1 and kept is not None:
         module.groups = _groups_left(kept, before // module.groups, module.groups)
-    elif module.groups > 1:  # a computed weight, whose parameters have other names
-        module.groups = module.groups * first // before
     second *= module.groups
     module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
 

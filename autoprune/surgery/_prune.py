@@ -13,6 +13,7 @@ from autoprune.graph._types import PruningGraph
 from autoprune.surgery._attributes import Change, update_attributes, update_sizes
 from autoprune.surgery._copy import copy_module
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
+from autoprune.surgery._rescale import undo_scaling
 
 _Cuts = list[tuple[int, Tensor]]
 """Dimension and the indices kept of it, for each dimension of a tensor that was cut."""
@@ -42,6 +43,10 @@ def prune_model(
     indices = plan.indices(stays)
     memo: dict[int, Any] = {}
     narrowed = _narrow_all(named, plan, indices, memo)
+    if graph.computed:
+        for name in {name for weight in graph.computed.values() for name in weight.names.values()}:
+            memo.setdefault(id(named[name]), _like(named[name].detach().clone(), named[name]))
+        undo_scaling(graph, named, memo, narrowed)
     if tensors is not None:
         _replace(model, named, tensors, memo)
     for tensor in named.values():
@@ -69,7 +74,9 @@ def _finish_module(prefix: str, module: nn.Module, memo: Mapping[int, Any], narr
         )
     with torch.no_grad():
         _narrow_cached(module, new, changed, narrowed)
-        kept = dict(narrowed[id(changed["weight"])]).get(0) if "weight" in changed else None
+        sources = [tensor for name, tensor in changed.items() if name.startswith("weight")]  # it may be parametrized
+        weight = max(sources, key=Tensor.numel, default=None)
+        kept = dict(narrowed[id(weight)]).get(0) if weight is not None else None
         update_attributes(
             new,
             kept,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from autoprune.cost import CostModel
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.surgery import Kept, prune_model
+from autoprune.testing._weights import LayerWeights
 
 
 class SurgeryCheck(NamedTuple):
@@ -88,15 +90,45 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
     """
     masked = prune_model(model, graph, {})  # a deep copy, also of models that `copy.deepcopy` refuses
     tensors = dict(masked.named_parameters(remove_duplicate=False))
-    for layer in graph.layers:
-        if layer.reads_channels:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked
+    computed: dict[int, Callable[[Tensor], Tensor]] = {}
+    small: list[Tensor] = []
+    if graph.computed:
+        with LayerWeights() as calls:
+            prune_model(model, graph, kept)(images)
+        small = calls.seen
+    for number, layer in enumerate(graph.layers):
+        if layer.node in graph.computed and layer.reads_channels:
+            reads = _stays(graph, kept, layer.in_group, layer.in_unit)
+            writes = _stays(graph, kept, layer.out_group, layer.out_unit)
+            standardised = graph.computed[layer.node].scale is None
+            computed[number] = partial(
+                _reading, reads=reads, writes=writes, own=small[number] if standardised else None
+            )
+        elif layer.reads_channels:  # a grouped convolution's outputs go with its inputs: whoever reads those is masked
             weight = tensors[layer.weight]
             reads = _stays(graph, kept, layer.in_group, layer.in_unit).to(weight)
             dim = 0 if layer.op == "conv_transpose" else 1
             reads = reads[: weight.shape[dim]]  # the same in every group
             weight.mul_(reads.view([-1 if d == dim else 1 for d in range(weight.dim())]))
-    with _MaskedNorms(_scales(graph, kept, tensors)):
+    with _MaskedNorms(_scales(graph, kept, tensors)), LayerWeights(computed):
         return leaves(masked(images))
+
+
+def _reading(weight: Tensor, *, reads: Tensor, writes: Tensor, own: Tensor | None) -> Tensor:
+    """Return a computed weight that reads only some channels.
+
+    Args:
+        weight: The dense one, shape (out, in / groups, ...).
+        reads: Which input channels stay.
+        writes: Which output channels stay.
+        own: The pruned network's, where it is computed from what is left (standardised over fewer inputs).
+    """
+    reads = reads[: weight.shape[1]].to(weight.device)
+    if own is None:
+        return weight * reads.view(1, -1, *[1] * (weight.dim() - 2))
+    columns, rows = reads.nonzero()[:, 0], writes.to(weight.device).nonzero()[:, 0]
+    wide = torch.zeros_like(weight).index_select(0, rows).index_copy_(1, columns, own)
+    return weight.index_copy(0, rows, wide)
 
 
 def leaves(output: Any) -> list[Tensor]:

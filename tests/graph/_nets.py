@@ -359,11 +359,11 @@ case(
         lambda m, x: m.b(F.relu(m.a(x.unsqueeze(2)))), a=nn.Conv3d(3, 8, (1, 3, 3)), b=nn.Conv3d(8, 4, (1, 3, 3))
     ),
 )
-one("weight norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.weight_norm(conv(8, 8)))
+one("weight norm", "right", lambda m, x: m.a(x), a=lambda: parametrizations.weight_norm(conv(8, 8)))
 one("spectral norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.spectral_norm(conv(8, 8)))
 one(
     "weight norm further on",
-    "partly",
+    "right",
     lambda m, x: m.b(F.relu(m.a(x))),
     a=lambda: parametrizations.weight_norm(conv(8, 8)),
     b=lambda: conv(8, 8),

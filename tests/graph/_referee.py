@@ -40,10 +40,14 @@ def zeroed(model: nn.Module, graph: PruningGraph, kept: Mapping[str, IntArray]) 
             if index >= 0 and graph.groups[index].name in kept and unit not in kept[graph.groups[index].name]:
                 reads[channel] = 0
         weight = tensors[layer.weight]
+        length = weight.flatten(1).norm(dim=1)
         dim = 0 if layer.op == "conv_transpose" else 1
         view = [1] * weight.dim()
         view[dim] = -1
         weight.mul_(reads[: weight.shape[dim]].to(weight).view(view))
+        if layer.weight.endswith("weight.original1"):  # weight norm: v, whose length must not change the weight
+            scale = tensors[f"{layer.weight[:-1]}0"]
+            scale.mul_((weight.flatten(1).norm(dim=1) / length).view(scale.shape))
     return masked
 
 
