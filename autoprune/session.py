@@ -123,23 +123,7 @@ def execute(
     folder.check_writable()
     with folder.lock():
         progress.stage("Tracing the network, proving the groups, collecting statistics")
-        problem = Problem(
-            inputs.model,
-            inputs.example_input,
-            calibration=inputs.calibration,
-            evaluate=inputs.search,
-            report=inputs.report,
-            budget=config.budget,
-            reward=inputs.reward if inputs.reward is not None else config.reward,
-            select=config.select,
-            score=config.score,
-            include_residual=config.include_residual,
-            min_keep=config.min_keep,
-            round_to=config.round_to,
-            device=config.device,
-            seed=config.seed,
-            batch_size=config.batch_size,
-        )
+        problem = make_problem(config, inputs)
         make_agent(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
@@ -161,6 +145,31 @@ def execute(
             started=started,
             agent=agent,
         ).run(__version__)
+
+
+def make_problem(config: RunConfig, inputs: Inputs) -> Problem:
+    """Return the pruning problem that a configuration describes (traces, proves, collects statistics).
+
+    Raises:
+        UsageError: if what is asked cannot be done; says why.
+    """
+    return Problem(
+        inputs.model,
+        inputs.example_input,
+        calibration=inputs.calibration,
+        evaluate=inputs.search,
+        report=inputs.report,
+        budget=config.budget,
+        reward=inputs.reward if inputs.reward is not None else config.reward,
+        select=config.select,
+        score=config.score,
+        include_residual=config.include_residual,
+        min_keep=config.min_keep,
+        round_to=config.round_to,
+        device=config.device,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
 
 
 def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:

@@ -144,6 +144,11 @@ class CostModel:
         """Return the multiply-adds of many policies; counts of shape (N, decisions), result of shape (N,)."""
         return self.macs_form.many(counts)
 
+    @property
+    def layer_forms(self) -> tuple[tuple[int, Affine, Affine], ...]:
+        """Each layer's multiply-adds as factors (scale, one dimension of the weight, the other), as ``graph.layers``."""
+        return tuple(self._layers)
+
     def layer_macs(self, counts: Sequence[int]) -> list[int]:
         """Return the multiply-adds of each layer, aligned with ``graph.layers``."""
         self._checked(counts)
