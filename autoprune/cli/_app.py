@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import _eval, _export, _inspect, _prune, _search
+from autoprune.cli import _eval, _export, _inspect, _prune, _report, _search
 from autoprune.cli._output import result
 
 app = typer.Typer(
@@ -42,3 +42,4 @@ app.command("inspect", epilog=_inspect.EPILOG)(_inspect.inspect)
 app.command("prune", epilog=_prune.EPILOG)(_prune.prune)
 app.command("export", epilog=_export.EPILOG)(_export.export)
 app.command("eval", epilog=_eval.EPILOG)(_eval.evaluate)
+app.command("report", epilog=_report.EPILOG)(_report.report)

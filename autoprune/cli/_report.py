@@ -1,0 +1,77 @@
+"""``autoprune report``: a run, or several over one another, as one HTML page."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprune.cli import _options as options
+from autoprune.cli._output import result, result_json, say
+
+EPILOG = """\b
+Examples:
+    autoprune report runs/digits-ddpg-0.5-s0
+    autoprune report runs/r56 --sensitivity --png --out r56.html
+    autoprune report runs/r56-tpe runs/r56-ddpg --out comparison.html
+"""
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of searches, finished or not.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The .html file.  [default: report.html in RUN, comparison.html in the first of several]",
+        ),
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also draw the main charts into a .png beside it.")] = False,
+    no_time: Annotated[bool, typer.Option("--no-time", help="Do not measure times where there are none yet.")] = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="First score each group alone at 0.25, 0.5 and 0.75 of its channels (kept in the run).",
+        ),
+    ] = False,
+    download: options.Download = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write a run as one self-contained HTML page: headline, policy, search, sensitivity, fine-tuning, configuration.
+
+    Several runs are laid over one another. The page needs no network, no script and no other file.
+    """
+    from autoprune.errors import AutopruneError
+    from autoprune.page import write_page
+    from autoprune.page._write import check_path, read_runs
+    from autoprune.run import RunFolder
+    from autoprune.sensitivity import measure
+
+    if out is not None:
+        check_path(out)
+    read_runs(runs)  # what is damaged is to be said before anything is measured
+    tell = (lambda text: None) if quiet else say
+    for path in runs:
+        folder = RunFolder(path)
+        if sensitivity:
+            measure(folder, download=download, say=tell)
+        if not no_time and find_spec("autoprune.timing") and folder.finished and not (path / "timing.json").is_file():
+            time_run = import_module("autoprune.timing").time_run
+            try:
+                tell(f"Measuring times of {path} (--no-time to leave that out)")
+                time_run(path)
+            except AutopruneError as error:
+                say(f"No times of {path}: {error}")
+    page, picture = write_page(runs, out, png=png)
+    if as_json:
+        result_json({"path": str(page), "png": None if picture is None else str(picture)})
+    else:
+        result(f"Wrote the report to {page}" + ("" if picture is None else f" and its charts to {picture}"))
+    return 0

@@ -1,0 +1,256 @@
+"""Several runs over one another: table side by side, learning curves, accuracy against size, policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from autoprune.page._headline import best_tuned, short_data, short_model, value_cell
+from autoprune.page._html import Html, el, join
+from autoprune.page._numbers import percent, plural, with_error
+from autoprune.page._policy import ratios_of
+from autoprune.page._run import Run
+from autoprune.page._search import agents_of, best_so_far, merit, merit_label, places, switch, thinned
+from autoprune.page._spec import Chart, Point, Series
+from autoprune.page._style import run_look
+from autoprune.page._svg_chart import chart_figure
+from autoprune.page._verdict import best_rule, compare
+from autoprune.report import Row
+
+_CLOUD = 250  # markers per run
+
+
+def comparison(runs: Sequence[Run]) -> Html:
+    """Return everything that compares the runs."""
+    curves = learning_curves(runs)
+    size = against_size(runs)
+    kept = keep_ratios(runs)
+    return join(
+        el("h1", f"{plural(len(runs), 'run')} side by side"),
+        el("p", ", ".join(run.label for run in runs), class_="kicker"),
+        el("p", _lead(runs), class_="lead"),
+        side_by_side(runs),
+        differences(runs),
+        el("h2", "The searches"),
+        el("p", "The rewards of the runs differ, so their learning curves have no common axis.") if curves is None else None,
+        el(
+            "div",
+            el("div", switch("c-", *curves)) if curves is not None else None,
+            chart_figure(size),
+            class_="pair",
+        ),
+        el("h2", "The policies"),
+        el("p", "The runs decide different coupling groups, so their policies have no common axis.")
+        if kept is None
+        else join(el("div", chart_figure(kept), policies_table(runs), class_="pair")),
+        el("h2", "Each run"),
+    )  # fmt: skip
+
+
+def _lead(runs: Sequence[Run]) -> str:
+    done = [(run, run.final) for run in runs if run.final is not None]
+    if not done:
+        return "None of the runs is finished yet."
+    best, final = max(((run, row) for run, row in done if row is not None), key=lambda pair: pair[1].accuracy)
+    text = f"{best.label} has the best refitted network: {with_error(final.accuracy, final.accuracy_se)} %"
+    if best.dense is not None:
+        text += f" at {final.macs / best.dense.macs:.3f} of the multiply-adds"
+    same = [run for run in runs if (run.config.data_fingerprint, run.part) == (best.config.data_fingerprint, best.part)]
+    others = [row for run in same if run is not best and (row := run.final) is not None]
+    if others:
+        found = compare(final, max(others, key=lambda row: row.accuracy))
+        noise = {"open": "within the noise", "for": "more than the noise", "against": ""}[found.outcome]
+        text += f", {found.text()} ahead of the next on the same images" + (
+            f", {noise}" if found.error is not None else ""
+        )
+    unfinished = len(runs) - sum(run.report is not None for run in runs)
+    return text + "." + (f" {plural(unfinished, 'run is', 'runs are')} not finished." if unfinished else "")
+
+
+def side_by_side(runs: Sequence[Run]) -> Html:
+    """Return a table with a line per run."""
+    head = ("", "model", "data", "budget", "agent", "seed", "accuracy, %", "dense, %", "MACs ratio", "param. ratio",
+            "fine-tuned, %", "best rule, %", "policies", "cost")  # fmt: skip
+    return el(
+        "div",
+        el(
+            "table",
+            el("caption", "Accuracy ± one standard error of the agent's refitted network, on images that the search did "
+               "not see where there are such. Cost in passes of the dense network over the search images, all in all."),
+            el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
+            el("tbody", *(_line(run) for run in runs)),
+            data_table="runs",
+        ),
+        class_="scroll",
+        tabindex="0",
+        role="group",
+        aria_label="Table of runs",
+    )  # fmt: skip
+
+
+def _line(run: Run) -> Html:
+    final, dense, rule, tuned = run.final, run.dense, best_rule(run), best_tuned(run)
+    result = tuned.result if tuned is not None else None
+    ratio = final is not None and dense is not None
+    total = (run.report or {}).get("total_cost")
+    return el(
+        "tr",
+        el("th", run.label, "" if run.report is not None else " (unfinished)", scope="row"),
+        el("td", short_model(run.config.model)),
+        el("td", short_data(run.config.data)),
+        el("td", f"{run.config.budget.value:g}"),
+        el("td", run.config.agent),
+        el("td", str(run.config.seed)),
+        _accuracy(run, "accuracy", final),
+        _accuracy(run, "dense", dense),
+        el("td", f"{final.macs / dense.macs:.3f}" if ratio and final and dense else "–"),
+        el("td", f"{final.params / dense.params:.3f}" if ratio and final and dense else "–"),
+        el("td", with_error(result["accuracy"], result.get("accuracy_se")) if result is not None else "–"),
+        el("td", f"{percent(rule.accuracy)} ({rule.name})" if rule is not None else "–"),
+        el("td", f"{len(run.episodes):,}"),
+        value_cell(run.label, "total_cost", total, "–" if total is None else f"{total:,.0f}"),
+    )  # fmt: skip
+
+
+def _accuracy(run: Run, field: str, row: Row | None) -> Html:
+    if row is None:
+        return value_cell(run.label, field, None, "–")
+    return value_cell(run.label, field, row.accuracy, with_error(row.accuracy, row.accuracy_se))
+
+
+def differences(runs: Sequence[Run]) -> Html:
+    """Return a table of the options in which the runs differ."""
+    configs = [run.config.to_dict() for run in runs]
+    keys = [key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)]
+    if not keys:
+        return el("p", "Their configurations are equal.", class_="note")
+
+    def shown(value: object) -> str:
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text[:12] + "…" if len(text) == 64 else text
+
+    lines = (
+        el("tr", el("th", key, scope="row"), *(el("td", shown(config[key]), class_="text") for config in configs))
+        for key in keys
+    )
+    head = el("tr", el("th", "", scope="col"), *(el("th", run.label, scope="col", class_="text") for run in runs))
+    return el(
+        "details",
+        el("summary", "What differs in their configurations"),
+        el("div", el("table", el("thead", head), el("tbody", *lines)), class_="scroll wrap"),
+    )
+
+
+def learning_curves(runs: Sequence[Run]) -> tuple[Chart, Chart] | None:
+    """Return best so far of every run's own agent against policies and against cost; None if rewards differ."""
+    if len({run.config.reward for run in runs}) > 1:
+        return None
+    return _learning(runs, cost=False), _learning(runs, cost=True)
+
+
+def _learning(runs: Sequence[Run], *, cost: bool) -> Chart:
+    clouds, curves = [], []
+    for number, run in enumerate(runs):
+        episodes = agents_of(run).get(run.config.agent, [])
+        if not episodes:
+            continue
+        x = places(episodes, cost=cost)
+        points = [
+            Point(place, merit(run, e), f"{run.label}, {e.agent}, policy {e.episode + 1}: {merit(run, e):.4g}")
+            for e, place in zip(episodes, x, strict=True)
+        ]
+        clouds.append(Series(run.label, tuple(thinned(points, _CLOUD)), run_look(number), faint=True, legend=False))
+        best = best_so_far(run, episodes, x)
+        curves.append(Series(f"{run.label}, {run.config.agent}", best, run_look(number), line="step"))
+    return Chart(
+        f"c-{'cost' if cost else 'learning'}",
+        "Learning curves of the runs' agents",
+        "cost so far, in passes of the dense network" if cost else "policies scored",
+        merit_label(runs[0]),
+        (*clouds, *curves),
+        note="Faint marks are single policies, the line is the best so far within the budget.",
+        x_from_zero=True,
+        whole_x=not cost,
+    )
+
+
+def against_size(runs: Sequence[Run]) -> Chart:
+    """Return accuracy against multiply-adds of all runs; as a share of the dense network's where all are known."""
+    shares = all(run.dense is not None for run in runs)
+    series: list[Series] = []
+    finals: list[Series] = []
+    for number, run in enumerate(runs):
+        unit = run.dense.macs if shares and run.dense is not None else 1e6
+        cloud = [
+            Point(e.score.macs / unit, 100 * e.score.accuracy, f"{run.label}, {e.agent}, policy {e.episode + 1}")
+            for e in run.episodes
+            if e.agent == run.config.agent
+        ]
+        series.append(Series(run.label, tuple(thinned(cloud, _CLOUD)), run_look(number), faint=True, legend=False))
+        rows = [row for row in (run.final, run.dense) if row is not None]
+        points = tuple(
+            Point(
+                row.macs / unit,
+                100 * row.search_accuracy,
+                f"{run.label}, {row.name}: {percent(row.search_accuracy)} % on the search part, "
+                f"{with_error(row.accuracy, row.accuracy_se)} % on the {run.part} part",
+            )
+            for row in rows
+        )
+        finals.append(Series(f"{run.label}, pruned and dense", points, run_look(number), line="straight", dashed=True))
+    return Chart(
+        "c-macs",
+        "Accuracy against multiply-adds",
+        "share of the dense network's multiply-adds" if shares else "million multiply-adds",
+        "accuracy on the search part, %",
+        (*series, *finals),
+        note="Faint marks are policies as scored in the search, large ones finished networks.",
+        x_from_zero=True,
+    )
+
+
+def _same_groups(runs: Sequence[Run]) -> bool:
+    sizes = [run.sizes() for run in runs if run.final is not None]
+    return bool(sizes) and bool(sizes[0]) and all(list(other.items()) == list(sizes[0].items()) for other in sizes)
+
+
+def keep_ratios(runs: Sequence[Run]) -> Chart | None:
+    """Return what every run's policy keeps, group by group; None if the groups are not the same."""
+    if not _same_groups(runs):
+        return None
+    series = []
+    for number, run in enumerate(runs):
+        if run.final is None:
+            continue
+        points = tuple(
+            Point(place + 1, kept / size, f"{run.label}: {name} keeps {kept} of {size} channels")
+            for place, (name, (kept, size)) in enumerate(ratios_of(run, run.final).items())
+        )
+        series.append(Series(run.label, points, run_look(number), line="straight"))
+    return Chart(
+        "c-keeps",
+        "What each run's policy keeps",
+        "coupling group, in execution order",
+        "share of its channels kept",
+        tuple(series),
+        whole_x=True,
+    )
+
+
+def policies_table(runs: Sequence[Run]) -> Html:
+    """Return the kept channels of every group, a column per run."""
+    done = [run for run in runs if run.final is not None]
+    sizes = done[0].sizes()
+    cell: Callable[[Run, str], Html] = lambda run, name: el(  # noqa: E731
+        "td", str(run.final.counts[name]) if run.final is not None else "–"
+    )
+    lines = (
+        el("tr", el("th", name, scope="row"), el("td", str(size)), *(cell(run, name) for run in done))
+        for name, size in sizes.items()
+    )
+    head = el("tr", *(el("th", text, scope="col") for text in ("group", "dense", *(run.label for run in done))))
+    return el(
+        "details",
+        el("summary", "Channels kept as a table"),
+        el("div", el("table", el("thead", head), el("tbody", *lines), data_table="policies"), class_="scroll"),
+    )

@@ -1,0 +1,73 @@
+"""From run folders to the page on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoprune.errors import UsageError
+from autoprune.files import write_text_atomic
+from autoprune.page._page import page
+from autoprune.page._picture import draw
+from autoprune.page._run import Run, read_run
+
+SUFFIXES = (".html", ".htm")
+
+
+def default_path(folders: Sequence[Path]) -> Path:
+    """Return where the page of these runs goes: into the folder of the first."""
+    return folders[0] / ("report.html" if len(folders) == 1 else "comparison.html")
+
+
+def check_path(path: Path) -> None:
+    """See that a page can be called that.
+
+    Raises:
+        UsageError: if its ending is not that of HTML.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"The page '{path}' must end in .html.")
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders, each under a label of its own: its name, or its path where names are equal.
+
+    Raises:
+        UsageError: if one is no run or damaged, or is named twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    for number, folder in enumerate(resolved):
+        if folder in resolved[:number]:
+            raise UsageError(f"The run '{folders[number]}' is named twice; name every run once.")
+    names = [folder.name for folder in resolved]
+    labels = [name if names.count(name) == 1 else str(given) for name, given in zip(names, folders, strict=True)]
+    return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
+
+
+def write_page(folders: Sequence[Path], out: Path | None = None, *, png: bool = False) -> tuple[Path, Path | None]:
+    """Write the page of one run, or of several over one another.
+
+    Args:
+        folders: Run folders, finished or not.
+        out: The file; by default ``report.html`` (``comparison.html`` for several) in the first folder.
+        png: Whether the main charts are drawn into a .png beside it too (needs matplotlib).
+
+    Returns:
+        The page's path, and the picture's or None.
+
+    Raises:
+        UsageError: if a run is not there or damaged, the name is wrong, or matplotlib is missing for a picture.
+        AutopruneError: if a file cannot be written.
+    """
+    from autoprune import plot
+
+    path = out if out is not None else default_path(folders)
+    check_path(path)
+    picture = path.with_suffix(".png") if png else None
+    if picture is not None:
+        plot.check_path(picture)
+    runs = read_runs(folders)
+    write_text_atomic(path, page(runs))
+    if picture is not None:
+        draw(runs, picture)
+    return path, picture

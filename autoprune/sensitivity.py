@@ -1,0 +1,173 @@
+"""How much accuracy one group costs: one coupling group at a time at a few keep ratios, all others whole.
+
+Kept in ``RUN/sensitivity.json``, written after every score, so that it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autoprune.config import RunConfig
+from autoprune.errors import UsageError
+from autoprune.files import read_json, write_json_atomic
+from autoprune.inputs import load_inputs
+from autoprune.problem import Problem
+from autoprune.run import Episode, RunFolder
+from autoprune.session import make_problem
+
+SENSITIVITY_VERSION = 1
+FILE = "sensitivity.json"
+RATIOS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One score.
+
+    Attributes:
+        group: The only group that is not whole.
+        size: Its channels in the dense network.
+        kept: How many stay.
+        accuracy: Top-1 accuracy in [0, 1] on the search part.
+        loss: Mean loss there, in nats; None if it was not finite.
+    """
+
+    group: str
+    size: int
+    kept: int
+    accuracy: float
+    loss: float | None
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """Return what is in a ``sensitivity.json``; nothing if there is none.
+
+    Raises:
+        UsageError: if it is damaged.
+    """
+    if not path.is_file():
+        return []
+    content = read_json(path, "sensitivity file")
+    try:
+        if content["version"] != SENSITIVITY_VERSION:
+            raise ValueError(f"version {content['version']!r} is not {SENSITIVITY_VERSION}")
+        probes = [Probe(**entry) for entry in content["probes"]]
+        for probe in probes:
+            if not (0 < probe.kept <= probe.size and 0 <= probe.accuracy <= 1):
+                raise ValueError(f"impossible entry for '{probe.group}'")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"The sensitivity file '{path}' is damaged ({error}); remove it and measure again.") from error
+    return probes
+
+
+def probes_among(episodes: Sequence[Episode], sizes: Mapping[str, int]) -> list[Probe]:
+    """Return those of a run's policies that leave all groups whole but one (the agent ``sensitivity`` proposes such)."""
+    found: dict[tuple[str, int], Probe] = {}
+    for episode in episodes:
+        smaller = [name for name, count in episode.counts.items() if count < sizes.get(name, count)]
+        if len(smaller) == 1 and len(sizes) > 1:
+            name = smaller[0]
+            loss = episode.score.loss
+            probe = Probe(
+                name, sizes[name], episode.counts[name], episode.score.accuracy, loss if loss == loss else None
+            )
+            found.setdefault((name, probe.kept), probe)
+    return list(found.values())
+
+
+def measure(folder: RunFolder, *, download: bool = False, say: Callable[[str], None] | None = None) -> list[Probe]:
+    """Score every group of a run at each of ``RATIOS``, all others whole, and keep it in the folder.
+
+    Args:
+        folder: A run whose model and data can be loaded by name.
+        download: Whether the data may be downloaded.
+        say: Told what is done.
+
+    Raises:
+        UsageError: if the run's model or data were passed from Python, have changed, or a file is damaged.
+    """
+    config = folder.read_config()
+    path = folder.path / FILE
+    if config.data == "python":
+        raise UsageError(
+            f"The run in '{folder.path}' was made from Python, so its data cannot be loaded by name; "
+            "search with --agent sensitivity there to see sensitivity curves."
+        )
+    with folder.lock():
+        known = {(probe.group, probe.kept): probe for probe in read_probes(path)}
+        problem = _problem(folder, config, download=download, say=say)
+        return measure_problem(problem, path, known, say=say)
+
+
+def measure_problem(
+    problem: Problem,
+    path: Path,
+    known: Mapping[tuple[str, int], Probe],
+    *,
+    say: Callable[[str], None] | None = None,
+) -> list[Probe]:
+    """Score what of a problem's probes is not known, writing the file after each.
+
+    Args:
+        problem: The problem.
+        path: The file.
+        known: What was scored before, by (group, kept).
+        say: Told what is done.
+    """
+    wanted = plan([(group.name, group.size) for group in problem.decisions], problem.levels)
+    found = {key: known[key] for key in wanted if key in known}
+    whole = [group.size for group in problem.decisions]
+    place = {group.name: number for number, group in enumerate(problem.decisions)}
+    missing = [key for key in wanted if key not in found]
+    for number, (name, kept) in enumerate(missing, start=1):
+        if say is not None:
+            say(f"Sensitivity, {number} of {len(missing)}: {name} with {kept} of {whole[place[name]]} channels")
+        counts = list(whole)
+        counts[place[name]] = kept
+        score = problem.score(counts)
+        loss = score.loss if abs(score.loss) < float("inf") else None
+        found[name, kept] = Probe(name, whole[place[name]], kept, score.accuracy, loss)
+        ordered = [found[key] for key in wanted if key in found]
+        write_json_atomic(path, {"version": SENSITIVITY_VERSION, "probes": [asdict(probe) for probe in ordered]})
+    return [found[key] for key in wanted]
+
+
+def plan(groups: Sequence[tuple[str, int]], levels: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+    """Return (group, channels kept) for each of ``RATIOS``, at the nearest count that the group may have.
+
+    Args:
+        groups: Name and size of every group.
+        levels: The counts that each may have.
+    """
+    wanted = []
+    for (name, size), allowed in zip(groups, levels, strict=True):
+        for ratio in RATIOS:
+            kept = min(allowed, key=lambda count: (abs(count - ratio * size), count))
+            if kept < size:
+                wanted.append((name, int(kept)))
+    return list(dict.fromkeys(wanted))
+
+
+def _problem(folder: RunFolder, config: RunConfig, *, download: bool, say: Callable[[str], None] | None) -> Problem:
+    inputs = load_inputs(
+        config.model,
+        config.data,
+        weights=config.weights,
+        mean=config.mean,
+        std=config.std,
+        input_shape=config.input_shape,
+        download=download,
+        device=config.device,
+        say=say,
+    )
+    values: dict[str, Any] = {key: inputs.recorded[key] for key in ("model_fingerprint", "data_fingerprint")}
+    for key, value in values.items():
+        if value != getattr(config, key):
+            what = "model" if key == "model_fingerprint" else "data"
+            raise UsageError(
+                f"The {what} of the run in '{folder.path}' changed since it was made; restore it to measure sensitivity."
+            )
+    return make_problem(config, inputs)
