@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from autoprune.page._headline import best_tuned, short_data, short_model, value_cell
+from autoprune.page._cells import table_box, value_cell
+from autoprune.page._headline import best_tuned, short_data, short_model
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import percent, plural, with_error
 from autoprune.page._policy import ratios_of
@@ -23,11 +24,11 @@ _CLOUD = 250  # markers per run
 def comparison(runs: Sequence[Run]) -> Html:
     """Return everything that compares the runs."""
     curves = learning_curves(runs)
-    size = against_size(runs)
+    size = against_size(runs, params=False), against_size(runs, params=True)
     kept = keep_ratios(runs)
     return join(
         el("h1", f"{plural(len(runs), 'run')} side by side"),
-        el("p", ", ".join(run.label for run in runs), class_="kicker"),
+        el("p", " · ".join(f"{name} {values[0]}" for name, values in _setups(runs) if len(set(values)) == 1), class_="kicker"),
         el("p", _lead(runs), class_="lead"),
         side_by_side(runs),
         differences(runs),
@@ -35,8 +36,8 @@ def comparison(runs: Sequence[Run]) -> Html:
         el("p", "The rewards of the runs differ, so their learning curves have no common axis.") if curves is None else None,
         el(
             "div",
-            el("div", switch("c-", *curves)) if curves is not None else None,
-            chart_figure(size),
+            el("div", switch("c-x", ("policies scored", "cost"), *curves)) if curves is not None else None,
+            el("div", switch("c-s", ("multiply-adds", "parameters"), *size)),
             class_="pair",
         ),
         el("h2", "The policies"),
@@ -48,47 +49,50 @@ def comparison(runs: Sequence[Run]) -> Html:
 
 
 def _lead(runs: Sequence[Run]) -> str:
-    done = [(run, run.final) for run in runs if run.final is not None]
+    unfinished = sum(run.report is None for run in runs)
+    rest = f" {plural(unfinished, 'run is', 'runs are')} not finished." if unfinished else ""
+    done = sorted(((run, row) for run in runs if (row := run.final) is not None), key=lambda pair: -pair[1].accuracy)
     if not done:
-        return "None of the runs is finished yet."
-    best, final = max(((run, row) for run, row in done if row is not None), key=lambda pair: pair[1].accuracy)
+        return f"Nothing to compare yet:{rest}"
+    if len({(run.config.data_fingerprint, run.part) for run, _ in done}) > 1:
+        return f"The runs are measured on different images, so their accuracies do not compare.{rest}"
+    best, final = done[0]
     text = f"{best.label} has the best refitted network: {with_error(final.accuracy, final.accuracy_se)} %"
     if best.dense is not None:
         text += f" at {final.macs / best.dense.macs:.3f} of the multiply-adds"
-    same = [run for run in runs if (run.config.data_fingerprint, run.part) == (best.config.data_fingerprint, best.part)]
-    others = [row for run in same if run is not best and (row := run.final) is not None]
-    if others:
-        found = compare(final, max(others, key=lambda row: row.accuracy))
-        noise = {"open": "within the noise", "for": "more than the noise", "against": ""}[found.outcome]
-        text += f", {found.text()} ahead of the next on the same images" + (
-            f", {noise}" if found.error is not None else ""
+    if len(done) > 1:
+        found = compare(final, done[1][1])
+        noise = (
+            "" if found.error is None else ", within the noise" if found.outcome == "open" else ", more than the noise"
         )
-    unfinished = len(runs) - sum(run.report is not None for run in runs)
-    return text + "." + (f" {plural(unfinished, 'run is', 'runs are')} not finished." if unfinished else "")
+        text += f"; {done[1][0].label} is {found.text()} behind on the same images{noise}"
+    return f"{text}.{rest}"
 
 
 def side_by_side(runs: Sequence[Run]) -> Html:
     """Return a table with a line per run."""
     head = ("", "model", "data", "budget", "agent", "seed", "accuracy, %", "dense, %", "MACs ratio", "param. ratio",
             "fine-tuned, %", "best rule, %", "policies", "cost")  # fmt: skip
-    return el(
-        "div",
-        el(
-            "table",
-            el("caption", "Accuracy ± one standard error of the agent's refitted network, on images that the search did "
-               "not see where there are such. Cost in passes of the dense network over the search images, all in all."),
-            el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
-            el("tbody", *(_line(run) for run in runs)),
-            data_table="runs",
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="group",
-        aria_label="Table of runs",
-    )  # fmt: skip
+    note = (
+        "Accuracy ± one standard error of the agent's refitted network, on images that the search did not see where there "
+        "are such. Cost in passes of the dense network over the search images, all in all."
+    )
+    return table_box("runs", note, head, [_line(runs, number) for number in range(len(runs))], label="Table of runs")
 
 
-def _line(run: Run) -> Html:
+def _setups(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return what tells the runs apart, with a value per run."""
+    return [
+        ("model", [short_model(run.config.model) for run in runs]),
+        ("data", [short_data(run.config.data) for run in runs]),
+        ("budget", [f"{run.config.budget.value:g}" for run in runs]),
+        ("agent", [run.config.agent for run in runs]),
+        ("seed", [str(run.config.seed) for run in runs]),
+    ]
+
+
+def _line(runs: Sequence[Run], number: int) -> Html:
+    run = runs[number]
     final, dense, rule, tuned = run.final, run.dense, best_rule(run), best_tuned(run)
     result = tuned.result if tuned is not None else None
     ratio = final is not None and dense is not None
@@ -96,11 +100,7 @@ def _line(run: Run) -> Html:
     return el(
         "tr",
         el("th", run.label, "" if run.report is not None else " (unfinished)", scope="row"),
-        el("td", short_model(run.config.model)),
-        el("td", short_data(run.config.data)),
-        el("td", f"{run.config.budget.value:g}"),
-        el("td", run.config.agent),
-        el("td", str(run.config.seed)),
+        *(el("td", values[number]) for _, values in _setups(runs) if len(set(values)) > 1),
         _accuracy(run, "accuracy", final),
         _accuracy(run, "dense", dense),
         el("td", f"{final.macs / dense.macs:.3f}" if ratio and final and dense else "–"),
@@ -174,15 +174,20 @@ def _learning(runs: Sequence[Run], *, cost: bool) -> Chart:
     )
 
 
-def against_size(runs: Sequence[Run]) -> Chart:
-    """Return accuracy against multiply-adds of all runs; as a share of the dense network's where all are known."""
-    shares = all(run.dense is not None for run in runs)
+def against_size(runs: Sequence[Run], *, params: bool) -> Chart:
+    """Return accuracy against multiply-adds (or parameters) of all runs; as shares of the dense where all are known."""
+    units = [(run.dense.params if run.dense else None) if params else run.dense_macs for run in runs]
+    shares = None not in units
     series: list[Series] = []
     finals: list[Series] = []
     for number, run in enumerate(runs):
-        unit = run.dense.macs if shares and run.dense is not None else 1e6
+        unit = (units[number] if shares else None) or 1e6
         cloud = [
-            Point(e.score.macs / unit, 100 * e.score.accuracy, f"{run.label}, {e.agent}, policy {e.episode + 1}")
+            Point(
+                (e.score.params if params else e.score.macs) / unit,
+                100 * e.score.accuracy,
+                f"{run.label}, {e.agent}, policy {e.episode + 1}: {percent(e.score.accuracy)} %",
+            )
             for e in run.episodes
             if e.agent == run.config.agent
         ]
@@ -190,7 +195,7 @@ def against_size(runs: Sequence[Run]) -> Chart:
         rows = [row for row in (run.final, run.dense) if row is not None]
         points = tuple(
             Point(
-                row.macs / unit,
+                (row.params if params else row.macs) / unit,
                 100 * row.search_accuracy,
                 f"{run.label}, {row.name}: {percent(row.search_accuracy)} % on the search part, "
                 f"{with_error(row.accuracy, row.accuracy_se)} % on the {run.part} part",
@@ -198,10 +203,11 @@ def against_size(runs: Sequence[Run]) -> Chart:
             for row in rows
         )
         finals.append(Series(f"{run.label}, pruned and dense", points, run_look(number), line="straight", dashed=True))
+    what = "parameters" if params else "multiply-adds"
     return Chart(
-        "c-macs",
-        "Accuracy against multiply-adds",
-        "share of the dense network's multiply-adds" if shares else "million multiply-adds",
+        "c-params" if params else "c-macs",
+        f"Accuracy against {what}",
+        f"share of the dense network's {what}" if shares else f"million {what}",
         "accuracy on the search part, %",
         (*series, *finals),
         note="Faint marks are policies as scored in the search, large ones finished networks.",

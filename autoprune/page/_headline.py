@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
+from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import big, percent, plural, with_error
 from autoprune.page._run import Run, Tuned
+from autoprune.page._timing import headline_time, timing_part, where
 from autoprune.page._verdict import verdict_box
 from autoprune.report import Row
 
@@ -46,11 +45,11 @@ def lead(run: Run) -> str:
             f"The search for a smaller {what} is not finished: {plural(len(run.episodes), 'policy', 'policies')} "
             "scored so far. What is there is shown."
         )
-    where = "held-out images" if run.part == "report" else "the images that the search maximised it on"
+    images = "held-out images" if run.part == "report" else "the images that the search maximised it on"
     text = (
         f"{short_model(run.config.model)} with {percent(final.macs / dense.macs, 1)} % of its multiply-adds and "
         f"{percent(final.params / dense.params, 1)} % of its parameters gets "
-        f"{with_error(final.accuracy, final.accuracy_se)} % of {where} of {short_data(run.config.data)} right, the dense "
+        f"{with_error(final.accuracy, final.accuracy_se)} % of {images} of {short_data(run.config.data)} right, the dense "
         f"network {with_error(dense.accuracy, dense.accuracy_se)} %"
     )
     tuned = best_tuned(run)
@@ -60,9 +59,9 @@ def lead(run: Run) -> str:
             f"; after {plural(int(result['epochs_done']), 'epoch')} of fine-tuning it gets "
             f"{with_error(result['accuracy'], result.get('accuracy_se'))} %"
         )
-    time = _time_of(run, final.name)
+    time = headline_time(run, final.name)
     if time is not None:
-        text += f"; it takes {time['ratio']:.2f} of the dense network's time ({_where(time)})"
+        text += f"; it takes {time['ratio']:.2f} of the dense network's time ({where(time)})"
     return text + "."
 
 
@@ -72,17 +71,17 @@ def tiles(run: Run) -> Html | None:
     if final is None or dense is None:
         return None
     entries = [
-        _tile("Accuracy", f"{with_error(final.accuracy, final.accuracy_se)} %", f"dense {percent(dense.accuracy)} %"),
+        _tile("Accuracy", _big(final.accuracy, final.accuracy_se), f"dense {percent(dense.accuracy)} %"),
         _tile("Multiply-adds", big(final.macs), f"{final.macs / dense.macs:.3f} of {big(dense.macs)}"),
         _tile("Parameters", big(final.params), f"{final.params / dense.params:.3f} of {big(dense.params)}"),
     ]
     tuned = best_tuned(run)
     if tuned is not None and tuned.result is not None:
-        shown = with_error(tuned.result["accuracy"], tuned.result.get("accuracy_se"))
-        entries.insert(1, _tile("Fine-tuned", f"{shown} %", plural(int(tuned.result["epochs_done"]), "epoch")))
-    time = _time_of(run, final.name)
+        shown = _big(tuned.result["accuracy"], tuned.result.get("accuracy_se"))
+        entries.insert(1, _tile("Fine-tuned", shown, plural(int(tuned.result["epochs_done"]), "epoch")))
+    time = headline_time(run, final.name)
     if time is not None:
-        entries.append(_tile("Time", f"{time['ms']:.3g} ms", f"{time['ratio']:.2f} of dense, {_where(time)}"))
+        entries.append(_tile("Time", f"{time['ms']:.3g} ms", f"{time['ratio']:.2f} of dense, {where(time)}"))
     return el("dl", *entries, class_="tiles")
 
 
@@ -91,44 +90,27 @@ def table(run: Run) -> Html | None:
     if not run.rows:
         return None
     dense = run.dense
-    timed = _times(run)
-    head = ["", "accuracy, %", "search acc., %", "loss", "MACs", "ratio", "parameters", "ratio"]
-    head += [f"time, {_where(key)}" for key in timed] + ["policies", "cost"]
-    lines = [_line(run, row, dense, timed) for row in run.rows]
-    lines += [_tuned_line(run, tuned, dense, timed) for tuned in run.tuned if tuned.result is not None]
+    head = ("", "accuracy, %", "search acc., %", "loss", "MACs", "ratio", "parameters", "ratio", "policies", "cost")
+    lines = [_line(run, row, dense) for row in run.rows]
+    lines += [_tuned_line(tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     note = (
         f"Accuracy ± one standard error on {part}; search acc. on the images that policies were scored on. Loss in nats. "
         "Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense network (median)."
     )
-    if timed:
-        note += " Time in ms per batch, and over the dense network's."
-    return el(
-        "div",
-        el(
-            "table",
-            el("caption", note),
-            el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
-            el("tbody", *lines),
-            data_table="networks",
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="group",
-        aria_label="Table of networks",
-    )
+    return table_box("networks", note, head, lines, label="Table of networks")
 
 
-def _tile(name: str, value: str, more: str) -> Html:
+def _big(accuracy: float, error: float | None) -> Html:
+    spread = None if error is None else el("span", f" ± {percent(error)}", class_="pm")
+    return join(f"{percent(accuracy)} %", spread)
+
+
+def _tile(name: str, value: object, more: str) -> Html:
     return el("div", el("dt", name), el("dd", value, el("span", more, class_="small")))
 
 
-def value_cell(name: str, field: str, value: float | int | None, text: str) -> Html:
-    """Return a table cell that says its number exactly too."""
-    return el("td", text, data_row=name, data_field=field, data_value="" if value is None else repr(value))
-
-
-def _line(run: Run, row: Row, dense: Row | None, timed: Sequence[Mapping[str, Any]]) -> Html:
+def _line(run: Run, row: Row, dense: Row | None) -> Html:
     own = row.name == run.config.agent
     name = row.name + (" (best of its policies)" if row.policies_scored > 1 else "")
     return el(
@@ -141,7 +123,6 @@ def _line(run: Run, row: Row, dense: Row | None, timed: Sequence[Mapping[str, An
         el("td", f"{row.macs / dense.macs:.3f}" if dense else "–"),
         value_cell(row.name, "params", row.params, f"{row.params:,}"),
         el("td", f"{row.params / dense.params:.3f}" if dense else "–"),
-        *(_time_cell(run, row.name, key) for key in timed),
         value_cell(row.name, "policies_scored", row.policies_scored, f"{row.policies_scored:,}" if row.policies_scored else "–"),
         value_cell(row.name, "score_cost", row.score_cost, "–" if row.score_cost is None else f"{row.score_cost:.2f}"),
         class_="own" if own else None,
@@ -157,7 +138,7 @@ def tuned_name(tuned: Tuned) -> str:
     return f"{kind}, {extra}" if extra else kind
 
 
-def _tuned_line(run: Run, tuned: Tuned, dense: Row | None, timed: Sequence[Mapping[str, Any]]) -> Html:
+def _tuned_line(tuned: Tuned, dense: Row | None) -> Html:
     result = tuned.result or {}
     name = f"finetune/{tuned.name}"
     loss = result.get("loss")
@@ -172,57 +153,9 @@ def _tuned_line(run: Run, tuned: Tuned, dense: Row | None, timed: Sequence[Mappi
         el("td", f"{result['macs'] / dense.macs:.3f}" if dense else "–"),
         value_cell(name, "params", result["params"], f"{result['params']:,}"),
         el("td", f"{result['params'] / dense.params:.3f}" if dense else "–"),
-        *(el("td", "as " + run.config.agent) for _ in timed),
         el("td", "–"),
         el("td", "–"),
     )
-
-
-def _times(run: Run) -> list[Mapping[str, Any]]:
-    """Return the kinds of measurement, as their first rows."""
-    found: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for row in (run.timing or {}).get("rows", ()):
-        found.setdefault((row["target"], row["batch"]), row)
-    return list(found.values())
-
-
-def _where(row: Mapping[str, Any]) -> str:
-    return f"{row['target']}, batch {row['batch']}"
-
-
-def _time(run: Run, name: str, kind: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for row in (run.timing or {}).get("rows", ()):
-        if (row["name"], row["target"], row["batch"]) == (name, kind["target"], kind["batch"]):
-            found: Mapping[str, Any] = row
-            return found
-    return None
-
-
-def _time_of(run: Run, name: str) -> Mapping[str, Any] | None:
-    """Return the measurement for the headline: onnxruntime before eager, the smallest batch."""
-    kinds = sorted(_times(run), key=lambda row: (row["target"] != "onnxruntime", row["batch"]))
-    return next((row for kind in kinds if (row := _time(run, name, kind)) is not None), None)
-
-
-def _time_cell(run: Run, name: str, kind: Mapping[str, Any]) -> Html:
-    row = _time(run, name, kind)
-    if row is None:
-        return el("td", "–")
-    key = f"{name}/{kind['target']}/{kind['batch']}"
-    text = f"{row['ms']:.3g}" + ("" if name == "dense" else f" ({row['ratio']:.2f})")
-    return value_cell(key, "ms", row["ms"], text)
-
-
-def timing_note(run: Run) -> Html | None:
-    """Say on what the times were measured."""
-    timing = run.timing
-    if timing is None:
-        return None
-    parts = [f"{timing.get('threads')} threads", str(timing.get("cpu") or timing.get("device"))]
-    parts += [f"torch {timing.get('torch')}"] if timing.get("torch") else []
-    parts += [f"onnxruntime {timing.get('onnxruntime')}"] if timing.get("onnxruntime") else []
-    return el("p", "Times are medians, measured in turn with the dense network's in one process: ", ", ".join(parts), ".",
-              class_="note")  # fmt: skip
 
 
 def head(run: Run, *, level: str = "h1") -> Html:
@@ -240,5 +173,5 @@ def head(run: Run, *, level: str = "h1") -> Html:
         tiles(run),
         verdict_box(run),
         table(run),
-        timing_note(run),
+        timing_part(run),
     )

@@ -27,7 +27,6 @@ _MARKERS = {
     "star": "*",
 }
 _INK, _LINE, _WHOLE = "#1b1f24", "#d5dae0", "#c3cad2"
-_FILLS = {"decided": LOOKS["agent"].light, "residual": LOOKS["deep"].light, "whole": _WHOLE, "whole-residual": _WHOLE}
 
 
 def charts_of(runs: Sequence[Run]) -> tuple[Bars | None, list[Chart]]:
@@ -35,7 +34,7 @@ def charts_of(runs: Sequence[Run]) -> tuple[Bars | None, list[Chart]]:
     if len(runs) > 1:
         curves = _compare.learning_curves(runs)
         kept = _compare.keep_ratios(runs)
-        charts = [*(curves or ()), _compare.against_size(runs), *([kept] if kept is not None else [])]
+        charts = [*(curves or ()), _compare.against_size(runs, params=False), *([kept] if kept is not None else [])]
         return None, charts
     run = runs[0]
     found = [_search.learning_curve(run, "", cost=False)] if run.episodes else []
@@ -109,17 +108,20 @@ def _bars(axes: Any, picture: Bars) -> None:
         places,
         [bar.after for bar in picture.bars],
         width=0.74,
-        color=[_FILLS[bar.kind] for bar in picture.bars],
-        edgecolor=[_INK if "residual" in bar.kind else "none" for bar in picture.bars],
+        color=[_WHOLE if bar.kind == "whole" else LOOKS["agent"].light for bar in picture.bars],
     )
     for place, bar in enumerate(picture.bars):
         if bar.rule is not None:
             axes.plot([place - 0.45, place + 0.45], [bar.rule] * 2, color=LOOKS["uniform"].light, linewidth=2)
+        if bar.residual:
+            axes.annotate("⊕", (place, bar.before), ha="center", va="bottom", fontsize=8, color=_INK)
     step = max(1, -(-len(picture.bars) // 90))
     axes.set_xticks(list(places)[::step], [_plain(bar.name[-24:]) for bar in picture.bars][::step], rotation=90)
     axes.set_ylabel(_plain(picture.y_label), fontsize=10)
     axes.set_xlim(-0.8, len(picture.bars) - 0.2)
-    title = picture.title + (f" (outline: before; mark: {picture.rule})" if picture.rule else " (outline: before)")
+    said = ["outline: before"] + ([f"line: {picture.rule}"] if picture.rule else [])
+    said += ["⊕: crosses a residual join"] if any(bar.residual for bar in picture.bars) else []
+    title = f"{picture.title} ({', '.join(said)})"
     _frame(axes, title)
     axes.tick_params(axis="x", labelsize=7.5)
 
@@ -138,7 +140,7 @@ def _chart(axes: Any, chart: Chart) -> None:
     axes.set_ylabel(_plain(chart.y_label), fontsize=10)
     _frame(axes, chart.title)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none", ncols=2, loc="best")
+        axes.legend(fontsize=8.5, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def _series(axes: Any, series: Series, low: float) -> None:
@@ -154,7 +156,7 @@ def _series(axes: Any, series: Series, low: float) -> None:
         drawstyle="steps-post" if series.line == "step" else "default",
         linewidth=1.0 if series.shade is not None else 1.9,
         marker=_MARKERS[look.marker] if series.marks else "",
-        markersize=3.2 if series.faint or series.shade is not None else 8,
+        markersize=3.2 if series.faint or series.shade is not None else 13 if look.marker == "star" else 8,
         markeredgecolor="white" if look.marker not in ("cross", "plus") and not series.faint else colour,
         markeredgewidth=0.6 if look.marker not in ("cross", "plus") else 1.0,
         alpha=0.45 if series.faint else 1.0,

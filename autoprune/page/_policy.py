@@ -39,7 +39,7 @@ def channels(run: Run, key: str) -> Bars | None:
         "channels",
         tuple(bars),
         rule.name if rule is not None else "",
-        "Layers whose channels are added up go together; such groups, which cross a residual join, are outlined."
+        "Layers whose channels are added up at a residual join lose the same channels or none."
         if run.network is not None else "",
     )  # fmt: skip
 
@@ -52,14 +52,13 @@ def costs(run: Run, key: str) -> Bars | None:
     ratios = ratios_of(run, final)
     if network.fixed_macs + sum(stage.kept_macs(ratios) for stage in network.stages) != final.macs:
         return None
-    residual = network.residual
     bars = []
     for stage in network.stages:
         after = stage.kept_macs(ratios)
         title = f"{stage.name}: {stage.macs:,} multiply-adds before, {after:,} after ({after / max(1, stage.macs):.2f})"
-        touched = any(name in ratios for name in (*stage.first, *stage.second))
-        bars.append(Bar(stage.name, stage.macs / 1e6, after / 1e6, _kind(touched, stage.channels, residual), title))
-    return Bars(f"{key}costs", "Multiply-adds of every layer", "million multiply-adds", tuple(bars))
+        kind = "smaller" if after < stage.macs else "whole"
+        bars.append(Bar(stage.name, stage.macs / 1e6, after / 1e6, kind, title))
+    return Bars(f"{key}costs", "Multiply-adds of every layer, in execution order", "million", tuple(bars))
 
 
 def keep_ratios(run: Run, key: str) -> Chart | None:
@@ -139,15 +138,16 @@ def _layer_bars(run: Run, ratios: Ratios, others: Ratios) -> list[Bar]:
         before = sum(stage.channels.values())
         after = stage.kept(ratios)
         decided = any(name in ratios for name in stage.channels)
+        crosses = any(name in residual for name in stage.channels)
         groups = ", ".join(name for name in stage.channels if name) or "none that can be pruned"
         kept_macs = stage.kept_macs(ratios)
         title = (
             f"{stage.name}: {after} of {before} channels ({after / before:.2f}); group {groups}"
-            f"{', crosses a residual join' if any(name in residual for name in stage.channels) else ''}; "
+            f"{', crosses a residual join' if crosses else ''}; "
             f"{big(kept_macs)} of {big(stage.macs)} multiply-adds"
         )
         rule = stage.kept(others) if others and decided else None
-        bars.append(Bar(stage.name, before, after, _kind(decided, stage.channels, residual), title, rule))
+        bars.append(Bar(stage.name, before, after, "decided" if decided else "whole", title, rule, crosses))
     return bars
 
 
@@ -163,10 +163,3 @@ def _group_bars(ratios: Ratios, others: Ratios) -> list[Bar]:
         )
         for name, (kept, size) in ratios.items()
     ]
-
-
-def _kind(decided: bool, groups: Mapping[str, int], residual: frozenset[str]) -> str:
-    crosses = any(name in residual for name in groups)
-    if decided:
-        return "residual" if crosses else "decided"
-    return "whole-residual" if crosses else "whole"

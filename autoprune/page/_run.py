@@ -82,6 +82,14 @@ class Run:
         return [row for row in self.rows if row.name in RULES and row.name != self.config.agent]
 
     @property
+    def dense_macs(self) -> int | None:
+        """The dense network's multiply-adds, None if they are not known."""
+        if self.dense is not None:
+            return self.dense.macs
+        network = self.network
+        return None if network is None else network.fixed_macs + sum(stage.macs for stage in network.stages)
+
+    @property
     def part(self) -> str:
         """The part that ``Row.accuracy`` is measured on, "report" or "search"."""
         return str((self.report or {}).get("accuracy_part", "report"))

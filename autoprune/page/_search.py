@@ -80,12 +80,12 @@ def learning_curve(run: Run, key: str, *, cost: bool) -> Chart:
             Point(place, merit(run, episode), _said(run, episode)) for episode, place in zip(episodes, x, strict=True)
         ]
         clouds.append(Series(name, tuple(thinned(points)), look, faint=True, legend=False))
-        curves.append(Series(f"{name}, best so far", best_so_far(run, episodes, x), look, line="step", marks=False))
+        curves.append(Series(f"{name}, best so far", best_so_far(run, episodes, x), look, line="step"))
     if run.dense is not None and run.by_accuracy:
         levels.insert(0, Level("dense", 100 * run.dense.search_accuracy, "dense"))
     note = (
-        "One mark is one policy with the refit of the search; finished networks are refitted on more images and score "
-        "higher. Best so far counts policies within the budget only."
+        "One mark is one policy as the search scored it; finished networks are refitted on more images, so they score "
+        "differently. Best so far counts policies within the budget only."
     )
     return Chart(
         f"{key}{'cost' if cost else 'learning'}",
@@ -144,26 +144,42 @@ def search_section(run: Run, key: str) -> Html | None:
         el("h2", "The search"),
         el(
             "div",
-            el("div", switch(key, learning_curve(run, key, cost=False), learning_curve(run, key, cost=True))),
-            chart_figure(against_size(run, key, params=False)),
+            switch(
+                f"{key}x",
+                ("policies scored", "cost"),
+                learning_curve(run, key, cost=False),
+                learning_curve(run, key, cost=True),
+            ),
+            switch(
+                f"{key}s",
+                ("multiply-adds", "parameters"),
+                against_size(run, key, params=False),
+                against_size(run, key, params=True),
+            ),
             class_="pair",
         ),
-        el("div", chart_figure(against_size(run, key, params=True)), el("div"), class_="pair"),
     )
 
 
-def switch(key: str, by_policies: Chart, by_cost: Chart) -> Html:
-    """Return two charts of which one is seen, chosen by a pair of radio buttons (no script)."""
-    group, first, second = f"{key}x", f"{key}x1", f"{key}x2"
+def switch(key: str, names: tuple[str, str], one: Chart, two: Chart) -> Html:
+    """Return two charts of which one is seen, chosen by a pair of radio buttons (no script).
+
+    Args:
+        key: Unique on the page.
+        names: What the buttons say.
+        one: Seen first.
+        two: The other.
+    """
+    first, second = f"{key}1", f"{key}2"
     return el(
         "fieldset",
         el("legend", "Against"),
-        el("input", type="radio", name=group, id=first, checked=True),
-        el("label", "policies scored", for_=first),
-        el("input", type="radio", name=group, id=second),
-        el("label", "cost", for_=second),
-        el("div", chart_figure(by_policies), class_="panel one"),
-        el("div", chart_figure(by_cost), class_="panel two"),
+        el("input", type="radio", name=key, id=first, checked=True),
+        el("label", names[0], for_=first),
+        el("input", type="radio", name=key, id=second),
+        el("label", names[1], for_=second),
+        el("div", chart_figure(one), class_="panel one"),
+        el("div", chart_figure(two), class_="panel two"),
         class_="switch",
     )
 

@@ -99,9 +99,10 @@ class Bar:
         name: What it is.
         before: Dense value.
         after: Value of the small network.
-        kind: "decided", "residual" (decided and crossing a residual join), "whole" or "whole-residual".
+        kind: "decided" (the policy decides it), "smaller" (it is, whoever decided) or "whole".
         title: Said when the pointer rests on it.
         rule: Value of the policy to compare with, None for none.
+        residual: Whether it crosses a residual join.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Bar:
     kind: str
     title: str
     rule: float | None = None
+    residual: bool = False
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ _RULES: Sequence[str] = (
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1em 0;padding:0}",
     ".tiles div{background:var(--panel);border-radius:8px;padding:.7em .9em}",
     ".tiles dt{color:var(--soft);font-size:.8rem}",
-    ".tiles dd{margin:0;font-size:1.45rem;font-weight:650;letter-spacing:-.01em}",
+    ".tiles dd{margin:0;font-size:1.4rem;line-height:1.35;font-weight:650;letter-spacing:-.01em}",
+    ".tiles .pm{font-size:.95rem;font-weight:500;white-space:nowrap;color:var(--soft)}",
     ".tiles .small{display:block;font-size:.8rem;font-weight:400;color:var(--soft);letter-spacing:0}",
     ".scroll{overflow-x:auto;margin:.8em 0}",
     "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}",
@@ -135,8 +136,8 @@ _RULES: Sequence[str] = (
     "svg .below{fill:none;stroke:var(--c);stroke-width:1.3}",
     "svg g:hover>.l{stroke-width:4}svg .m:hover,svg .s:hover{stroke:var(--ink);stroke-width:2}",
     "svg .before{fill:none;stroke:var(--soft);stroke-width:1}",
-    "svg .decided{fill:var(--agent)}svg .residual{fill:var(--deep)}svg .whole,svg .whole-residual{fill:var(--whole)}",
-    "svg .whole-residual,svg .residual{stroke:var(--ink);stroke-width:1.2}",
+    "svg .decided,svg .smaller{fill:var(--agent)}svg .whole{fill:var(--whole)}",
+    "svg .join{fill:none;stroke:var(--ink);stroke-width:1.1}",
     "svg .ruled{stroke:var(--uniform);stroke-width:2.4}",
     "svg .col:hover .before{stroke:var(--ink);stroke-width:2}svg .hit{fill:transparent}",
     "details{margin:.6em 0}summary{cursor:pointer;color:var(--soft);font-size:.9rem}",
@@ -150,7 +151,7 @@ _RULES: Sequence[str] = (
     "footer{margin-top:3em}",
     "@media(max-width:760px){main{padding:14px 14px 40px}.pair{grid-template-columns:minmax(0,1fr)}h1{font-size:1.35rem}"
     ".lead{font-size:1.02rem}svg.chart text{font-size:17px}.wide svg.chart text{font-size:13px}.bar{width:70px}"
-    ".tiles{grid-template-columns:1fr 1fr}.tiles dd{font-size:1.2rem}}",
+    ".tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:1.2rem}}",
     "@media print{details>*{display:block}main{max-width:none}h2,figure{break-inside:avoid}}",
 )
 

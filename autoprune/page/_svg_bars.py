@@ -6,14 +6,10 @@ from autoprune.page._axes import Axis, make_axis
 from autoprune.page._html import Html, el
 from autoprune.page._spec import Bar, Bars
 
-KINDS = {
-    "decided": "pruned by the policy",
-    "residual": "pruned, crosses a residual join",
-    "whole": "left whole",
-    "whole-residual": "left whole, crosses a residual join (outlined)",
-}
-_WIDTH, _LEFT, _TOP, _PLOT = 1152, 62, 8, 230
-_LETTER = 6.2  # average width of a character of a rotated label
+KINDS = {"decided": "kept by the policy", "smaller": "what is left", "whole": "left whole"}
+_JOIN = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM-4 0h8M0 -4v8"  # a circled plus
+_WIDTH, _LEFT, _TOP, _PLOT = 1152, 62, 12, 230
+_LETTER = 7.3  # average width of a character of a rotated label
 
 
 def bars_figure(picture: Bars) -> Html:
@@ -22,6 +18,14 @@ def bars_figure(picture: Bars) -> Html:
     entries = [el("li", _key(kind), text) for kind, text in KINDS.items() if kind in used]
     outline = el("svg", el("path", d="M1 1H25V11H1z", class_="before"), viewBox="0 0 26 12", aria_hidden="true")
     entries.append(el("li", outline, "before"))
+    if any(bar.residual for bar in picture.bars):
+        mark = el(
+            "svg",
+            el("path", d=_JOIN, transform="translate(13 6)", class_="join"),
+            viewBox="0 0 26 12",
+            aria_hidden="true",
+        )
+        entries.append(el("li", mark, "crosses a residual join"))
     if picture.rule:
         mark = el("svg", el("path", d="M0 6H26", class_="ruled"), viewBox="0 0 26 12", aria_hidden="true")
         entries.append(el("li", mark, f"kept by {picture.rule}"))
@@ -85,6 +89,8 @@ def _column(bar: Bar, left: float, pitch: float, y: Axis, *, label: bool) -> Htm
     ]
     if bar.rule is not None:
         parts.append(el("path", d=f"M{start - 2:.1f} {y.at(bar.rule):.1f}h{width + 4:.1f}", class_="ruled"))
+    if bar.residual:
+        parts.append(el("path", d=_JOIN, transform=f"translate({left + pitch / 2:.1f} {top - 7:.1f})", class_="join"))
     if label:
         at = left + pitch / 2 + 4
         text = bar.name if len(bar.name) <= 24 else "…" + bar.name[-23:]

@@ -91,7 +91,9 @@ def _frame(chart: Chart, x: Axis, y: Axis) -> list[Html]:
 def _level(level: Level, x: Axis, y: Axis) -> Html:
     title = el("title", level.name)
     line = el("path", title, d=f"M{x.start} {y.at(level.y):.1f}H{x.end}", class_="level")
-    return el("g", line, class_=f"k-{level.look}")
+    kind = "s" if LOOKS[level.look].marker in STROKED else "m"
+    mark = el("path", d=marker_of(level.look), transform=f"translate({x.end} {y.at(level.y):.1f})", class_=kind)
+    return el("g", line, mark, class_=f"k-{level.look}")
 
 
 def _series(series: Series, x: Axis, y: Axis) -> Html:
@@ -138,7 +140,9 @@ def _mark(point: Point, series: Series, x: Axis, y: Axis) -> Html:
 def _legend(chart: Chart) -> Html | None:
     entries = [_entry(series) for series in chart.series if series.legend and series.points]
     for level in chart.levels:
-        key = el("svg", el("path", d="M0 6H26", class_="level"), viewBox="0 0 26 12", aria_hidden="true")
+        kind = "s" if LOOKS[level.look].marker in STROKED else "m"
+        mark = el("path", d=marker_of(level.look), transform="translate(22 6)", class_=kind)
+        key = el("svg", el("path", d="M0 6H26", class_="level"), mark, viewBox="0 0 26 12", aria_hidden="true")
         entries.append(el("li", el("span", key, class_=f"k-{level.look}"), level.name))
     return el("ul", *entries, class_="legend") if entries else None
 
