@@ -48,10 +48,16 @@ def read_probes(path: Path) -> list[Probe]:
     Raises:
         UsageError: if it is damaged.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Probe], bool]:
+    """Return the probes, and whether nothing is left to measure."""
     if not path.is_file():
-        return []
+        return [], False
     content = read_json(path, "sensitivity file")
     try:
+        complete = content["complete"] is True
         if content["version"] != SENSITIVITY_VERSION:
             raise ValueError(f"version {content['version']!r} is not {SENSITIVITY_VERSION}")
         probes = [Probe(**entry) for entry in content["probes"]]
@@ -60,7 +66,7 @@ def read_probes(path: Path) -> list[Probe]:
                 raise ValueError(f"impossible entry for '{probe.group}'")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"The sensitivity file '{path}' is damaged ({error}); remove it and measure again.") from error
-    return probes
+    return probes, complete
 
 
 def probes_among(episodes: Sequence[Episode], sizes: Mapping[str, int]) -> list[Probe]:
@@ -97,7 +103,10 @@ def measure(folder: RunFolder, *, download: bool = False, say: Callable[[str], N
             "search with --agent sensitivity there to see sensitivity curves."
         )
     with folder.lock():
-        known = {(probe.group, probe.kept): probe for probe in read_probes(path)}
+        probes, complete = _read(path)
+        if complete:
+            return probes
+        known = {(probe.group, probe.kept): probe for probe in probes}
         problem = _problem(folder, config, download=download, say=say)
         return measure_problem(problem, path, known, say=say)
 
@@ -131,7 +140,8 @@ def measure_problem(
         loss = score.loss if abs(score.loss) < float("inf") else None
         found[name, kept] = Probe(name, whole[place[name]], kept, score.accuracy, loss)
         ordered = [found[key] for key in wanted if key in found]
-        write_json_atomic(path, {"version": SENSITIVITY_VERSION, "probes": [asdict(probe) for probe in ordered]})
+        content = {"version": SENSITIVITY_VERSION, "complete": number == len(missing)}
+        write_json_atomic(path, {**content, "probes": [asdict(probe) for probe in ordered]})
     return [found[key] for key in wanted]
 
 

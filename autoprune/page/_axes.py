@@ -60,7 +60,7 @@ def make_axis(
     span = high - low
     if span <= 1e-12 * max(1.0, abs(high)):
         room = abs(high) * 0.05 or 1.0
-        low, high = (low if zero and high > 0 else low - room), high + room
+        low, high = (low if low == 0 or (zero and high > 0) else low - room), high + room
     else:
         low, high = low if zero else low - 0.04 * span, high + 0.04 * span
     return Axis(low, high, start, end, ticks(low, high, count, whole=whole))

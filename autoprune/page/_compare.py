@@ -71,8 +71,9 @@ def _lead(runs: Sequence[Run]) -> str:
 
 def side_by_side(runs: Sequence[Run]) -> Html:
     """Return a table with a line per run."""
-    head = ("", "model", "data", "budget", "agent", "seed", "accuracy, %", "dense, %", "MACs ratio", "param. ratio",
-            "fine-tuned, %", "best rule, %", "policies", "cost")  # fmt: skip
+    told = tuple(name for name, values in _setups(runs) if len(set(values)) > 1)
+    head = ("", *told, "accuracy, %", "dense, %", "MACs ratio", "param. ratio", "fine-tuned, %", "best rule, %")
+    head += ("policies", "cost")
     note = (
         "Accuracy ± one standard error of the agent's refitted network, on images that the search did not see where there "
         "are such. Cost in passes of the dense network over the search images, all in all."
@@ -95,7 +96,6 @@ def _line(runs: Sequence[Run], number: int) -> Html:
     run = runs[number]
     final, dense, rule, tuned = run.final, run.dense, best_rule(run), best_tuned(run)
     result = tuned.result if tuned is not None else None
-    ratio = final is not None and dense is not None
     total = (run.report or {}).get("total_cost")
     return el(
         "tr",
@@ -103,8 +103,8 @@ def _line(runs: Sequence[Run], number: int) -> Html:
         *(el("td", values[number]) for _, values in _setups(runs) if len(set(values)) > 1),
         _accuracy(run, "accuracy", final),
         _accuracy(run, "dense", dense),
-        el("td", f"{final.macs / dense.macs:.3f}" if ratio and final and dense else "–"),
-        el("td", f"{final.params / dense.params:.3f}" if ratio and final and dense else "–"),
+        el("td", f"{final.macs / dense.macs:.3f}" if final and dense else "–"),
+        el("td", f"{final.params / dense.params:.3f}" if final and dense else "–"),
         el("td", with_error(result["accuracy"], result.get("accuracy_se")) if result is not None else "–"),
         el("td", f"{percent(rule.accuracy)} ({rule.name})" if rule is not None else "–"),
         el("td", f"{len(run.episodes):,}"),

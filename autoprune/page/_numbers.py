@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PLUS_MINUS = "\u00a0±\u00a0"  # never alone at the end of a line
+
 
 def percent(value: float, digits: int = 2) -> str:
     """Return a share in [0, 1] in percent, without the sign: ``0.8815`` is "88.15"."""
@@ -10,7 +12,7 @@ def percent(value: float, digits: int = 2) -> str:
 
 def with_error(value: float, error: float | None) -> str:
     """Return an accuracy in percent with its standard error, if that is known."""
-    return percent(value) if error is None else f"{percent(value)} ± {percent(error)}"
+    return percent(value) if error is None else f"{percent(value)}{PLUS_MINUS}{percent(error)}"
 
 
 def big(value: float) -> str:

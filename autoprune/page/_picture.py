@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     for number, chart in enumerate(charts):
         line, column = divmod(number, 2)
         _chart(figure.add_subplot(grid[line + (bars is not None), column]), chart)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, format="png"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in a script that the font lacks
+        write_atomic(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def _title(runs: Sequence[Run]) -> str:

@@ -74,7 +74,7 @@ def keep_ratios(run: Run, key: str) -> Chart | None:
             for place, (name, (kept, size)) in enumerate(ratios_of(run, row).items())
         )
         look = "agent" if own else row.name if row.name in LOOKS else "other"
-        series.append(Series(row.name, points, look, line="straight", dashed=not own))
+        series.append(Series(row.name, points, look, line="straight", marks=own or len(points) <= 40, dashed=not own))
     if not series:
         return None
     return Chart(

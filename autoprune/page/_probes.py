@@ -11,6 +11,10 @@ from autoprune.page._svg_chart import chart_figure
 from autoprune.sensitivity import Probe
 
 _NAMED = 4  # curves of their own colour: the most sensitive groups
+_FAMILY = (
+    " The most sensitive groups are named; the others' curves pass from blue (first group) to orange (last), hover to see "
+    "which is which."
+)
 _LOOKS = ("uniform", "agent", "shallow", "deep")
 assert all(look in LOOKS for look in _LOOKS)
 
@@ -54,8 +58,8 @@ def sensitivity_chart(run: Run, key: str) -> Chart | None:
         "share of the group's channels kept",
         "accuracy on the search part, %",
         tuple(series),
-        note="One group pruned at a time and refitted, all others whole. The most sensitive groups are named; the other "
-        "curves pass from blue (first group) to orange (last).",
+        note="One group pruned at a time and refitted, all others whole."
+        + (_FAMILY if len(curves) > len(worst) else ""),
     )
 
 
@@ -72,6 +76,7 @@ def sensitivity_table(run: Run) -> Html:
         "details",
         el("summary", "The sensitivity curves as a table"),
         el("div", el("table", el("thead", head), el("tbody", *lines)), class_="scroll wrap"),
+        open=len(lines) <= 12,
     )
 
 

@@ -142,7 +142,7 @@ def read_run(path: Path, label: str | None = None) -> Run:
         report=report,
         rows=rows,
         episodes=episodes,
-        tuned=tuple(_tuned(path / "finetune")),
+        tuned=tuple(_tuned(path / "finetune", folder.report_path, report)),
         timing=_timing(path / "timing.json"),
         probes=(),
         network=network,
@@ -189,11 +189,19 @@ def _check_report(report: Mapping[str, Any]) -> None:
         raise TypeError("notes is no list")
 
 
-def _tuned(folder: Path) -> list[Tuned]:
-    if not folder.is_dir():
-        return []
-    found = (_one_tuned(path) for path in sorted(folder.iterdir()) if path.is_dir())
-    return [tuned for tuned in found if tuned.result is not None or tuned.history]
+def _tuned(folder: Path, report_path: Path, report: Mapping[str, Any] | None) -> list[Tuned]:
+    """Return what the folder holds, and of the report's results those whose folders are gone."""
+    paths = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = [tuned for path in paths if (tuned := _one_tuned(path)).result is not None or tuned.history]
+    names = {tuned.name for tuned in found}
+
+    def missing() -> list[Tuned]:
+        results = [result for result in (report or {}).get("finetuned", ()) if result["name"] not in names]
+        for result in results:
+            _check_result(result)
+        return [Tuned(str(result["name"]), result, ()) for result in results]
+
+    return found + _checked(report_path, "report", missing)
 
 
 def _one_tuned(path: Path) -> Tuned:

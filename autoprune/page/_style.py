@@ -102,7 +102,7 @@ _RULES: Sequence[str] = (
     ".tiles .small{display:block;font-size:.8rem;font-weight:400;color:var(--soft);letter-spacing:0}",
     ".scroll{overflow-x:auto;margin:.8em 0}",
     "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}",
-    "caption{text-align:left;padding-bottom:.4em;max-width:78ch}",
+    "caption{text-align:left;padding-bottom:.4em;max-width:min(78ch,calc(100vw - 30px));position:sticky;left:0}",
     "th,td{padding:.34em .8em .34em 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}",
     "thead th{color:var(--soft);font-weight:500;border-bottom-color:var(--soft);vertical-align:bottom}",
     "th:first-child,.text{text-align:left}",
@@ -150,7 +150,8 @@ _RULES: Sequence[str] = (
     ".bar i{display:block;height:100%;background:var(--agent)}",
     "footer{margin-top:3em}",
     "@media(max-width:760px){main{padding:14px 14px 40px}.pair{grid-template-columns:minmax(0,1fr)}h1{font-size:1.35rem}"
-    ".lead{font-size:1.02rem}svg.chart text{font-size:17px}.wide svg.chart text{font-size:13px}.bar{width:70px}"
+    ".lead{font-size:1.02rem}svg.chart text{font-size:17px}"
+    ".wide svg.chart{min-width:900px}.wide svg.chart text{font-size:13px}.bar{width:70px}"
     ".tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:1.2rem}}",
     "@media print{details>*{display:block}main{max-width:none}h2,figure{break-inside:avoid}}",
 )

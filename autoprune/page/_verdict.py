@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoprune.page._html import Html, el
-from autoprune.page._numbers import percent, with_error
+from autoprune.page._numbers import PLUS_MINUS, percent, with_error
 from autoprune.page._run import Run
 from autoprune.report import Row
 
@@ -37,7 +37,7 @@ class Difference:
 
     def text(self) -> str:
         """Return it in percentage points."""
-        error = "" if self.error is None else f" ± {percent(self.error)}"
+        error = "" if self.error is None else f"{PLUS_MINUS}{percent(self.error)}"
         return f"{percent(abs(self.value))}{error} points"
 
 
