@@ -94,8 +94,9 @@ def table(run: Run) -> Html | None:
     lines = [_line(run, row, dense) for row in run.rows]
     lines += [_tuned_line(tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
+    error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
     note = (
-        f"Accuracy ± one standard error on {part}; search acc. on the images that policies were scored on. Loss in nats. "
+        f"Accuracy{error} on {part}; search acc. on the images that policies were scored on. Loss in nats. "
         "Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense network (median)."
     )
     return table_box("networks", note, head, lines, label="Table of networks")
