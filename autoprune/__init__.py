@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autoprune.api import SearchResult, search
     from autoprune.errors import AutopruneError, UsageError
+    from autoprune.finetuning import FinetuneResult, Recipe, finetune
     from autoprune.graph import build_graph
     from autoprune.policy import Policy
     from autoprune.problem import Problem
@@ -20,13 +21,16 @@ __version__ = "0.1.0"
 __all__ = [
     "AutopruneError",
     "Budget",
+    "FinetuneResult",
     "Policy",
     "Problem",
+    "Recipe",
     "Score",
     "SearchResult",
     "UsageError",
     "__version__",
     "build_graph",
+    "finetune",
     "prune_model",
     "search",
 ]
@@ -40,12 +44,15 @@ if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_
 _HOMES = {
     "AutopruneError": "errors",
     "Budget": "score",
+    "FinetuneResult": "finetuning",
     "Policy": "policy",
     "Problem": "problem",
+    "Recipe": "finetuning",
     "Score": "score",
     "SearchResult": "api",
     "UsageError": "errors",
     "build_graph": "graph",
+    "finetune": "finetuning",
     "prune_model": "surgery",
     "search": "api",
 }

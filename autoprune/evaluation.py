@@ -12,6 +12,7 @@ from autoprune.data import load_data
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import load_exported
+from autoprune.finetuning import finetuned_weights
 from autoprune.inputs import check_device, check_output
 from autoprune.models import load_model
 from autoprune.rebuild import rebuild_run
@@ -35,6 +36,7 @@ def evaluate_target(
     batch_size: int,
     download: bool,
     device: str,
+    finetuned: str | None = None,
 ) -> dict[str, Any]:
     """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
 
@@ -50,6 +52,7 @@ def evaluate_target(
         batch_size: Images at a time.
         download: Whether the data may be downloaded.
         device: Torch device; exported files run on the CPU.
+        finetuned: Which fine-tuning of the run; None for the network as the search left it.
 
     Raises:
         UsageError: if anything is missing or does not fit.
@@ -59,10 +62,13 @@ def evaluate_target(
     if batch_size < 1:
         raise UsageError(f"The value of batch-size is {batch_size}, but must be at least 1.")
     check_device(device)
+    if finetuned is not None and (target is None or not target.is_dir()):
+        raise UsageError(f"--finetuned {finetuned} is about the fine-tunings of a run; give the run's folder.")
     network: nn.Module
     if target is not None and target.is_dir():
         folder = RunFolder(target)
-        loaded_run = rebuild_run(folder, model=model)
+        tuned = None if finetuned is None else finetuned_weights(folder, finetuned)
+        loaded_run = rebuild_run(folder, model=model, weights=tuned)
         network, loaded = loaded_run.model, loaded_run.loaded
         if folder.exists:
             config = folder.read_config()
@@ -88,7 +94,7 @@ def evaluate_target(
     evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size)
     accuracy, loss = evaluator(network)
     return {
-        "network": str(target) if target is not None else loaded.spec,
+        "network": (str(target) if target is not None else loaded.spec) + (f" ({finetuned})" if finetuned else ""),
         "data": data or "digits",
         "part": part,
         "images": evaluator.size,

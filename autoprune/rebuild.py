@@ -81,12 +81,13 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
     return Rebuilt(small.eval(), policy, example, dense, graph)
 
 
-def rebuild_run(folder: RunFolder, *, model: str | None = None) -> Rebuilt:
+def rebuild_run(folder: RunFolder, *, model: str | None = None, weights: Path | None = None) -> Rebuilt:
     """Rebuild the network of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
 
     Args:
         folder: The folder, with ``policy.json`` and ``model.safetensors`` in it.
         model: Specification of the dense network, for one that was passed from Python.
+        weights: Other weights of the small network, of a fine-tuning; None for the folder's own.
 
     Raises:
         UsageError: if there is no finished run, or the model cannot be made.
@@ -94,7 +95,8 @@ def rebuild_run(folder: RunFolder, *, model: str | None = None) -> Rebuilt:
     if folder.exists or not folder.policy_path.is_file():
         folder.require().read_report()
     policy = Policy.load(folder.policy_path)
-    return rebuild(policy, load_safetensors(folder.model_path), load_dense(policy.model, model=model))
+    state = load_safetensors(folder.model_path if weights is None else weights)
+    return rebuild(policy, state, load_dense(policy.model, model=model))
 
 
 def weights_beside(policy_path: Path) -> Path | None:

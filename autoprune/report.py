@@ -162,7 +162,7 @@ def table(report: Mapping[str, Any]) -> str:
         "policies",
         "cost",
     )
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for row in report["rows"]:
         error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.2f}"
         own = " *" if row["name"] == report["agent"] else ""
@@ -181,7 +181,42 @@ def table(report: Mapping[str, Any]) -> str:
                 "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}",
             )
         )
+    lines += [_finetuned_line(found, dense) for found in report.get("finetuned", ())]
     return aligned(head, lines)
+
+
+def _finetuned_line(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the line of a fine-tuning, as in its ``result.json``."""
+    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
+    return (
+        f"+ {found['name']}, {found['epochs_done']} ep",
+        f"{found['macs']:,}",
+        f"{found['macs'] / dense['macs']:.3f}",
+        f"{found['params']:,}",
+        f"{found['params'] / dense['params']:.3f}",
+        f"{100 * found['search_accuracy']:.2f}",
+        f"{100 * found['accuracy']:.2f}{error}",
+        "-" if found["loss"] is None else f"{found['loss']:.4f}",
+        "-",
+        "-",
+    )
+
+
+def finetuned_sentence(found: Mapping[str, Any]) -> str:
+    """Return what is to be said about a fine-tuning: how, how long, and which epoch was kept.
+
+    Args:
+        found: As in its ``result.json``.
+    """
+    start = "trained from random weights" if found["from_scratch"] else "fine-tuned"
+    how = " with distillation from the dense network" if found["distilled"] else ""
+    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
+    last = " (the last)" if found["best_epoch"] == found["epochs_done"] else ""
+    return (
+        f"{found['name']}: {start}{how} for {found['epochs_done']} epochs in {found['wall_s']:.0f} s; kept is epoch "
+        f"{found['best_epoch']}{last}, best on the search part ({100 * found['search_accuracy']:.2f}); "
+        f"accuracy {100 * found['accuracy']:.2f}{error}."
+    )
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:
@@ -207,6 +242,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     out += report["notes"]
     if report["accuracy_part"] == "search":
         out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
+    out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
     count, cost = report["policies_scored"], final["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
     out.append(

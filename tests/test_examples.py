@@ -11,7 +11,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quick_start", "custom_reward", "own_model_and_data"}
+    known = {"quick_start", "custom_reward", "own_model_and_data", "finetune_pytorch", "finetune_lightning"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == known
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,13 @@ def test_every_example_is_tested() -> None:
         ("quick_start", "ddpg best *"),
         ("custom_reward", "where 0.800 were allowed"),
         ("own_model_and_data", "% of the test images"),
+        ("finetune_pytorch", "fine-tuned"),
+        ("finetune_lightning", "fine-tuned"),
     ],
 )
 def test_example_runs(name: str, said: str, tmp_path: Path) -> None:
+    if name == "finetune_lightning":
+        pytest.importorskip("lightning")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,

@@ -33,7 +33,12 @@ def test_every_verb_and_option_it_names_exists() -> None:
 
     command = get_command(app)
     verbs = command.commands  # type: ignore[attr-defined]
-    known = {option for verb in verbs.values() for parameter in verb.params for option in parameter.opts}
+    known = {
+        option
+        for verb in verbs.values()
+        for parameter in verb.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}
     assert named <= known
     assert set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) == set(verbs)

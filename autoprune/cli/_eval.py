@@ -13,6 +13,7 @@ from autoprune.cli._output import result, result_json, say
 EPILOG = """\b
 Examples:
     autoprune eval runs/digits-ddpg-0.5-s0
+    autoprune eval runs/r56 --finetuned distilled
     autoprune eval runs/r56/model.onnx --model cifar-resnet56 --data cifar10:data/cifar10
     autoprune eval --model cifar-resnet56 --weights resnet56.safetensors \\
         --data cifar10:data/cifar10 --part search
@@ -29,6 +30,7 @@ def evaluate(
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    finetuned: options.Finetuned = None,
     part: Annotated[str, typer.Option("--part", help="report or search.")] = "report",
     mean: options.Mean = None,
     std: options.Std = None,
@@ -57,6 +59,7 @@ def evaluate(
         batch_size=batch_size,
         download=download,
         device=device or "cpu",
+        finetuned=finetuned,
     )
     if as_json:
         result_json(found)

@@ -44,6 +44,16 @@ InputSize = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
+Finetuned = Annotated[
+    str | None,
+    typer.Option(
+        "--finetuned", metavar="NAME", help="The network of this fine-tuning of the run (distilled, plain, ..)."
+    ),
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Write event files to RUN/tensorboard (pip install 'autoprune[tensorboard]')."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
@@ -80,7 +90,7 @@ def shape(text: str | None) -> tuple[int, ...]:
     )
 
 
-def settings(pairs: list[str]) -> dict[str, Any]:
+def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, Any]:
     """Read ``["noise=0.5", "name=text"]``: values are JSON where they can be read as such, else text.
 
     Raises:
@@ -90,7 +100,7 @@ def settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise UsageError(f"The value of --agent-option is '{pair}', but must be like name=value.")
+            raise UsageError(f"The value of {option} is '{pair}', but must be like name=value.")
         try:
             values[name.replace("-", "_")] = json.loads(value)
         except ValueError:

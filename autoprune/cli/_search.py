@@ -9,6 +9,7 @@ import typer
 
 from autoprune.cli import _options as options
 from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
+from autoprune.errors import UsageError
 
 BudgetMode = Literal["exact", "at-most"]
 EPILOG = """\b
@@ -17,6 +18,7 @@ Examples:
     autoprune search --budget 0.5 --model cifar-resnet56 \\
         --weights resnet56.safetensors --data cifar10:data/cifar10 \\
         --agent ddpg --episodes 200 --seed 1 --out runs/r56
+    autoprune search --budget 0.5 --finetune 10
     autoprune search --out runs/r56    (continues that run, or prints it)
 """
 
@@ -80,6 +82,16 @@ def search(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 64]")] = None,
     download: options.Download = False,
     device: options.Device = None,
+    finetune: Annotated[
+        int | None, typer.Option("--finetune", metavar="EPOCHS", help="Then fine-tune the network found.")
+    ] = None,
+    distill: Annotated[
+        bool | None,
+        typer.Option(
+            "--distill/--no-distill", help="Fine-tune from the dense network's logits too.  [default: distill]"
+        ),
+    ] = None,
+    tensorboard: options.TensorBoard = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -89,8 +101,12 @@ def search(
     Without --model and --data it runs on a small residual network for scikit-learn's handwritten digits, which needs no
     download: the network is trained on first use, in seconds, and cached.
     """
+    from contextlib import ExitStack
+
+    from autoprune.cli._finetune import recipe_options, tune
     from autoprune.cli._progress import RichProgress
     from autoprune.cost import parse_budget
+    from autoprune.progress import Progress
     from autoprune.rewards import SIZE_TRADING
     from autoprune.run import RunFolder
     from autoprune.session import search_to_folder
@@ -128,9 +144,24 @@ def search(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."
         )
-    with RichProgress(quiet=quiet) as progress:
+    recipe = {
+        key: value for key, value in recipe_options(epochs=finetune, distill=distill).items() if value is not None
+    }
+    if finetune is None and distill is not None:
+        raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
+    if finetune is not None:
+        from autoprune.finetuning import Recipe
+
+        Recipe.from_dict(recipe)  # a slip is to be reported before the search
+    with ExitStack() as stack:
+        progress = stack.enter_context(RichProgress(quiet=quiet))
+        events: Progress = progress
+        if tensorboard:
+            from autoprune.tensorboard import SearchEvents
+
+            events = stack.enter_context(SearchEvents(progress))
         try:
-            folder = search_to_folder(asked, out, progress=progress, download=download)
+            folder = search_to_folder(asked, out, progress=events, download=download)
         except KeyboardInterrupt:
             if debug:
                 raise
@@ -140,6 +171,21 @@ def search(
             else:
                 complain("Interrupted before the first policy was scored; nothing was kept.")
             return INTERRUPTED
+    if finetune is not None:
+        ended = tune(
+            folder.path,
+            recipe,
+            name=None,
+            tensorboard=tensorboard,
+            as_json=as_json,
+            quiet=quiet,
+            debug=debug,
+            show=False,
+            weights=weights,
+            download=download,
+        )
+        if ended != 0:
+            return ended
     show(folder, as_json=as_json)
     return 0
 

@@ -73,8 +73,8 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
         self.images = images
         self.labels = labels
         self.transform = transform
-        self._mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +85,7 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
         return (self._normalise(image) if self.transform is None else self.transform(image)), label
 
     def _normalise(self, images: Tensor) -> Tensor:
-        return (images.float() / 255 - self._mean) / self._std
+        return (images.float() / 255 - self.mean) / self.std
 
     def take(self, indices: npt.NDArray[np.int64] | slice) -> Dataset[Any]:
         """Return some of the images: floats in memory (a ``TensorDataset``), or as lazy as this with a transform."""
@@ -94,8 +94,8 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
             return ImageArrays(
                 images,
                 labels,
-                mean=self._mean.flatten().tolist(),
-                std=self._std.flatten().tolist(),
+                mean=self.mean.flatten().tolist(),
+                std=self.std.flatten().tolist(),
                 transform=self.transform,
             )
         return TensorDataset(self._normalise(torch.from_numpy(images)), torch.from_numpy(labels))

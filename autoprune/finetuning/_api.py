@@ -1,0 +1,160 @@
+"""``autoprune.finetune``: the same from Python, for a run folder or for a network and data in memory."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from autoprune.errors import UsageError
+from autoprune.evaluate import Part
+from autoprune.files import load_safetensors, read_jsonl
+from autoprune.finetuning._checkpoint import restore
+from autoprune.finetuning._engine import make_engine
+from autoprune.finetuning._progress import FinetuneProgress
+from autoprune.finetuning._recipe import Recipe
+from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_weights
+from autoprune.finetuning._scratch import reinitialise
+from autoprune.finetuning._task import FinetuneFolder, Task, run_task
+from autoprune.fingerprint import fingerprint
+from autoprune.inputs import check_device, check_part, count_images, example_batch
+from autoprune.rebuild import rebuild_run
+from autoprune.run import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneResult:
+    """What a fine-tuning gave.
+
+    Attributes:
+        model: The network with the weights of the best epoch, an ordinary module in eval mode on the CPU.
+        result: The numbers, as in ``result.json``; accuracies in [0, 1].
+        history: One record per epoch, as in ``history.jsonl``.
+    """
+
+    model: nn.Module
+    result: Mapping[str, Any]
+    history: tuple[Mapping[str, Any], ...]
+
+
+def finetune(
+    target: nn.Module | str | Path,
+    *,
+    train: Dataset[Any] | DataLoader[Any] | None = None,
+    evaluate: Part | None = None,
+    report: Part | None = None,
+    teacher: nn.Module | None = None,
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    device: str | None = None,
+    devices: int = 1,
+    progress: FinetuneProgress | None = None,
+) -> FinetuneResult:
+    """Fine-tune a pruned network, by default distilling from the dense one.
+
+    Args:
+        target: The folder of a finished run, whose data and dense network are then used; or a network, which is not changed.
+        train: Labelled images to train on, for a network; of a loader its data set is used. Augmentation is then the data set's
+            own affair, unless the recipe names one.
+        evaluate: What the best epoch is chosen by: a data set, a loader, or ``model -> {"accuracy", "loss"}``.
+        report: What the result is measured on, once; without, on ``evaluate``, which flatters.
+        teacher: The dense network; without, there is no distillation.
+        recipe: The settings.
+        epochs: Passes over the training images, instead of the recipe's.
+        name: Name of the fine-tuning.
+        out: Folder for checkpoints and result, for a network; None keeps nothing. A stopped training there is continued.
+        device: Torch device; None for the run's, or the CPU.
+        devices: How many of them, through Lightning Fabric if more than one.
+        progress: Receives what happens.
+
+    Raises:
+        UsageError: if what is asked cannot be done; says why.
+        AutopruneError: if something fails while it runs.
+    """
+    progress = progress or FinetuneProgress()
+    asked = {} if recipe is None else recipe.to_dict()
+    if epochs is not None:
+        asked["epochs"] = epochs
+    if not isinstance(target, nn.Module):
+        if train is not None or evaluate is not None or report is not None or teacher is not None or out is not None:
+            raise UsageError(
+                f"The run '{target}' has its own data, dense network and folder; give these only with a network."
+            )
+        return _of_run(RunFolder(Path(target)), asked, name=name, device=device, devices=devices, progress=progress)
+    if train is None or evaluate is None:
+        raise UsageError("Fine-tuning a network needs images: give train=... and evaluate=....")
+    settings = Recipe.from_dict(asked)
+    if teacher is None:
+        settings = Recipe.from_dict({**settings.to_dict(), "distill": 0.0, "feature_weight": 0.0})
+    elif settings.feature_weight > 0:
+        raise UsageError("Feature matching needs the policy that says which channels stayed: fine-tune a run folder.")
+    device = device or "cpu"
+    check_device(device)
+    engine = make_engine(device, devices)
+    data = train.dataset if isinstance(train, DataLoader) else train
+    for part_name, part in (("train", data), ("evaluate", evaluate), ("report", report)):
+        check_part(part_name, part)
+    task = _task(target, data, evaluate, report, teacher if settings.needs_teacher else None, settings)
+    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+        folder = FinetuneFolder(Path(path))
+        found = run_task(task, settings, folder, name=name or settings.name, engine=engine, progress=progress)
+        history = tuple(read_jsonl(folder.history_path))
+    return FinetuneResult(task.model.cpu().eval(), found, history)
+
+
+def _of_run(
+    folder: RunFolder,
+    asked: Mapping[str, Any],
+    *,
+    name: str | None,
+    device: str | None,
+    devices: int,
+    progress: FinetuneProgress,
+) -> FinetuneResult:
+    found = finetune_run(folder, asked, name=name, device=device, devices=devices, progress=progress)
+    model = rebuild_run(folder).model
+    restore(model, load_safetensors(finetuned_weights(folder, found["name"])))
+    history = read_jsonl(FinetuneFolder(finetune_folder(folder, found["name"])).history_path)
+    return FinetuneResult(model, found, tuple(history))
+
+
+def _task(
+    model: nn.Module, data: Dataset[Any], evaluate: Part, report: Part | None, teacher: nn.Module | None, recipe: Recipe
+) -> Task:
+    """Put together what is trained on what; the caller's networks are copied."""
+    network = copy.deepcopy(model).cpu()
+    example = example_batch(data, indices=(0,))
+    start = fingerprint((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
+    if recipe.from_scratch:
+        reinitialise(network, seed=recipe.seed)
+    return Task(
+        model=network,
+        teacher=None if teacher is None else copy.deepcopy(teacher).eval(),
+        train=data,
+        augment="none" if recipe.augment == "auto" else recipe.augment,
+        search=evaluate,
+        report=report,
+        macs=_macs(network, example),
+        params=sum(parameter.numel() for parameter in network.parameters()),
+        recorded={"data": "python", "images": count_images(data), "weights_fingerprint": start},
+    )
+
+
+@torch.no_grad()
+def _macs(model: nn.Module, example: Tensor) -> int:
+    """Return the multiply-adds of one image, half of what torch's counter says."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(example)
+    return int(counter.get_total_flops()) // 2

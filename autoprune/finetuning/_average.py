@@ -1,0 +1,78 @@
+"""The moving average of the weights, and BatchNorm statistics that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Average:
+    """An exponential moving average of a module's parameters. BatchNorm statistics are not averaged: see ``fresh_statistics``.
+
+    Args:
+        module: Whose parameters are averaged; their present values are where it begins.
+        decay: Share of the old average per update, once warmed up.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._names, self._live = zip(*module.named_parameters(), strict=True)
+        self._mean = [parameter.detach().clone() for parameter in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the present values. The decay is at most (1 + n) / (10 + n) in update n, from 0."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for mean, live in zip(self._mean, self._live, strict=True):
+            mean.lerp_(live.detach(), 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the average by parameter name."""
+        return dict(zip(self._names, self._mean, strict=True))
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor], updates: int) -> None:
+        """Become what ``state`` returned after so many updates."""
+        self.updates = updates
+        for name, mean in zip(self._names, self._mean, strict=True):
+            mean.copy_(state[name])
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Put the average into another module's parameters."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.state()[name])
+
+
+@torch.no_grad()
+def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Measure BatchNorm's running statistics anew, as the plain mean over batches; the module is left in eval mode.
+
+    Averaged weights never ran on a batch, so that no running statistics belong to them (Izmailov et al., "Averaging Weights
+    Leads to Wider Optima", 2018, section 3.2).
+
+    Args:
+        module: Its parameters stay as they are.
+        batches: Images, each of shape (B, C, H, W).
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    module.eval()
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        for images in batches:
+            module(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        module.eval()

@@ -1,0 +1,284 @@
+"""One fine-tuning on disk: configuration, checkpoints, history, weights, result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from autoprune.errors import UsageError
+from autoprune.evaluate import Evaluator, Part
+from autoprune.files import (
+    append_jsonl,
+    load_safetensors,
+    read_json,
+    save_safetensors_atomic,
+    write_json_atomic,
+    write_text_atomic,
+)
+from autoprune.finetuning._checkpoint import Checkpoint, restore
+from autoprune.finetuning._engine import Engine
+from autoprune.finetuning._features import Boundary
+from autoprune.finetuning._images import TrainingImages
+from autoprune.finetuning._progress import FinetuneProgress
+from autoprune.finetuning._recipe import Recipe
+from autoprune.finetuning._trainer import Trainer
+from autoprune.lock import Lock
+from autoprune.report import standard_error
+
+FINETUNE_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is fine-tuned, on what.
+
+    Attributes:
+        model: The network; trained in place.
+        teacher: The dense network, None without distillation.
+        train: Images to train on, items (image, label).
+        augment: "crop-flip", "shift" or "none".
+        search: What the best epoch is chosen by.
+        report: What the result is measured on, once; None for the search part.
+        macs: Multiply-adds of one image.
+        params: Number of parameters.
+        mean: Of the images' normalisation, where it is known.
+        std: Likewise.
+        boundaries: Where features can be matched.
+        batch_size: Images per forward pass when measuring.
+        workers: Processes that decode images; None for a default.
+        recorded: What the configuration records beside the recipe: data, fingerprints.
+    """
+
+    model: nn.Module
+    teacher: nn.Module | None
+    train: Dataset[Any]
+    augment: str
+    search: Part
+    report: Part | None
+    macs: int
+    params: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    boundaries: tuple[Boundary, ...] = ()
+    batch_size: int = 64
+    workers: int | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+class FinetuneFolder:
+    """Where one fine-tuning is kept.
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.json"
+        self.history_path = path / "history.jsonl"
+        self.model_path = path / "model.safetensors"
+        self.result_path = path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result."""
+        return self.result_path.is_file()
+
+    def read_config(self) -> dict[str, Any] | None:
+        """Return the configuration, or None if nothing was begun here.
+
+        Raises:
+            UsageError: if it is damaged or of another version.
+        """
+        if not self.config_path.is_file():
+            return None
+        values = read_json(self.config_path, "fine-tuning's configuration")
+        version = values.get("version") if isinstance(values, dict) else None
+        if version != FINETUNE_VERSION:
+            raise UsageError(
+                f"The fine-tuning in '{self.path}' has version {version!r}, but this autoprune reads version "
+                f"{FINETUNE_VERSION}; give another --name."
+            )
+        return dict(values)
+
+    def read_result(self) -> dict[str, Any]:
+        """Return the result (UsageError if it is not there or damaged)."""
+        values = read_json(self.result_path, "result of the fine-tuning")
+        if not isinstance(values, dict):
+            raise UsageError(f"The file '{self.result_path}' does not hold a JSON object.")
+        return values
+
+
+def recipe_of(stored: Mapping[str, Any] | None, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
+    """Return the recipe: what is asked, else what was begun, else the defaults given."""
+    begun = {} if stored is None else Recipe.from_dict(stored["recipe"]).to_dict()
+    return Recipe.from_dict({**defaults, **begun, **asked})
+
+
+def run_task(
+    task: Task, recipe: Recipe, folder: FinetuneFolder, *, name: str, engine: Engine, progress: FinetuneProgress
+) -> dict[str, Any]:
+    """Fine-tune, or go on, or just find the result; ``task.model`` has the best epoch's weights afterwards.
+
+    Returns:
+        The result, as in ``result.json``.
+
+    Raises:
+        UsageError: if the folder holds another fine-tuning; says what differs.
+        AutopruneError: if another process writes the folder, or training fails.
+    """
+    wanted = {"version": FINETUNE_VERSION, "name": name, "recipe": recipe.to_dict(), **task.recorded}
+    _refuse_differences(folder, wanted)
+    if folder.finished:
+        found = folder.read_result()
+        progress.stage(f"The fine-tuning '{name}' is finished: all {found['epochs_done']} epochs were done before")
+        restore(task.model, load_safetensors(folder.model_path))
+        return found
+    first = engine.rank == 0
+    if first:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    with Lock(folder.path / ".lock") if first else nullcontext():
+        trainer = _trainer(task, recipe, folder, engine, wanted, progress)
+        try:
+            _train(trainer, task, recipe, folder, name=name, engine=engine, progress=progress)
+        finally:
+            trainer.close()
+        found = _result(trainer, task, recipe, name, engine)
+        if first:
+            save_safetensors_atomic(folder.model_path, trainer.best_state)
+            write_json_atomic(folder.result_path, found)
+        engine.barrier()
+    progress.finished(found)
+    return found
+
+
+def _trainer(
+    task: Task,
+    recipe: Recipe,
+    folder: FinetuneFolder,
+    engine: Engine,
+    wanted: Mapping[str, Any],
+    progress: FinetuneProgress,
+) -> Trainer:
+    """Return the trainer, where an earlier session left it."""
+    images = TrainingImages(
+        task.train,
+        kind=task.augment,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        mean=task.mean,
+        std=task.std,
+        workers=task.workers,
+    )
+    stored = folder.read_config()
+    precision = stored["precision"] if stored is not None else None if recipe.precision == "auto" else recipe.precision
+    if precision is None:
+        progress.stage("Timing a training step in bf16 and in fp32")
+    trainer = Trainer(
+        task.model,
+        task.teacher,
+        images,
+        Evaluator(task.search, name="search", device=engine.device, batch_size=task.batch_size),
+        recipe,
+        engine=engine,
+        boundaries=task.boundaries,
+        precision=precision,
+    )
+    if stored is None and engine.rank == 0:
+        write_json_atomic(folder.config_path, {**wanted, "precision": trainer.precision, "augment": task.augment})
+    engine.barrier()
+    checkpoint = Checkpoint.load(folder.path)
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    progress.begin(
+        str(wanted["name"]),
+        recipe.epochs,
+        0 if checkpoint is None else checkpoint.epoch,
+        images.steps * images.batch_size,
+    )
+    return trainer
+
+
+def _train(
+    trainer: Trainer,
+    task: Task,
+    recipe: Recipe,
+    folder: FinetuneFolder,
+    *,
+    name: str,
+    engine: Engine,
+    progress: FinetuneProgress,
+) -> None:
+    """Do the epochs that are left."""
+    if engine.rank == 0:
+        write_text_atomic(folder.history_path, "")
+        for record in trainer.history:
+            append_jsonl(folder.history_path, record)
+    while not trainer.over:
+        record = trainer.epoch(progress)
+        if engine.rank == 0:
+            trainer.checkpoint().save(folder.path)
+            append_jsonl(folder.history_path, record)
+        engine.barrier()
+        progress.epoch(record)
+
+
+def _result(trainer: Trainer, task: Task, recipe: Recipe, name: str, engine: Engine) -> dict[str, Any]:
+    """Measure the best epoch's network on the report part, the only time it is looked at."""
+    restore(task.model, trainer.best_state)
+    part = task.search if task.report is None else task.report
+    evaluator = Evaluator(part, name="report", device=engine.device, batch_size=task.batch_size)
+    accuracy, loss = evaluator(task.model)
+    best = trainer.best
+    return {
+        "version": FINETUNE_VERSION,
+        "name": name,
+        "epochs": recipe.epochs,
+        "epochs_done": len(trainer.history),
+        "best_epoch": best["epoch"],
+        "distilled": task.teacher is not None,
+        "from_scratch": recipe.from_scratch,
+        "accuracy": accuracy,
+        "accuracy_se": standard_error(accuracy, evaluator.size),
+        "loss": loss if math.isfinite(loss) else None,
+        "search_accuracy": best["search_accuracy"],
+        "macs": task.macs,
+        "params": task.params,
+        "seed": recipe.seed,
+        "wall_s": round(trainer.wall_s, 3),
+        "settings": {**recipe.to_dict(), "lr": recipe.rate, "precision": trainer.precision, "augment": task.augment},
+    }
+
+
+def _refuse_differences(folder: FinetuneFolder, wanted: Mapping[str, Any]) -> None:
+    stored = folder.read_config()
+    if stored is None:
+        return
+    flat, asked = ({**values, **values["recipe"]} for values in (stored, wanted))
+    differences = [
+        f"{key.replace('_', '-')}: {_short(flat.get(key))} begun, {_short(value)} now"
+        for key, value in asked.items()
+        if key not in ("recipe", "precision", "augment") and flat.get(key) != value
+    ]
+    differences += [
+        f"{key}: {stored['recipe'][key]} begun, {wanted['recipe'][key]} now"
+        for key in ("precision", "augment")
+        if stored["recipe"][key] != wanted["recipe"][key]
+    ]
+    if differences:
+        raise UsageError(
+            f"The fine-tuning in '{folder.path}' was begun differently ({'; '.join(differences)}); "
+            "give the same options or another --name."
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "…" if len(text) == 64 else text

@@ -1,0 +1,294 @@
+"""The training loop: SGD with a teacher, a moving average of the weights, and the best epoch by the search part."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import AutopruneError
+from autoprune.evaluate import Evaluator, fast_layout
+from autoprune.finetuning._average import Average, fresh_statistics
+from autoprune.finetuning._checkpoint import Checkpoint, restore, snapshot
+from autoprune.finetuning._engine import Engine
+from autoprune.finetuning._features import Boundary, Recorder
+from autoprune.finetuning._images import TrainingImages
+from autoprune.finetuning._losses import matching, total_loss
+from autoprune.finetuning._precision import autocast, faster
+from autoprune.finetuning._progress import FinetuneProgress
+from autoprune.finetuning._recipe import Recipe
+from autoprune.finetuning._schedule import learning_rate
+
+_STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on
+_LOOK = 50  # steps between looks at whether the loss is finite
+
+
+class Trainer:
+    """Trains one network, an epoch at a time.
+
+    Args:
+        model: The network; trained in place.
+        teacher: The dense network, for recipes that need it.
+        images: What is trained on.
+        evaluator: Measures a network on the search part.
+        recipe: How.
+        engine: Where.
+        boundaries: Where features are matched.
+        precision: "fp32" or "bf16"; None measures which is faster.
+
+    Attributes:
+        precision: "fp32" or "bf16".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: nn.Module | None,
+        images: TrainingImages,
+        evaluator: Evaluator,
+        recipe: Recipe,
+        *,
+        engine: Engine,
+        boundaries: tuple[Boundary, ...] = (),
+        precision: str | None = None,
+    ) -> None:
+        self._recipe, self._images, self._evaluator, self._engine = recipe, images, evaluator, engine
+        self._device = engine.device
+        self._module = _laid_out(model, self._device)
+        self._teacher = None if teacher is None else _laid_out(teacher, self._device).eval().requires_grad_(False)
+        self._recorders: tuple[Recorder, ...] = ()
+        if recipe.feature_weight > 0 and teacher is not None and boundaries:
+            self._recorders = (Recorder(model, boundaries, select=False), Recorder(teacher, boundaries, select=True))
+        self.precision = precision if precision is not None else self._measure()
+        self._optimizer = self._sgd(self._module)
+        self._average = Average(self._module, recipe.ema) if recipe.ema > 0 else None
+        self._net, self._stepper = engine.setup(self._module, self._optimizer)
+        self._epoch = 0
+        self._history: list[dict[str, Any]] = []
+        self._best: Mapping[str, Tensor] = {}
+        self._wall = 0.0
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch done."""
+        return self._history
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The record of the best epoch."""
+        return max(self._history, key=_merit)
+
+    @property
+    def best_state(self) -> Mapping[str, Tensor]:
+        """The state of the best epoch's network."""
+        return self._best
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training, over all sessions."""
+        return self._wall
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or no better one has come for as many as the recipe's patience."""
+        waited = self._epoch - (self.best["epoch"] if self._history else 0)
+        return self._epoch >= self._recipe.epochs or 0 < self._recipe.patience <= waited
+
+    def close(self) -> None:
+        """Leave the networks without anything of the training's."""
+        for recorder in self._recorders:
+            recorder.close()
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        restore(self._module, checkpoint.model)
+        for name, parameter in self._module.named_parameters():
+            if name in checkpoint.momentum:
+                buffer = torch.empty_like(parameter).copy_(checkpoint.momentum[name])
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        if self._average is not None:
+            self._average.restore(checkpoint.average, checkpoint.updates)
+        self._epoch, self._wall = checkpoint.epoch, checkpoint.wall_s
+        self._history = [dict(record) for record in checkpoint.history]
+        self._best = checkpoint.best
+
+    def checkpoint(self) -> Checkpoint:
+        """Return where the training stands."""
+        state = self._optimizer.state
+        momentum = {
+            name: state[parameter]["momentum_buffer"]
+            for name, parameter in self._module.named_parameters()
+            if state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+        average = self._average
+        return Checkpoint(
+            epoch=self._epoch,
+            model=snapshot(self._module),
+            momentum=momentum,
+            average={} if average is None else average.state(),
+            best=self._best,
+            updates=0 if average is None else average.updates,
+            history=self._history,
+            wall_s=self._wall,
+        )
+
+    def epoch(self, progress: FinetuneProgress) -> dict[str, Any]:
+        """Train for one epoch, measure on the search part, and return the epoch's record.
+
+        Raises:
+            AutopruneError: if the loss is no longer finite.
+        """
+        started = time.monotonic()
+        number = self._epoch + 1
+        loss, rate = self._train(number, progress)
+        network = self._evaluated()
+        accuracy, search_loss = self._evaluator(network)
+        seconds = time.monotonic() - started
+        record: dict[str, Any] = {
+            "epoch": number,
+            "lr": rate,
+            "train_loss": loss,
+            "search_accuracy": accuracy,
+            "search_loss": search_loss,
+            "seconds": round(seconds, 3),
+            "best": False,
+        }
+        record["best"] = all(_merit(record) > _merit(other) for other in self._history)
+        if record["best"]:
+            self._best = snapshot(network)
+        self._epoch, self._wall = number, self._wall + seconds
+        self._history.append(record)
+        return record
+
+    def _train(self, number: int, progress: FinetuneProgress) -> tuple[float, float]:
+        """Return the mean training loss of the epoch, and its last learning rate."""
+        recipe, images, engine = self._recipe, self._images, self._engine
+        total, rate, done = torch.zeros((), device=self._device), 0.0, 0
+        self._net.train()
+        with _seeded(recipe.seed, number, self._device):
+            for step, (x, y) in enumerate(images.epoch(number, rank=engine.rank, world=engine.world)):
+                rate = learning_rate(
+                    (number - 1) * images.steps + step,
+                    recipe.epochs * images.steps,
+                    highest=recipe.rate,
+                    warmup=recipe.warmup,
+                )
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate
+                total += self._step(x, y, self._net, self._stepper, self.precision, engine.backward)
+                if self._average is not None:
+                    self._average.update()
+                done += images.batch_size
+                if step % _LOOK == 0 and not math.isfinite(float(total)):
+                    break
+                progress.step(done)
+        mean = float(engine.mean(total / images.steps))
+        if not math.isfinite(mean):
+            raise AutopruneError(
+                f"The training loss is no longer finite in epoch {number}, at a learning rate of {rate:.3g}; give a lower --lr."
+            )
+        return mean, rate
+
+    def _step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        precision: str,
+        backward: Callable[[Tensor], None],
+    ) -> Tensor:
+        """Make one step and return its loss."""
+        recipe, loss = self._recipe, torch.zeros((), device=self._device)
+        optimizer.zero_grad()
+        parts = zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True)
+        for x, y in parts:
+            x, y = fast_layout(x.to(self._device), self._device), y.to(self._device)
+            with autocast(self._device, precision):
+                taught = None
+                if self._teacher is not None:
+                    with torch.no_grad():
+                        taught = self._teacher(x)
+                logits = net(x)
+            part = total_loss(
+                logits,
+                y,
+                taught,
+                distill=recipe.distill,
+                temperature=recipe.temperature,
+                label_smoothing=recipe.label_smoothing,
+            )
+            if self._recorders:
+                mine, theirs = (recorder.take() for recorder in self._recorders)
+                part = part + recipe.feature_weight * matching(mine, theirs)
+            part = part * (len(x) / len(images))
+            backward(part)
+            loss += part.detach()
+        if recipe.clip > 0:
+            nn.utils.clip_grad_norm_(self._module.parameters(), recipe.clip)
+        optimizer.step()
+        return loss
+
+    def _evaluated(self) -> nn.Module:
+        """Return the network that counts: the averaged one, with statistics of its own, or the one in training."""
+        if self._average is None:
+            return self._module.eval()
+        shadow = copy.deepcopy(self._module)
+        self._average.copy_to(shadow)
+        with _seeded(self._recipe.seed, 0, self._device):
+            batches = (fast_layout(x.to(self._device), self._device) for x in self._images.sample(_STATISTICS))
+            fresh_statistics(shadow, batches)
+        return shadow
+
+    def _measure(self) -> str:
+        """Return the faster precision, by steps of a copy of the network."""
+        copied = copy.deepcopy(self._module).train()
+        optimizer = self._sgd(copied)
+        images, labels = next(iter(self._images.epoch(1)))
+        with _seeded(self._recipe.seed, 0, self._device):
+            found = faster(
+                lambda precision: self._step(
+                    images, labels, copied, optimizer, precision, Engine(self._device).backward
+                ),
+                self._device,
+            )
+        return found
+
+    def _sgd(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Return SGD over a module's parameters; only weights with two or more dimensions decay."""
+        recipe = self._recipe
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        nesterov = recipe.momentum > 0
+        return torch.optim.SGD(
+            [group for group in groups if group["params"]], lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov
+        )
+
+
+def _merit(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what makes an epoch better: accuracy on the search part, then less loss there."""
+    loss = record["search_loss"]
+    return record["search_accuracy"], -loss if loss is not None and math.isfinite(loss) else -math.inf
+
+
+def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network on its device; on CPUs its convolutions' weights channels-last, which is about twice as fast."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if device.type == "cpu" else model
+
+
+@contextmanager
+def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Let torch's own random numbers (dropout) follow from seed and epoch inside, and be what they were afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        yield
