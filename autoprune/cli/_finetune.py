@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,6 +159,8 @@ def tune(
             bar.stop()
             complain("Interrupted; the same command continues after the last whole epoch.")
             return INTERRUPTED
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # of several devices the first one speaks
+        return 0
     if as_json and show:
         result_json(found)
     elif show:

@@ -102,6 +102,7 @@ def finetune(
     device = device or "cpu"
     check_device(device)
     engine = make_engine(device, devices)
+    progress = progress if engine.rank == 0 else FinetuneProgress()
     data = train.dataset if isinstance(train, DataLoader) else train
     for part_name, part in (("train", data), ("evaluate", evaluate), ("report", report)):
         check_part(part_name, part)

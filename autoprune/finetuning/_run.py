@@ -80,6 +80,7 @@ def finetune_run(
     device = device or (config.device if config is not None else "cpu")
     check_device(device)
     engine = make_engine(device, devices)
+    progress = progress if engine.rank == 0 else FinetuneProgress()
     if weights is None and model is None:
         weights = config.weights if config is not None else policy.model.get("weights")
     progress.stage("Loading the network and the data")

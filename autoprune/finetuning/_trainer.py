@@ -65,10 +65,13 @@ class Trainer:
         self._recorders: tuple[Recorder, ...] = ()
         if recipe.feature_weight > 0 and teacher is not None and boundaries:
             self._recorders = (Recorder(model, boundaries, select=False), Recorder(teacher, boundaries, select=True))
-        self.precision = precision if precision is not None else self._measure()
+        self.precision = precision if precision is not None else "fp32"
         self._optimizer = self._sgd(self._module)
         self._average = Average(self._module, recipe.ema) if recipe.ema > 0 else None
         self._net, self._stepper = engine.setup(self._module, self._optimizer)
+        if precision is None:  # the processes must agree, whatever each of them measures
+            votes = engine.mean(torch.tensor(float(self._measure() == "bf16"), device=self._device))
+            self.precision = "bf16" if float(votes) >= 0.5 else "fp32"
         self._epoch = 0
         self._history: list[dict[str, Any]] = []
         self._best: Mapping[str, Tensor] = {}
