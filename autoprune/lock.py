@@ -30,13 +30,15 @@ class Lock:
 
     Args:
         path: The lock file; made if it is missing.
+        option: What else can be chosen where it is held, for the message.
 
     Raises:
         AutopruneError: on entering, if another process holds the lock.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, option: str = "--out") -> None:
         self.path = path
+        self.option = option
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Lock:
@@ -49,7 +51,7 @@ class Lock:
             file.close()
             raise AutopruneError(
                 f"The run folder '{self.path.parent}' is being written by another process (id {owner}); "
-                "wait for it to end or choose another --out."
+                f"wait for it to end or choose another {self.option}."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

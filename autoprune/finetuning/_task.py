@@ -144,7 +144,7 @@ def run_task(
     first = engine.rank == 0
     if first:
         folder.path.mkdir(parents=True, exist_ok=True)
-    with Lock(folder.path / ".lock") if first else nullcontext():
+    with Lock(folder.path / ".lock", option="--name") if first else nullcontext():
         trainer = _trainer(task, recipe, folder, engine, wanted, progress)
         try:
             _train(trainer, task, recipe, folder, name=name, engine=engine, progress=progress)
@@ -265,7 +265,7 @@ def _refuse_differences(folder: FinetuneFolder, wanted: Mapping[str, Any]) -> No
     differences = [
         f"{key.replace('_', '-')}: {_short(flat.get(key))} begun, {_short(value)} now"
         for key, value in asked.items()
-        if key not in ("recipe", "precision", "augment") and flat.get(key) != value
+        if key not in ("recipe", "precision", "augment", "data") and flat.get(key) != value
     ]
     differences += [
         f"{key}: {stored['recipe'][key]} begun, {wanted['recipe'][key]} now"
