@@ -86,7 +86,12 @@ def finetune_run(
     progress.stage("Loading the network and the data")
     dense = load_dense(policy.model, model=model, weights=weights if recipe.needs_teacher else None)
     if recipe.needs_teacher:
-        _check_teacher(dense, weights, None if config is None else config.model_fingerprint, progress)
+        _check_teacher(
+            dense,
+            weights,
+            config.model_fingerprint if config is not None and config.data != "python" else None,
+            progress,
+        )
     rebuilt = rebuild(policy, load_safetensors(folder.model_path), dense)
     if data is None:
         data = config.data if config is not None else "digits" if dense.spec == "digits" else None
