@@ -124,6 +124,14 @@ def against_size(run: Run, key: str, *, params: bool) -> Chart:
         kind = "" if row.name == "dense" else ", finished"
         point = Point(size, 100 * row.search_accuracy, title)
         series.append(Series(f"{row.name}{kind}", (point,), look_of(run, row.name)))
+    for tuned in run.tuned:
+        if tuned.result is not None:
+            result, size = tuned.result, tuned.result["params" if params else "macs"] / 1e6
+            title = f"{tuned.name}: {percent(result['search_accuracy'])} % on the search part; {size:.4g} M"
+            point = Point(size, 100 * result["search_accuracy"], title)
+            scratch = bool(result.get("from_scratch"))
+            name = f"{'from scratch' if scratch else 'fine-tuned'} ({tuned.name})"
+            series.append(Series(name, (point,), "other" if scratch else "tuned"))
     what = "parameters" if params else "multiply-adds"
     return Chart(
         f"{key}{'params' if params else 'macs'}",
