@@ -8,13 +8,15 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from torch import Tensor, nn
+from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._propagation import LayerCall, Propagation
+from autoprune.graph._statistics import STATISTICS
 from autoprune.graph._trace import Traced, trace
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal
-from autoprune.graph._walk import OUTPUT, propagate
+from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal, Statistic
+from autoprune.graph._walk import OUTPUT, op_name, propagate
 
 SINGLE = "it has a single channel, and one must stay"
 TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"
@@ -120,6 +122,20 @@ def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
     return [Refusal(where, reason) for reason, where in found.items()]
 
 
+def _statistics(
+    traced: Traced, p: Propagation, classes: _Classes, group_of: IntArray, unit_of: IntArray
+) -> tuple[Statistic, ...]:
+    calls: dict[str, list[Node]] = {name: [] for name in STATISTICS}
+    for node in traced.program.graph.nodes:
+        calls.get(op_name(node.target), []).append(node)
+    found = []
+    for node, (call, dim, labels) in p.statistics.items():
+        roots = classes.root[labels]
+        number = calls[call.op].index(node)
+        found.append(Statistic(node.name, call.op, dim, group_of[roots], unit_of[roots], number))
+    return tuple(found)
+
+
 def _too_few(units: list[int], slices: list[ChannelSlice]) -> str | None:
     if len(units) > 1:
         return None
@@ -202,6 +218,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         dynamic_batch=traced.dynamic_batch,
         fixed_macs=counter.others(p.products),
         assumption=traced.assumption,
+        statistics=_statistics(traced, p, classes, group_of, unit_of),
         computed={node.name: weight for node, weight in p.computed.items()},
         sizes=tuple(
             ModuleSize(source.module, source.attribute, source.item, group_of[roots], unit_of[roots])

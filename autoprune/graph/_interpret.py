@@ -33,6 +33,7 @@ class Masking:
         offset: For each group of the graph the number of its first unit, -1 where it is not masked.
         consumers: For each convolution and linear node the unit of every input channel, shape (in_channels,).
         norms: For each norm node the unit of every element of its scale, in the scale's shape.
+        statistics: For each mean or the like over channels their dimension and the unit of each of them.
     """
 
     def __init__(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> None:
@@ -50,6 +51,11 @@ class Masking:
                     index = np.where(inside, offset[layer.in_group] + layer.in_unit, self.count)
                     self.consumers[layer.node] = torch.from_numpy(index)
         self.norms = self._norms(graph, groups, names)
+        self.statistics: dict[str, tuple[int, Tensor]] = {}
+        for statistic in graph.statistics:
+            index = np.where(statistic.group >= 0, offset[statistic.group] + statistic.unit, self.count)
+            index[offset[statistic.group] < 0] = self.count
+            self.statistics[statistic.node] = (statistic.dim, torch.from_numpy(index))
 
     def _norms(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -133,9 +139,20 @@ class _Interpreter(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "call_function" and "aten.detach" in str(n.target):
             return self.fetch_args_kwargs_from_env(n)[0][0]  # a gradient must see through it
-        if self.mask is None or n.name not in {**self.masking.consumers, **self.masking.norms}:
+        masking = self.masking
+        if self.mask is None or not any(
+            n.name in known for known in (masking.consumers, masking.norms, masking.statistics)
+        ):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n.name in masking.statistics:
+            dim, units = masking.statistics[n.name]
+            factor = self.mask[units.to(self.mask.device)]
+            kept = factor.nonzero()[:, 0]
+            x = args[0].index_select(dim, kept)
+            if self.mask.requires_grad:
+                x = x * factor[kept].to(x.dtype).view([-1 if d == dim else 1 for d in range(x.dim())])
+            return n.target(x, *args[1:], **kwargs)  # type: ignore[operator]
         if n.name in self.masking.norms:
             factor = self.mask[self.masking.norms[n.name].to(self.mask.device)]
             return _masked_norm(str(n.target), factor.to(args[0].dtype), args)

@@ -112,6 +112,7 @@ class Propagation:
         sizes: Finds the attributes of modules that numbers in the program come from.
         links: Attributes that say how many channels there are, and the labels of those that they count.
         computed: Layers whose weight is a ``ComputedWeight``.
+        statistics: Means and the like over channels: the call, the dimension and the labels along it.
     """
 
     tensors: Mapping[Node, str] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class Propagation:
     sizes: SizeFinder | None = None
     links: dict[Source, IntArray] = field(default_factory=dict)
     computed: Mapping[Node, Any] = field(default_factory=dict)
+    statistics: dict[Node, tuple[Call, int, IntArray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sets.add(1)  # the neutral label

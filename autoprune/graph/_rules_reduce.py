@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune.graph._labels import core, varying, words
+from autoprune.graph._labels import core, neutral, varying, words
 from autoprune.graph._propagation import Call, Propagation, concrete
+from autoprune.graph._statistics import STATISTICS
 
 POOLS = words(
     """
@@ -21,7 +22,7 @@ POOLS = words(
 
 REDUCTIONS = words(
     """
-    mean sum amax amin var std max min logsumexp prod norm linalg_vector_norm argmax argmin any all
+    mean sum amax amin var std var_mean std_mean max min logsumexp prod norm linalg_vector_norm argmax argmin any all
     """
 )
 
@@ -37,6 +38,9 @@ DECISIONS = words(
     item _local_scalar_dense is_nonzero equal allclose _assert_scalar _assert_async
     """
 )
+
+
+REDUCED = "channels are reduced to one number, which depends on how many there are"
 
 
 def _outputs(call: Call, labels: Tensor) -> Any:
@@ -68,8 +72,11 @@ def reduce(p: Propagation, call: Call) -> Any:
     over = [dim for dim in dims if dim in varying(x)]
     if over and len(over) < len(varying(x)):  # copies side by side (split attention): each keeps the same channels
         x = p.unify(x, over)
+    elif len(over) == 1 and call.args.get("keepdim", False) and call.op in STATISTICS:  # judged when all is known
+        p.statistics[call.node] = (call, over[0], p.channels(x, over[0]))
+        return _outputs(call, neutral(()))
     elif over:
-        return p.refuse(call, x, "channels are reduced to one number, which depends on how many there are")
+        return p.refuse(call, x, REDUCED)
     small = core(x)
     if not call.args.get("keepdim", False):
         for dim in sorted(dims, reverse=True):

@@ -130,6 +130,26 @@ class ModuleSize:
 
 
 @dataclass(frozen=True, eq=False)
+class Statistic:
+    """A mean, a variance or the like over channels that is part of a norm written by hand.
+
+    Attributes:
+        node: Name of its node in ``PruningGraph.program.graph``.
+        op: Name of the operator ("aten.mean").
+        dim: The dimension of the channels.
+        group, unit: For each channel its group and the channel in it, -1 where it is in none.
+        number: How many calls of this operator come before it.
+    """
+
+    node: str
+    op: str
+    dim: int
+    group: IntArray
+    unit: IntArray
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
 class Refusal:
     """Something that cannot be pruned: where, and why in a sentence for the user."""
 
@@ -152,6 +172,7 @@ class PruningGraph:
         fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
         assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
         sizes: Attributes of modules that count channels.
+        statistics: Means and the like over channels, taken over those that are left.
         computed: Layers (by node) whose weight the forward computes from ``weight``, and how (``ComputedWeight``).
     """
 
@@ -164,6 +185,7 @@ class PruningGraph:
     fixed_macs: int = 0
     assumption: str | None = None
     sizes: tuple[ModuleSize, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
     computed: Mapping[str, Any] = field(default_factory=dict)
 
     def group(self, name: str) -> Group:

@@ -20,7 +20,8 @@ from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
 from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES, move
 from autoprune.graph._rules_norms import NORM_RULES
-from autoprune.graph._rules_reduce import REDUCE_RULES
+from autoprune.graph._rules_reduce import REDUCE_RULES, REDUCED
+from autoprune.graph._statistics import meets_only
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
 
@@ -93,6 +94,7 @@ class _Walk:
         self.weights = {weight.node: weight for weight in self.p.computed.values()}
         self.inside = {node for weight in self.weights.values() for node in weight.nodes}
         self.active: set[Node] = set()
+        self.mixed: set[Node] = set()
 
     def run(self) -> Propagation:
         nodes = list(self.traced.program.graph.nodes)
@@ -108,8 +110,16 @@ class _Walk:
             elif node.op == "call_function":
                 self.env[node] = self._value(node)
         layers = {layer.call.node for layer in self.p.layers}
+        self._judge_statistics(layers)
         self.p.products += [n for n in nodes if op_name(n.target) in LAYER_RULES and n not in layers]
         return self.p
+
+    def _judge_statistics(self, layers: set[Node]) -> None:
+        """Refuse the means over channels that are not part of a norm."""
+        for node, (call, _, labels) in list(self.p.statistics.items()):
+            if not meets_only(node, labels, self.env, self.p.sets.find, layers | self.mixed):
+                self.p.refuse(call, labels, REDUCED)
+                del self.p.statistics[node]
 
     def _placeholder(self, node: Node) -> Any:
         value = node.meta.get("val")
@@ -169,6 +179,8 @@ class _Walk:
         names = frozenset(name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg)))
         call = Call(node, op_name(target), bound, names)
         rule = _RULES.get(call.op)
+        if call.op not in ELEMENTWISE_RULES and call.op not in MOVE_RULES:
+            self.mixed.add(node)
         try:
             result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # fail closed

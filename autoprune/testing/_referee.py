@@ -7,6 +7,7 @@ norms do not count them; it must cost what `torch.utils.flop_counter` and ``nume
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -110,7 +111,11 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
             dim = 0 if layer.op == "conv_transpose" else 1
             reads = reads[: weight.shape[dim]]  # the same in every group
             weight.mul_(reads.view([-1 if d == dim else 1 for d in range(weight.dim())]))
-    with _MaskedNorms(_scales(graph, kept, tensors)), LayerWeights(computed):
+    counted = {
+        (statistic.op, statistic.number): (statistic.dim, _stays(graph, kept, statistic.group, statistic.unit))
+        for statistic in graph.statistics
+    }
+    with _MaskedNorms(_scales(graph, kept, tensors)), LayerWeights(computed), _Statistics(counted):
         return leaves(masked(images))
 
 
@@ -235,6 +240,37 @@ class _MaskedNorms(TorchFunctionMode):
                 grouped = func in (F.group_norm, torch.group_norm)
                 return _norm(given, weight, stays.to(weight.device), centre=centre, grouped=grouped)
         return func(*args, **kwargs)
+
+
+class _Statistics(TorchFunctionMode):
+    """Means and the like over channels, call by call, taken over those that stay."""
+
+    _NAMES = ("mean", "var", "std", "sum", "var_mean", "std_mean")
+
+    def __init__(self, counted: Mapping[tuple[str, int], tuple[int, Tensor]]) -> None:
+        super().__init__()
+        self.counted = counted
+        self.calls: Counter[str] = Counter()
+        self.ops = {getattr(torch, name): f"aten.{name}" for name in self._NAMES}
+        self.ops |= {getattr(Tensor, name): f"aten.{name}" for name in ("mean", "var", "std", "sum")}
+        self.ops |= dict.fromkeys(
+            (torch.norm, Tensor.norm, torch.linalg.vector_norm, F.normalize), "aten.linalg_vector_norm"
+        )
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` on what stays."""
+        op = self.ops.get(func)
+        if op is not None:
+            dim, stays = self.counted.get((op, self.calls[op]), (0, None))
+            self.calls[op] += 1
+            if stays is not None:
+                x = args[0].index_select(dim, stays.to(args[0].device).nonzero()[:, 0])
+                if func is F.normalize:
+                    return args[0] / torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_min(1e-12)
+                args = (x, *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def _norm(given: Mapping[str, Any], weight: Tensor, stays: Tensor, *, centre: bool, grouped: bool) -> Tensor:

@@ -398,7 +398,7 @@ one("sum over channels", "partly", lambda m, x: x.sum(1, keepdim=True) * m.a(x),
 one("maximum over channels", "partly", lambda m, x: x.amax(1, keepdim=True) * m.a(x), a=lambda: conv(8, 8))
 one("softmax over channels", "refused", lambda m, x: x.softmax(1))
 one("softmax over positions", "right", lambda m, x: x.flatten(2).softmax(-1).view_as(x))
-one("normalised over channels", "refused", lambda m, x: F.normalize(x, dim=1))
+one("normalised over channels", "right", lambda m, x: F.normalize(x, dim=1))
 one(
     "matmul with the channels",
     "refused",

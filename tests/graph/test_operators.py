@@ -14,7 +14,7 @@ from autoprune.surgery import prune_model
 from ._nets import CASES, Net, conv
 from ._referee import leaves, prunable, random_kept, zeroed
 
-MIXING_NORMS = {"group norm", "layer norm over channels"}
+MIXING_NORMS = {"group norm", "layer norm over channels", "normalised over channels"}
 
 
 @pytest.mark.parametrize("name", CASES)
