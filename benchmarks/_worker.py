@@ -41,17 +41,20 @@ def _export(model: nn.Module, images: Tensor) -> object:
 
 
 def _kind(graph: PruningGraph, calls: list[Layer]) -> tuple[str, str]:
-    """Return "inner", "residual", "output" or "refused" for a layer's output channels, and why."""
-    indices = sorted({int(index) for layer in calls for index in np.unique(layer.out_group)})
-    groups = [graph.groups[index] for index in indices if index >= 0]
+    """Return "inner", "residual", "output" or "refused" for a layer's output channels, and why.
+
+    A layer is refused if half of its output channels or more have to stay.
+    """
+    owners = np.concatenate([layer.out_group for layer in calls])
+    groups = [graph.groups[index] for index in np.unique(owners[owners >= 0]).tolist()]
     reasons = [group.reason for group in groups if group.reason]
     output = [reason for reason in reasons if "network's output" in reason]
     if output:
         return "output", output[0]
-    if reasons:
-        return "refused", max(set(reasons), key=reasons.count)
-    if not groups or -1 in indices:
-        return "refused", "some of its channels are in no group"
+    free = np.isin(owners, [group.index for group in groups if group.reason is None])
+    if free.mean() <= 0.5:
+        reason = max(set(reasons), key=reasons.count) if reasons else "its channels are in no group"
+        return "refused", reason
     return ("residual" if any(group.kind == "residual" for group in groups) else "inner"), ""
 
 
