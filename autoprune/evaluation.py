@@ -43,12 +43,12 @@ def evaluate_target(
     Args:
         target: A run folder, an ``.onnx`` or ``.pt2`` file, or None for the dense network.
         model: Specification of the dense network; None for the run's or digits. For a file it gives the preprocessing.
-        weights: Weights of the dense network.
+        weights: Weights of the dense network; not for a run, which has its own.
         data: Specification of the data; None for the run's or digits.
         part: "report" or "search".
         mean: Preprocessing; empty for the run's or the model's.
         std: Preprocessing; empty for the run's or the model's.
-        input_shape: Shape (C, H, W) of one image; empty for the model's.
+        input_shape: Shape (C, H, W) of one image; empty for the model's. Not for a run, which knows its own.
         batch_size: Images at a time.
         download: Whether the data may be downloaded.
         device: Torch device; exported files run on the CPU.
@@ -67,12 +67,14 @@ def evaluate_target(
     network: nn.Module
     if target is not None and target.is_dir():
         folder = RunFolder(target)
+        _refuse_dense_options(target, weights, input_shape)
+        data = data or _known_data(folder, model)
         tuned = None if finetuned is None else finetuned_weights(folder, finetuned)
         loaded_run = rebuild_run(folder, model=model, weights=tuned)
         network, loaded = loaded_run.model, loaded_run.loaded
         if folder.exists:
             config = folder.read_config()
-            data, mean, std = data or config.data, mean or config.mean, std or config.std
+            mean, std = mean or config.mean, std or config.std
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else load_exported(target)
@@ -102,3 +104,35 @@ def evaluate_target(
         "accuracy_se": standard_error(accuracy, evaluator.size),
         "loss": loss,
     }
+
+
+def _refuse_dense_options(target: Path, weights: str | None, input_shape: tuple[int, ...]) -> None:
+    """Refuse what can be said of a dense network only."""
+    if weights is not None:
+        raise UsageError(
+            f"--weights {weights} is about a dense network, but '{target}' has weights of its own; leave it out, "
+            "or name a fine-tuning's with --finetuned."
+        )
+    if input_shape:
+        raise UsageError(
+            f"--input-size {'x'.join(map(str, input_shape))} is about a dense network, but '{target}' was pruned for its own "
+            "size; leave it out."
+        )
+
+
+def _known_data(folder: RunFolder, model: str | None) -> str | None:
+    """Return the data of a run; None for a folder that says none.
+
+    Raises:
+        UsageError: if they were passed from Python.
+    """
+    if not folder.exists:
+        return None
+    data = folder.read_config().data
+    if data != "python":
+        return data
+    also = "" if model is not None else " (and --model package.module:factory, where the model was passed, too)"
+    raise UsageError(
+        f"The run in '{folder.path}' was made from Python, so its data have no name; give them with --data, for instance "
+        f"--data cifar10:ROOT{also}."
+    )

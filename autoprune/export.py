@@ -16,8 +16,10 @@ from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.files import save_safetensors_atomic, write_atomic
+from autoprune.pt2 import checked_pt2
 from autoprune.registry import nearest
 
+ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -45,6 +47,8 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
     model.eval()
     try:
         program, dynamic = _trace(model, example_input)
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # source lines and paths of this machine
         if format == "pt2":
             buffer = io.BytesIO()
             torch.export.save(program, buffer)
@@ -74,11 +78,43 @@ def require_onnx(*modules: str) -> None:
     Raises:
         UsageError: naming the extra that installs them.
     """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"ONNX needs the package '{missing[0]}', which is not installed: pip install 'autoprune[onnx]'."
-        )
+    missing = missing_onnx(*modules)
+    if missing is not None:
+        raise UsageError(f"ONNX needs the package '{missing}', which is not installed: pip install 'autoprune[onnx]'.")
+
+
+def missing_onnx(*modules: str) -> str | None:
+    """Return the first optional module that is not installed, of those given or of all that ONNX needs; None if all are."""
+    return next((name for name in modules or ONNX_MODULES if find_spec(name) is None), None)
+
+
+def onnx_session(path: Path, *, threads: int | None = None) -> Any:
+    """Return an onnxruntime session on the CPU for an ONNX file.
+
+    Args:
+        path: The file.
+        threads: How many threads it computes with; None for onnxruntime's choice. With a number they stop spinning after each
+            run, so that they do not disturb what is timed next.
+
+    Raises:
+        UsageError: if the file is missing or damaged, or onnxruntime is not installed.
+    """
+    require_onnx("onnxruntime")
+    import onnxruntime
+
+    if not path.is_file():
+        raise UsageError(f"The file '{path}' does not exist.")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4  # what is wrong is raised, too
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise UsageError(f"The file '{path}' is not an ONNX model that onnxruntime can run ({why}).") from error
 
 
 class OnnxModel(nn.Module):
@@ -93,15 +129,7 @@ class OnnxModel(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        require_onnx("onnxruntime")
-        import onnxruntime
-
-        if not path.is_file():
-            raise UsageError(f"The file '{path}' does not exist.")
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise UsageError(f"The file '{path}' is not an ONNX model that onnxruntime can run ({error}).") from error
+        self._session = onnx_session(path)
         self._input: str = self._session.get_inputs()[0].name
 
     def forward(self, images: Tensor) -> Tensor:
@@ -113,11 +141,13 @@ class OnnxModel(nn.Module):
 class ExportedModel(nn.Module):
     """An exported program as a module. It was exported for evaluation and stays so, whatever mode is set.
 
+    The file may be a stranger's: nothing in it is unpickled or run beyond torch's operators (see `autoprune.pt2`).
+
     Args:
         path: The ``.pt2`` file.
 
     Raises:
-        UsageError: if the file is missing or damaged.
+        UsageError: if the file is missing or damaged, or could run code of its own.
     """
 
     def __init__(self, path: Path) -> None:
@@ -125,9 +155,10 @@ class ExportedModel(nn.Module):
         if not path.is_file():
             raise UsageError(f"The file '{path}' does not exist.")
         try:
-            module = torch.export.load(path).module()
+            module = torch.export.load(checked_pt2(path)).module()
         except Exception as error:
-            raise UsageError(f"The file '{path}' is not an exported program that torch can load ({error}).") from error
+            why = " ".join(str(error).split())[:200]
+            raise UsageError(f"The file '{path}' is not an exported program that can be loaded ({why}).") from error
         self._call: Callable[[Tensor], Tensor] = module.forward  # as a submodule it would refuse train() and eval()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import _eval, _export, _finetune, _inspect, _prune, _report, _search
+from autoprune.cli import _eval, _export, _finetune, _inspect, _prune, _report, _search, _verify
 from autoprune.cli._output import result
 
 app = typer.Typer(
@@ -42,5 +42,6 @@ app.command("inspect", epilog=_inspect.EPILOG)(_inspect.inspect)
 app.command("prune", epilog=_prune.EPILOG)(_prune.prune)
 app.command("finetune", epilog=_finetune.EPILOG)(_finetune.finetune)
 app.command("export", epilog=_export.EPILOG)(_export.export)
+app.command("verify", epilog=_verify.EPILOG)(_verify.verify)
 app.command("eval", epilog=_eval.EPILOG)(_eval.evaluate)
 app.command("report", epilog=_report.EPILOG)(_report.report)

@@ -50,6 +50,8 @@ Finetuned = Annotated[
         "--finetuned", metavar="NAME", help="The network of this fine-tuning of the run (distilled, plain, ..)."
     ),
 ]
+NoTime = Annotated[bool, typer.Option("--no-time", help="Do not measure times.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the measured times.  [default: PyTorch's]")]
 TensorBoard = Annotated[
     bool,
     typer.Option("--tensorboard", help="Write event files to RUN/tensorboard (pip install 'autoprune[tensorboard]')."),

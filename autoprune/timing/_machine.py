@@ -1,0 +1,76 @@
+"""What times were measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from autoprune.errors import UsageError
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, name = line.partition(":")
+            if key.strip() == "model name" and name.strip():
+                return name.strip()
+    return platform.processor() or platform.machine()
+
+
+def package_version(name: str) -> str | None:
+    """Return a package's version, None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def load_average() -> float | None:
+    """Return how many processes wanted a processor during the last minute, None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def busy_note(threads: int, load: float | None) -> str | None:
+    """Return what is to be said of a machine that has not enough processors left for so many threads; None if it has."""
+    if load is None or load + threads <= processors() + 0.5:
+        return None
+    return (
+        f"The machine is busy: {load:.1f} processes wanted its {processors()} processors during the last minute, and {threads} "
+        f"more thread{'s wait' if threads > 1 else ' waits'} for them; time again when it is quiet"
+        + (", or with one thread" if threads > 1 else "")
+    )
+
+
+@contextmanager
+def pinned_threads(threads: int | None) -> Iterator[int]:
+    """Let torch compute with so many threads (None: as many as it does now); gives the number.
+
+    Raises:
+        UsageError: for less than one.
+    """
+    before = torch.get_num_threads()
+    if threads is not None and threads < 1:
+        raise UsageError(f"The number of threads is {threads}, but must be at least 1.")
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

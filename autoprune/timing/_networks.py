@@ -1,0 +1,220 @@
+"""Networks on the timer: in PyTorch and in onnxruntime, at several batch sizes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.export import export_model, missing_onnx, onnx_session
+from autoprune.registry import nearest
+from autoprune.timing._machine import busy_note, cpu_name, load_average, package_version, pinned_threads, processors
+from autoprune.timing._measure import measure
+
+TARGETS = ("eager", "onnxruntime")
+TIMING_VERSION = 1
+Say = Callable[[str], None]
+Prepared = Callable[[Tensor], Callable[[], object]]
+"""Takes a batch of images and returns what runs the network on it."""
+
+
+def time_networks(
+    networks: Mapping[str, nn.Module],
+    example: Tensor,
+    *,
+    batches: Sequence[int] = (1, 32),
+    targets: Sequence[str] = TARGETS,
+    threads: int | None = None,
+    budget_s: float = 5.0,
+    progress: Say | None = None,
+) -> dict[str, Any]:
+    """Time networks in turn, each target and batch size by itself.
+
+    Args:
+        networks: By name, all on the example's device; the others are compared with the first, the dense one.
+        example: Images to run on, shape (B, C, H, W), repeated as often as a batch needs.
+        batches: Batch sizes.
+        targets: "eager" is PyTorch as it is, on the device of the example; "onnxruntime" is on the CPU.
+        threads: Threads of either; None for as many as torch uses now.
+        budget_s: About how long one target and batch size may take.
+        progress: Told what is being done and what is left out.
+
+    Returns:
+        JSON-ready values: ``version``, ``threads``, ``device``, ``torch``, ``onnxruntime`` (None where it is not installed: its
+        rows are missing then), ``cpu``, ``processors``, ``load`` (processes that wanted one in the minute before) and ``rows``.
+        A row has ``name``, ``target``, ``batch``, ``ms`` (median of one batch), ``ms_iqr``, ``ratio`` (median over the rounds of
+        the time divided by the dense network's in the same round), ``rounds`` and ``settled`` (whether the ratios of this target
+        and batch size are known to 2 %).
+
+    Raises:
+        UsageError: for no network, unknown targets, or numbers below 1.
+    """
+    say = progress or (lambda text: None)
+    _check(networks, batches, targets)
+    load = load_average()
+    rows: list[dict[str, Any]] = []
+    with pinned_threads(threads) as count, _eval_mode(networks):
+        if note := busy_note(count, load):
+            say(note)
+        if "eager" in targets:
+            say(f"Timing {len(networks)} networks in PyTorch")
+            eager = {name: eager_runner(network) for name, network in networks.items()}
+            rows += rows_of("eager", eager, example, batches, budget_s=budget_s)
+        if "onnxruntime" in targets and (lacking := missing_onnx()):
+            say(f"No times in onnxruntime: {lacking} is not installed (pip install 'autoprune[onnx]')")
+        elif "onnxruntime" in targets:
+            say(f"Timing {len(networks)} networks in onnxruntime")
+            try:
+                rows += _onnx_rows(networks, example, batches, count, budget_s)
+            except AutopruneError as error:
+                say(f"No times in onnxruntime: {error}")
+    return {**_heading(count, example, load), "rows": rows}
+
+
+def _onnx_rows(
+    networks: Mapping[str, nn.Module], example: Tensor, batches: Sequence[int], threads: int, budget_s: float
+) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = _OnnxFiles(Path(folder), threads)
+        rows = []
+        for batch in batches:
+            runners = files.runners(networks, example, batch)
+            rows += rows_of("onnxruntime", runners, example.cpu(), (batch,), budget_s=budget_s)
+        return rows
+
+
+def rows_of(
+    target: str,
+    prepared: Mapping[str, Prepared],
+    example: Tensor,
+    batches: Sequence[int],
+    *,
+    budget_s: float = 5.0,
+) -> list[dict[str, Any]]:
+    """Return the rows of one target; see `time_networks`."""
+    rows = []
+    for batch in batches:
+        images = example[torch.arange(batch, device=example.device) % len(example)].contiguous()
+        measured = measure({name: prepare(images) for name, prepare in prepared.items()}, budget_s=budget_s)
+        base = next(iter(measured.timings.values()))
+        rows += [
+            {
+                "name": name,
+                "target": target,
+                "batch": batch,
+                "ms": 1e3 * timing.median_s,
+                "ms_iqr": 1e3 * timing.iqr_s,
+                "ratio": timing.ratio(base),
+                "rounds": measured.rounds,
+                "settled": measured.settled,
+            }
+            for name, timing in measured.timings.items()
+        ]
+    return rows
+
+
+def eager_runner(network: nn.Module) -> Prepared:
+    """Return what runs a module in PyTorch; on a GPU it waits for the result."""
+
+    def prepare(images: Tensor) -> Callable[[], object]:
+        def run() -> None:
+            with torch.inference_mode():
+                network(images)
+            if images.is_cuda:
+                torch.cuda.synchronize(images.device)
+
+        return run
+
+    return prepare
+
+
+def onnx_runner(path: Path, threads: int) -> Prepared:
+    """Return what runs an ONNX file in onnxruntime on the CPU."""
+    session = onnx_session(path, threads=threads)
+    name = session.get_inputs()[0].name
+
+    def prepare(images: Tensor) -> Callable[[], object]:
+        batch = {name: images.numpy()}
+        return lambda: session.run(None, batch)
+
+    return prepare
+
+
+class _OnnxFiles:
+    """ONNX files of networks, made where they are first needed: one for all batch sizes, or one for each."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._any: dict[str, Prepared] = {}
+
+    def runners(self, networks: Mapping[str, nn.Module], example: Tensor, batch: int) -> dict[str, Prepared]:
+        """Return what runs each network on batches of this size.
+
+        Raises:
+            AutopruneError: if one cannot be exported.
+        """
+        found = {}
+        for number, (name, network) in enumerate(networks.items()):
+            runner = self._any.get(name)
+            if runner is None:
+                path = self._folder / f"{number}-{batch}.onnx"
+                if _write(network, example, path, 2):
+                    runner = self._any[name] = onnx_runner(path, self._threads)
+                else:
+                    _write(network, example, path, batch)
+                    runner = onnx_runner(path, self._threads)
+            found[name] = runner
+        return found
+
+
+def _write(network: nn.Module, example: Tensor, path: Path, batch: int) -> bool:
+    """Export a network from the CPU, where onnxruntime runs; returns whether the file takes any batch size."""
+    images = example[torch.arange(batch, device=example.device) % len(example)].cpu()
+    try:
+        return export_model(network.cpu(), images, path, format="onnx")
+    finally:
+        network.to(example.device)
+
+
+def _heading(threads: int, example: Tensor, load: float | None) -> dict[str, Any]:
+    device = torch.cuda.get_device_name(example.device) if example.is_cuda else str(example.device)
+    return {
+        "version": TIMING_VERSION,
+        "threads": threads,
+        "device": device,
+        "torch": torch.__version__,
+        "onnxruntime": package_version("onnxruntime"),
+        "cpu": cpu_name(),
+        "processors": processors(),
+        "load": load,
+    }
+
+
+@contextmanager
+def _eval_mode(networks: Mapping[str, nn.Module]) -> Iterator[None]:
+    modes = [(network, network.training) for network in networks.values()]
+    try:
+        for network, _ in modes:
+            network.eval()
+        yield
+    finally:
+        for network, training in modes:
+            network.train(training)
+
+
+def _check(networks: Mapping[str, nn.Module], batches: Sequence[int], targets: Sequence[str]) -> None:
+    if not networks:
+        raise UsageError("There is no network to time; give at least the dense one.")
+    for batch in batches:
+        if batch < 1:
+            raise UsageError(f"A batch size is {batch}, but must be at least 1.")
+    for target in targets:
+        if target not in TARGETS:
+            raise UsageError(f"Unknown target '{target}'.{nearest(target, list(TARGETS))} Known: {', '.join(TARGETS)}.")
