@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def compare(
         first, second = wanted.argmax(dim=1), got.argmax(dim=1)
         changed = (first != second).nonzero().flatten()
         margins += (wanted[changed, first[changed]] - wanted[changed, second[changed]]).tolist()
-        difference = max(difference, float((wanted - got).abs().nan_to_num(nan=float("inf")).max()))
+        difference = max(difference, float((wanted - got).abs().nan_to_num(nan=math.inf, posinf=math.inf).max()))
         largest = max(largest, float(wanted.abs().max()))
         different += len(changed)
         images += count

@@ -24,6 +24,11 @@ from autoprune.verification._load import format_of, load_back
 from autoprune.verification._record import read_record, sha256
 
 Say = Callable[[str], None]
+SLOWER = 1.05
+SLOWER_NOTE = (
+    "It takes up to {:.2f} of the dense network's time in {}, although it computes less: kernels work on blocks of 8 or 16 "
+    "channels, and odd numbers of them fall back to slow ones; search with --round-to 8 (or 16)"
+)
 _BATCH = 64
 
 
@@ -146,6 +151,9 @@ def against_dense(
                 runners = {"dense": eager_runner(dense), "file": eager_runner(source.rebuilt.model)}
             batches = (1, 32) if dynamic else (len(source.rebuilt.example_input),)
             rows = rows_of(target, runners, source.rebuilt.example_input, batches, budget_s=budget_s)
+            slowest = max(row["ratio"] for row in rows)
+            if slowest > SLOWER:
+                say(SLOWER_NOTE.format(slowest, target))
             machine = {
                 "threads": count,
                 "cpu": cpu_name(),
