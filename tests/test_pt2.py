@@ -138,5 +138,5 @@ def test_damaged_archives(entries: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="CRC"):
         load_exported(path)
     path.write_bytes(content[:-100])
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="is not an exported program"):
         load_exported(path)
