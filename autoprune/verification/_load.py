@@ -46,7 +46,7 @@ def load_back(file: Path, format: str, rebuilt: Rebuilt, *, model: str | None, p
 
     Raises:
         UsageError: if the file is damaged, or what reads it is not installed.
-        AutopruneError: if the file is no valid ONNX model.
+        AutopruneError: if the file is no valid ONNX model; without the file's name.
     """
     if format == "onnx":
         _check_onnx(file)
@@ -68,4 +68,4 @@ def _check_onnx(file: Path) -> None:
         onnx.checker.check_model(onnx.load_model_from_string(file.read_bytes()), full_check=True)
     except Exception as error:  # onnx and protobuf raise many kinds here
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AutopruneError(f"The file '{file}' is not a valid ONNX model ({why}).") from error
+        raise AutopruneError(f"it is not a valid ONNX model ({why.rstrip('.')})") from error

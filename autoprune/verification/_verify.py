@@ -90,7 +90,8 @@ def check_file(
         network = load_back(file, format, source.rebuilt, model=source.model, policy=policy)
         found = compare(source.rebuilt.model, network, images.batches(fixed or _BATCH), batch=fixed)
     except UsageError as error:
-        raise AutopruneError(f"it cannot be read back ({str(error).rstrip('.')})") from error
+        why = str(error).rstrip(".").replace(f"The file '{file}'", "it").replace(f"The weights file '{file}'", "it")
+        raise AutopruneError(f"it cannot be read back: {why}") from error
     except AutopruneError:
         raise
     except Exception as error:  # torch and onnxruntime raise many kinds here
