@@ -88,7 +88,7 @@ def _families(right: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:
                 good, of = _share(records)
                 kind = "attention or MLPs over positions" if mixing else "convolutional"
                 rows.append([family, kind, str(len(records)), f"{good} of {of}", _percent(records)])
-    return _table(["family", "kind", "networks", "prunable", "share"], rows)
+    return table(["family", "kind", "networks", "prunable", "share"], rows)
 
 
 def _networks(shown: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:
@@ -117,7 +117,7 @@ def _networks(shown: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:
             ]
         )
     head = ["network", "layers", "inner", "residual", "output", "refused", "share", "groups", "right", "trace", "proof"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _scientific(value: float) -> str:
@@ -158,6 +158,6 @@ def _clean(text: str) -> str:
     return re.sub(r"\s+", " ", text.removeprefix("autoprune.errors.")).replace("|", "\\|")[:400]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join([*line, *[""] * (len(head) - len(line))]) + " |" for line in lines)

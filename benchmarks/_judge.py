@@ -1,0 +1,275 @@
+"""A referee for any pruning tool, which looks at nothing but the dense network and the pruned one.
+
+Which channels a layer still reads is told from its weights: what is left of them is a part of the dense ones, no two values of
+which are the same. The dense network is then run with every layer reading only those channels, and with every norm over channels
+counting only those that it has left. A pruned network is right if its output is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from autoprune.graph import PruningGraph
+
+_LAYERS = {torch.conv1d, torch.conv2d, torch.conv3d, F.linear}
+_TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
+_NORMS = {
+    torch.layer_norm: ["input", "normalized_shape", "weight", "bias", "eps"],
+    torch.rms_norm: ["input", "normalized_shape", "weight", "eps"],
+    torch.group_norm: ["input", "num_groups", "weight", "bias", "eps"],
+}
+_REDUCTIONS = ("mean", "var", "std", "sum", "var_mean", "std_mean")
+_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+class UnlikeError(Exception):
+    """The pruned network's weights are no part of the dense one's."""
+
+
+def leaves(output: Any) -> list[Tensor]:
+    """Return the tensors of any output, flat; a dataclass counts as the list of its fields."""
+    if hasattr(output, "__dataclass_fields__"):
+        output = [getattr(output, name) for name in output.__dataclass_fields__]
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+@torch.no_grad()
+def distinct(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Change all weights a little, in place, so that no two values of one are the same."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.mul_(1 + 1e-3 * torch.rand(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+class _Watch(TorchFunctionMode):
+    """Sees the weights of all layers and of all norms over channels, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[Tensor] = []
+        self.transposed: list[bool] = []
+        self.norms: list[Tensor | None] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _LAYERS or func in _TRANSPOSED:
+            x = kwargs.pop("input") if "input" in kwargs else args[0]
+            weight = kwargs.pop("weight") if "weight" in kwargs else args[1]
+            self.layers.append(weight)
+            self.transposed.append(func in _TRANSPOSED)
+            return func(x, self.replaced(weight), *args[2:], **kwargs)
+        if func in _NORMS:
+            given = dict(zip(_NORMS[func], args, strict=False)) | kwargs
+            self.norms.append(given.get("weight"))
+            return self.norm(func, given, args, kwargs)
+        return self.other(func, args, kwargs)
+
+    def replaced(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def norm(
+        self, func: Callable[..., Any], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return func(*args, **kwargs)
+
+    def other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+
+class _Masked(_Watch):
+    """Runs the dense network as if only some channels were there.
+
+    Args:
+        weights: For each layer's call what it reads the channels that are left with.
+        stays: For each norm's call where its scale stays.
+        counted: (operator, number of the call) -> dimension and channels that a mean or the like is taken over.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        stays: Sequence[Tensor | None],
+        counted: dict[tuple[str, int], tuple[int, Tensor]],
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.stays = stays
+        self.counted = counted
+        self.calls: Counter[str] = Counter()
+        self.ops = {getattr(torch, name): f"aten.{name}" for name in _REDUCTIONS}
+        self.ops |= {getattr(Tensor, name): f"aten.{name}" for name in _REDUCTIONS[:4]}
+        self.ops |= dict.fromkeys((torch.norm, Tensor.norm, torch.linalg.vector_norm), "aten.linalg_vector_norm")
+
+    def replaced(self, weight: Tensor) -> Tensor:
+        return self.weights[len(self.layers) - 1]
+
+    def norm(
+        self, func: Callable[..., Any], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        stays = self.stays[len(self.norms) - 1]
+        if stays is None or bool(stays.all()):
+            return func(*args, **kwargs)
+        return _norm(given, stays, centre=func is not torch.rms_norm)
+
+    def other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        op = self.ops.get(func)
+        if op is not None:
+            dim, index = self.counted.get((op, self.calls[op]), (0, None))
+            self.calls[op] += 1
+            if index is not None:
+                args = (args[0].index_select(dim, index), *args[1:])
+        return func(*args, **kwargs)
+
+
+def _norm(given: dict[str, Any], stays: Tensor, *, centre: bool) -> Tensor:
+    """Layer, RMS or group norm whose mean and variance are those of the channels that stay."""
+    x: Tensor = given["input"]
+    weight, bias = given["weight"], given.get("bias")
+    share = stays.to(x.dtype)
+    values = x
+    dims = tuple(range(-stays.dim(), 0))
+    if "num_groups" in given:
+        groups = given["num_groups"]
+        values = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+        share = share.view(1, groups, -1, 1).expand(1, groups, -1, values.shape[-1])
+        dims = (2, 3)
+        weight, bias = (None if v is None else v.view(1, -1, *[1] * (x.dim() - 2)) for v in (weight, bias))
+    number = share.sum(dims, keepdim=True).clamp_min(1)
+    if centre:
+        values = values - (values * share).sum(dims, keepdim=True) / number
+    eps = given.get("eps")
+    eps = (1e-5 if centre else torch.finfo(x.dtype).eps) if eps is None else eps
+    out = (values / ((values.square() * share).sum(dims, keepdim=True) / number + eps).sqrt()).reshape(x.shape) * weight
+    return out if bias is None else out + bias
+
+
+def _places(dense: Tensor, small: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the rows and columns (first two dimensions) of ``dense`` that ``small`` is made of; None if it is not."""
+    if dense.dim() != small.dim() or dense.shape[2:] != small.shape[2:]:
+        return None
+    if dense.shape == small.shape:
+        rows, columns = torch.arange(dense.shape[0]), torch.arange(dense.shape[1])
+    else:
+        flat, order = dense.reshape(-1).sort()
+        size = dense[0, 0].numel()
+        first = small.flatten(2)[:, :, 0] if small.dim() > 2 else small
+        rows = order[_nearest(flat, first[:, 0])] // (dense.shape[1] * size)
+        columns = order[_nearest(flat, first[0])] // size % dense.shape[1]
+    return (rows, columns) if torch.allclose(dense[rows][:, columns], small, rtol=1e-7, atol=1e-12) else None
+
+
+def _nearest(values: Tensor, wanted: Tensor) -> Tensor:
+    right = torch.searchsorted(values, wanted.contiguous()).clamp(1, len(values) - 1)
+    left = right - 1
+    return torch.where((values[left] - wanted).abs() < (values[right] - wanted).abs(), left, right)
+
+
+def _reading(
+    dense: Tensor, small: Tensor, transposed: bool, pairs: list[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Return a weight of the dense size that reads what the small one reads, and the output channels that are left."""
+    found = _places(dense, small)
+    if found is not None:
+        rows, columns = found
+        dim, kept = (0, rows) if transposed else (1, columns)
+        mask = torch.zeros(dense.shape[dim], dtype=dense.dtype).index_fill_(0, kept, 1)
+        return dense * mask.view([-1 if d == dim else 1 for d in range(dense.dim())]), columns if transposed else rows
+    for before, after in pairs:  # a weight that is computed from the inputs that are left
+        found = _places(before, after) if before.shape == dense.shape and after.shape == small.shape else None
+        if found is not None:
+            rows, columns = found
+            wide = torch.zeros(len(rows), *dense.shape[1:], dtype=dense.dtype).index_copy_(1, columns, small)
+            return dense.index_copy(0, rows, wide), rows
+    raise UnlikeError(f"a weight of shape {tuple(small.shape)} is no part of the dense one, {tuple(dense.shape)}")
+
+
+@contextmanager
+def _all_calls_seen() -> Iterator[None]:
+    """Let functions that are made of others show the calls inside them."""
+    before = {name: getattr(F, name) for name in _CHECKS}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    for name in _CHECKS:
+        setattr(F, name, lambda *values: False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for name, function in before.items():
+            setattr(F, name, function)
+
+
+def _counted(graph: PruningGraph | None, rows: Sequence[Tensor]) -> dict[tuple[str, int], tuple[int, Tensor]]:
+    """Return what the means over channels of norms written by hand are taken over, known from the output channels left."""
+    if graph is None or not graph.statistics:
+        return {}
+    left = {
+        (int(layer.out_group[row]), int(layer.out_unit[row]))
+        for layer, own in zip(graph.layers, rows, strict=True)
+        for row in own.tolist()
+    }
+    return {
+        (statistic.op, statistic.number): (
+            statistic.dim,
+            torch.tensor(
+                [
+                    place
+                    for place, channel in enumerate(zip(statistic.group.tolist(), statistic.unit.tolist(), strict=True))
+                    if channel[0] < 0 or channel in left
+                ]
+            ),
+        )
+        for statistic in graph.statistics
+    }
+
+
+@torch.no_grad()
+def distance(dense: nn.Module, small: nn.Module, images: Tensor, graph: PruningGraph | None) -> float:
+    """Return the distance of the pruned network's output from the masked dense one's, relative to that one's norm.
+
+    Args:
+        dense: The network, in eval mode and double precision, with ``distinct`` weights.
+        small: The pruned one.
+        images: Input, shape (N, C, H, W).
+        graph: Tells which means over channels are a norm's; None where there is none.
+
+    Raises:
+        UnlikeError: if the pruned network's weights are no part of the dense one's.
+    """
+    with _all_calls_seen():
+        with _Watch() as whole:
+            dense(images)
+        with _Watch() as part:
+            found = leaves(small(images))
+        if len(whole.layers) != len(part.layers) or len(whole.norms) != len(part.norms):
+            raise UnlikeError("the pruned network does not call what the dense one calls")
+        after = dict(small.named_parameters(remove_duplicate=False))
+        pairs = [
+            (tensor, after[name]) for name, tensor in dense.named_parameters(remove_duplicate=False) if name in after
+        ]
+        read = [_reading(*call, pairs) for call in zip(whole.layers, part.layers, whole.transposed, strict=True)]
+        stays = [
+            None if one is None or other is None else torch.isin(one, other)
+            for one, other in zip(whole.norms, part.norms, strict=True)
+        ]
+        with _Masked([weight for weight, _ in read], stays, _counted(graph, [rows for _, rows in read])):
+            expected = leaves(dense(images))
+    if [a.shape for a in found] != [b.shape for b in expected]:
+        return math.inf
+    gap = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(found, expected, strict=True)))
+    size = math.sqrt(sum(float(b.square().sum()) for b in expected))
+    return gap / size if math.isfinite(gap) and math.isfinite(size) and size > 0 else math.inf
