@@ -6,6 +6,7 @@ norms do not count them; it must cost what `torch.utils.flop_counter` and ``nume
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -137,8 +138,14 @@ def _reading(weight: Tensor, *, reads: Tensor, writes: Tensor, own: Tensor | Non
 
 
 def leaves(output: Any) -> list[Tensor]:
-    """Return the tensors of any nested output, flat."""
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    """Return the tensors of any nested output, flat; a dataclass counts as the list of its fields."""
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            found += leaves([getattr(leaf, entry.name) for entry in dataclasses.fields(leaf)])
+    return found
 
 
 def distance(left: list[Tensor], right: list[Tensor]) -> float:

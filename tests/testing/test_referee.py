@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -116,3 +116,22 @@ def test_randomised_leaves_no_vector_constant_and_no_weight_changed() -> None:
     for name in ("1.weight", "1.bias", "1.running_mean", "1.running_var"):
         assert model.state_dict()[name].unique().numel() == 8, name
     assert (model[1].running_var > 0).all()  # type: ignore[union-attr,operator]
+
+
+@dataclass
+class Found:
+    mask: torch.Tensor
+    others: list[torch.Tensor]
+
+
+class Finds(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> Found:
+        y = super().forward(x)
+        return Found(y, [y * 2])
+
+
+def test_outputs_may_be_dataclasses() -> None:
+    model, graph, images = traced(Finds(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)))
+    check = check_surgery(model, graph, images, policies=3)
+    assert check.distance < 1e-12
+    assert check.effect > 1e-3
