@@ -54,10 +54,16 @@ def distinct(model: nn.Module, *, seed: int = 0) -> nn.Module:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees the weights of all layers and of all norms over channels, call by call."""
+    """Sees the weights of all layers and of all norms over channels, call by call.
 
-    def __init__(self) -> None:
+    Args:
+        path: Names of the modules that are running, the innermost last.
+    """
+
+    def __init__(self, path: Sequence[str] = ()) -> None:
         super().__init__()
+        self.path = path
+        self.owners: list[str] = []
         self.layers: list[Tensor] = []
         self.transposed: list[bool] = []
         self.norms: list[Tensor | None] = []
@@ -70,6 +76,7 @@ class _Watch(TorchFunctionMode):
             x = kwargs.pop("input") if "input" in kwargs else args[0]
             weight = kwargs.pop("weight") if "weight" in kwargs else args[1]
             self.layers.append(weight)
+            self.owners.append(self.path[-1] if self.path else "")
             self.transposed.append(func in _TRANSPOSED)
             return func(x, self.replaced(weight), *args[2:], **kwargs)
         if func in _NORMS:
@@ -179,7 +186,7 @@ def _nearest(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _reading(
-    dense: Tensor, small: Tensor, transposed: bool, pairs: list[tuple[Tensor, Tensor]]
+    dense: Tensor, small: Tensor, transposed: bool, sources: tuple[Tensor | None, Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """Return a weight of the dense size that reads what the small one reads, and the output channels that are left."""
     found = _places(dense, small)
@@ -188,13 +195,28 @@ def _reading(
         dim, kept = (0, rows) if transposed else (1, columns)
         mask = torch.zeros(dense.shape[dim], dtype=dense.dtype).index_fill_(0, kept, 1)
         return dense * mask.view([-1 if d == dim else 1 for d in range(dense.dim())]), columns if transposed else rows
-    for before, after in pairs:  # a weight that is computed from the inputs that are left
-        found = _places(before, after) if before.shape == dense.shape and after.shape == small.shape else None
-        if found is not None:
-            rows, columns = found
-            wide = torch.zeros(len(rows), *dense.shape[1:], dtype=dense.dtype).index_copy_(1, columns, small)
-            return dense.index_copy(0, rows, wide), rows
-    raise UnlikeError(f"a weight of shape {tuple(small.shape)} is no part of the dense one, {tuple(dense.shape)}")
+    before, after = sources  # the weight is computed from the inputs that are left
+    found = None if before is None or after is None else _places(before, after)
+    if found is None:
+        raise UnlikeError(f"a weight of shape {tuple(small.shape)} is no part of the dense one, {tuple(dense.shape)}")
+    rows, columns = found
+    wide = torch.zeros(len(rows), *dense.shape[1:], dtype=dense.dtype).index_copy_(1, columns, small)
+    return dense.index_copy(0, rows, wide), rows
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[list[str]]:
+    """Yield a list that names the modules that are running, the innermost last."""
+    path: list[str] = []
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
+        hooks.append(module.register_forward_hook(lambda *_: [path.pop(), None][1]))
+    try:
+        yield path
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -251,17 +273,15 @@ def distance(dense: nn.Module, small: nn.Module, images: Tensor, graph: PruningG
         UnlikeError: if the pruned network's weights are no part of the dense one's.
     """
     with _all_calls_seen():
-        with _Watch() as whole:
+        with _running(dense) as path, _Watch(path) as whole:
             dense(images)
         with _Watch() as part:
             found = leaves(small(images))
         if len(whole.layers) != len(part.layers) or len(whole.norms) != len(part.norms):
             raise UnlikeError("the pruned network does not call what the dense one calls")
-        after = dict(small.named_parameters(remove_duplicate=False))
-        pairs = [
-            (tensor, after[name]) for name, tensor in dense.named_parameters(remove_duplicate=False) if name in after
-        ]
-        read = [_reading(*call, pairs) for call in zip(whole.layers, part.layers, whole.transposed, strict=True)]
+        before, after = (dict(network.named_parameters(remove_duplicate=False)) for network in (dense, small))
+        sources = [(before.get(f"{name}.weight"), after.get(f"{name}.weight")) for name in whole.owners]
+        read = [_reading(*call) for call in zip(whole.layers, part.layers, whole.transposed, sources, strict=True)]
         stays = [
             None if one is None or other is None else torch.isin(one, other)
             for one, other in zip(whole.norms, part.norms, strict=True)

@@ -53,7 +53,7 @@ NETWORKS = (
         "timm:ese_vovnet19b_dw",
         "timm:nf_regnet_b0",
         "timm:poolformer_s12",
-        "timm:vit_tiny_patch16_224",
+        "torchvision:vit_b_16",
     ),
 )
 
@@ -69,15 +69,16 @@ How it was judged. Each tool is asked to remove half of the channels wherever it
 the network. autoprune: `build_graph`, `prove`, a random half of every group that is proved. torch-pruning, as its
 README and examples do: `BasePruner` with `GroupMagnitudeImportance(p=2)`, `pruning_ratio=0.5`, the layers that make
 the network's output in `ignored_layers` (named to it by autoprune's graph), the numbers of attention heads in
-`num_heads`, and for outputs that are no tensors an `output_transform`; no customized pruners. The referee
-(`benchmarks/_judge.py`) knows neither tool: it tells from the weights of the pruned network which channels each layer
-still reads, and runs the dense network, in double precision, with every layer reading only those and every norm over
-channels counting only those. Random running statistics and scales make sure that nothing hides.
+`num_heads`, and for outputs that are no tensors an `output_transform`; no customized pruners (the examples' own
+forward for timm's attention is left out, too). The referee (`benchmarks/_judge.py`) knows neither tool: it tells from
+the weights of the pruned network which channels each layer still reads, and runs the dense network, in double
+precision, with every layer reading only those and every norm over channels counting only those. Random running
+statistics and scales make sure that nothing hides.
 
 - *right*: the output equals that of the masked dense network (relative distance at most 1e-8);
 - *refused*: nothing is removed, or autoprune says that it cannot;
 - *wrong*: the pruned network runs, but computes something else;
-- *crashed*: the tool raises an exception, or the pruned network does;
+- *crashed*: the tool raises an exception (`MemoryError` beyond 16 GiB, too), or the pruned network does;
 - *hung*: no answer in {limit:.0f} s ({case_limit:.0f} s for a case).
 
 What a right answer is worth depends on how much was removed: *left* is the share of the parameters that are left.
