@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import register_parametrization
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation, StochasticDepth
 
@@ -56,6 +58,26 @@ def sandwich(middle: Callable[..., Any], width: int = 8, out: int | None = None,
 class Heads:
     first: Tensor
     second: Tensor
+
+
+class Gain(nn.Module):
+    """A parametrization: a factor for every output channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = par(channels, 1, 1, 1)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.gain
+
+
+def _scripted(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):  # torch.jit is old
+        return torch.jit.script(layer)
+
+
+def _parametrized(layer: nn.Conv2d) -> nn.Module:
+    return register_parametrization(layer, "weight", Gain(layer.out_channels))
 
 
 Case = tuple[Callable[[], nn.Module], str]
@@ -114,6 +136,7 @@ one("maximum (maxout)", "right", lambda m, x: torch.maximum(x, m.a(x)), a=lambda
 one("subtraction", "right", lambda m, x: m.a(x) - x, a=lambda: conv(8, 8))
 one("masked_fill", "right", lambda m, x: x.masked_fill(x > 0.5, 0.25))
 one("power and square root", "right", lambda m, x: (x**2 + 1).sqrt() / (1 + x.abs()))
+one("half precision in between", "right", lambda m, x: x.half().sigmoid().add(0.5).to(x.dtype))
 one("half the network in float64", "right", lambda m, x: x.double().mul(2).to(x.dtype))
 one("zeros_like", "right", lambda m, x: torch.zeros_like(x).add_(m.a(x)), a=lambda: conv(8, 8))
 one(
@@ -360,6 +383,7 @@ case(
     ),
 )
 one("weight norm", "right", lambda m, x: m.a(x), a=lambda: parametrizations.weight_norm(conv(8, 8)))
+one("parametrization of one's own", "right", lambda m, x: m.a(x), a=lambda: _parametrized(conv(8, 8)))
 one("spectral norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.spectral_norm(conv(8, 8)))
 one(
     "weight norm further on",
@@ -450,6 +474,13 @@ case(
     "data parallel",
     "right",
     lambda: nn.DataParallel(Net(lambda m, x: m.b(F.relu(m.a(x))), a=conv(3, 8), b=conv(8, 4))),
+)
+one(
+    "scripted submodule",
+    "partly",
+    lambda m, x: m.b(m.a(x)),
+    a=lambda: _scripted(conv(8, 8)),
+    b=lambda: conv(8, 8),
 )
 case(
     "frozen parameters",
