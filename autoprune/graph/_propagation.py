@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,12 @@ from torch import Tensor
 from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying
-from autoprune.graph._sizes import SizeFinder, Source
+from autoprune.graph._sizes import FRAME, SizeFinder, Source
 from autoprune.graph._types import IntArray, Refusal
 from autoprune.graph._unionfind import UnionFind
 
 BROADCAST = "a single channel is broadcast over many"
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}torch{os.sep}", f"{os.sep}torch{os.sep}nn{os.sep}")
 
 
@@ -70,7 +68,7 @@ def source_line(node: Node) -> str:
     lines = str(node.meta.get("stack_trace") or "").splitlines()
     found = ""
     for number, line in enumerate(lines):
-        frame = _FRAME.search(line)
+        frame = FRAME.search(line)
         if frame and (not found or not any(part in frame.group(1) for part in _LIBRARIES)):
             code = lines[number + 1].strip() if number + 1 < len(lines) else ""
             found = f"{Path(frame.group(1)).name}:{frame.group(2)}" + (f" (`{code}`)" if code else "")

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+"""A frame in the stack trace that a traced node keeps: file and line."""
 _OWN = re.compile(r"\bself\.(\w+)")
 _STATEMENT_LINES = 6
 
@@ -49,7 +50,7 @@ def _read(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _statement(node: Node) -> str:
     """Return the source of the statement that a node comes from (and of what follows it within a few lines)."""
-    frames = _FRAME.findall(str(node.meta.get("stack_trace") or ""))
+    frames = FRAME.findall(str(node.meta.get("stack_trace") or ""))
     if not frames:
         return ""
     file, first = frames[-1][0], int(frames[-1][1])

@@ -13,7 +13,7 @@ from autoprune.graph._types import PruningGraph
 from autoprune.surgery._attributes import Change, update_attributes, update_sizes
 from autoprune.surgery._copy import copy_module
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
-from autoprune.surgery._rescale import undo_scaling
+from autoprune.surgery._rescale import rescaled
 
 _Cuts = list[tuple[int, Tensor]]
 """Dimension and the indices kept of it, for each dimension of a tensor that was cut."""
@@ -43,10 +43,8 @@ def prune_model(
     indices = plan.indices(stays)
     memo: dict[int, Any] = {}
     narrowed = _narrow_all(named, plan, indices, memo)
-    if graph.computed:
-        for name in {name for weight in graph.computed.values() for name in weight.names.values()}:
-            memo.setdefault(id(named[name]), _like(named[name].detach().clone(), named[name]))
-        undo_scaling(graph, named, memo, narrowed)
+    for vector, values in rescaled(graph, named, memo, narrowed):
+        memo[id(vector)] = _like(values, vector)
     if tensors is not None:
         _replace(model, named, tensors, memo)
     for tensor in named.values():

@@ -328,7 +328,7 @@ HELPERS: list[tuple[Any, str, Callable[..., Any], str | Callable[[], nn.Module]]
     (_computed._Trial, "by_channel", lambda self: True, mixed_outputs),
     (_prune, "update_sizes", lambda *_: None, Halves),
     (_prune, "update_attributes", lambda *_: None, many_groups),
-    (_prune, "undo_scaling", lambda *_: None, "weight norm further on"),
+    (_prune, "rescaled", lambda *_: (), "weight norm further on"),
 ]
 
 _walk_channels = Propagation.channels
