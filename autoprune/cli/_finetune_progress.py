@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
+from autoprune.cli._bar import StderrBar
 from autoprune.finetuning import FinetuneProgress
 
 
-class RichFinetuneProgress(FinetuneProgress):
+class RichFinetuneProgress(StderrBar, FinetuneProgress):
     """A bar per epoch with images per second and the time left on a terminal, and one line per epoch everywhere.
 
     Used in a ``with`` statement.
@@ -23,41 +22,9 @@ class RichFinetuneProgress(FinetuneProgress):
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("Starting", total=None, rate="")
+        super().__init__(TextColumn("{task.fields[rate]}"), quiet=quiet, rate="")
         self._epochs = self._done = self._images = 0
         self._started = 0.0
-
-    def __enter__(self) -> RichFinetuneProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def stage(self, text: str) -> None:
-        """Say what is being done now."""
-        self._bar.update(self._task, description=text)
-        if not self._console.is_terminal:
-            self._print(text)
 
     def begin(self, name: str, epochs: int, done: int, images: int) -> None:
         """Start counting epochs."""
@@ -88,6 +55,3 @@ class RichFinetuneProgress(FinetuneProgress):
         self._started = time.monotonic()
         number = min(self._done + 1, self._epochs)
         self._bar.reset(self._task, total=self._images, description=f"Epoch {number}/{self._epochs}", rate="")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)

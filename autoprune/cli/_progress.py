@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from rich.progress import MofNCompleteColumn
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
-
+from autoprune.cli._bar import StderrBar
 from autoprune.progress import Progress
 from autoprune.report import Row
 from autoprune.run import Episode, RunFolder
 
 
-class RichProgress(Progress):
+class RichProgress(StderrBar, Progress):
     """A bar with the current and best score and the time left on a terminal; a few plain lines elsewhere.
 
     Used in a ``with`` statement.
@@ -30,45 +20,10 @@ class RichProgress(Progress):
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
-        self._bar = Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("Starting", total=None)
+        super().__init__(MofNCompleteColumn(), quiet=quiet)
         self._done = 0
         self._total = 0
         self.folder: RunFolder | None = None
-
-    def __enter__(self) -> RichProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def stage(self, text: str) -> None:
-        """Say what is being done now."""
-        self._bar.update(self._task, description=text)
-        if not self._console.is_terminal:
-            self._print(text)
 
     def opened(self, folder: RunFolder) -> None:
         """Remember where the run can be continued."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +51,8 @@ def report(
     from autoprune.page._write import check_path, read_runs
     from autoprune.run import RunFolder
     from autoprune.sensitivity import measure
+    from autoprune.timing import FILE as TIMING
+    from autoprune.timing import time_run
 
     if out is not None:
         check_path(out)
@@ -62,8 +62,7 @@ def report(
         folder = RunFolder(path)
         if sensitivity:
             measure(folder, download=download, say=tell)
-        if not no_time and find_spec("autoprune.timing") and folder.finished and not (path / "timing.json").is_file():
-            time_run = import_module("autoprune.timing").time_run
+        if not no_time and folder.finished and not (path / TIMING).is_file():
             try:
                 tell(f"Measuring times of {path} (--no-time to leave that out)")
                 time_run(path)
