@@ -12,6 +12,7 @@ from typing import Any
 from autoprune.errors import UsageError
 from autoprune.registry import nearest
 from autoprune.score import Budget
+from autoprune.text import short
 
 CONFIG_VERSION = 1
 SCORES = ("sequential", "cached")
@@ -139,7 +140,7 @@ class RunConfig:
         """
         mine, theirs = self.to_dict(), other.to_dict()
         return [
-            f"{key}: {_short(mine[key])} in the run, {_short(theirs[key])} now"
+            f"{key}: {short(mine[key])} in the run, {short(theirs[key])} now"
             for key in mine
             if key != "weights" and mine[key] != theirs[key]
         ]
@@ -197,9 +198,3 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def _check_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise UsageError(f"The value of {name} is {value}, but must be at least {least}.")
-
-
-def _short(value: Any) -> str:
-    """Return ``value`` for a message; fingerprints are cut to their first 12 characters."""
-    text = str(value)
-    return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune.data import load_data
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import load_exported
 from autoprune.finetuning import finetuned_weights
-from autoprune.inputs import check_device, check_output
+from autoprune.inputs import check_device, check_output, load_parts
 from autoprune.models import load_model
 from autoprune.rebuild import rebuild_run
 from autoprune.registry import nearest
@@ -82,16 +81,8 @@ def evaluate_target(
     if data is None and loaded.spec != "digits":
         raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
     network = network.to(device)
-    statistics = (mean or loaded.mean, std or loaded.std)
-    parts = load_data(
-        data or "digits",
-        mean=statistics[0],
-        std=statistics[1],
-        input_size=loaded.input_shape,
-        num_classes=check_output(loaded.model, loaded.example_input()),
-        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
-        download=download,
-    )
+    classes = check_output(loaded.model, loaded.example_input())
+    parts = load_parts(data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download)
     chosen = parts.report if part == "report" else parts.search
     evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size)
     accuracy, loss = evaluator(network)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from autoprune.data import load_data
+from autoprune.data import Data, load_data
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
-from autoprune.models import load_model
+from autoprune.models import LoadedModel, load_model
 from autoprune.problem import resolve_device
 
 
@@ -42,6 +42,40 @@ class Inputs:
     model_spec: Mapping[str, Any]
     reward: Callable[..., float] | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_parts(
+    data: str,
+    loaded: LoadedModel,
+    *,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    num_classes: int | None = None,
+    download: bool = False,
+) -> Data:
+    """Load data for a model: images of its size, preprocessed as it wants them unless other statistics are given.
+
+    Args:
+        data: Specification, as for ``--data``.
+        loaded: The model.
+        mean: Subtracted per channel; empty for the model's.
+        std: Divided by per channel; empty for the model's.
+        num_classes: How many classes the labels may name; None to leave that unchecked.
+        download: Whether the data may be downloaded.
+
+    Raises:
+        UsageError: if the data are missing, damaged or do not fit.
+    """
+    statistics = (mean or loaded.mean, std or loaded.std)
+    return load_data(
+        data,
+        mean=statistics[0],
+        std=statistics[1],
+        input_size=loaded.input_shape,
+        num_classes=num_classes,
+        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
+        download=download,
+    )
 
 
 def load_inputs(
@@ -77,16 +111,7 @@ def load_inputs(
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     classes = check_output(loaded.model, loaded.example_input())
-    statistics = (mean or loaded.mean, std or loaded.std)
-    parts = load_data(
-        data,
-        mean=statistics[0],
-        std=statistics[1],
-        input_size=loaded.input_shape,
-        num_classes=classes,
-        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
-        download=download,
-    )
+    parts = load_parts(data, loaded, mean=mean, std=std, num_classes=classes, download=download)
     for name, part in (("calibration", parts.calibration), ("search", parts.search), ("report", parts.report)):
         check_part(name, part)
     example = example_batch(parts.calibration)

@@ -81,6 +81,17 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
     return Rebuilt(small.eval(), policy, example, dense, graph)
 
 
+def finished_policy(folder: RunFolder) -> Policy:
+    """Return the policy of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
+
+    Raises:
+        UsageError: if there is no finished run, or the policy is damaged.
+    """
+    if folder.exists or not folder.policy_path.is_file():
+        folder.require().read_report()
+    return Policy.load(folder.policy_path)
+
+
 def rebuild_run(folder: RunFolder, *, model: str | None = None, weights: Path | None = None) -> Rebuilt:
     """Rebuild the network of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
 
@@ -92,9 +103,7 @@ def rebuild_run(folder: RunFolder, *, model: str | None = None, weights: Path | 
     Raises:
         UsageError: if there is no finished run, or the model cannot be made.
     """
-    if folder.exists or not folder.policy_path.is_file():
-        folder.require().read_report()
-    policy = Policy.load(folder.policy_path)
+    policy = finished_policy(folder)
     state = load_safetensors(folder.model_path if weights is None else weights)
     return rebuild(policy, state, load_dense(policy.model, model=model))
 

@@ -164,42 +164,35 @@ def table(report: Mapping[str, Any]) -> str:
     )
     lines: list[tuple[str, ...]] = []
     for row in report["rows"]:
-        error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.2f}"
         own = " *" if row["name"] == report["agent"] else ""
         several = " best" if row["policies_scored"] > 1 else ""
-        lines.append(
-            (
-                f"{row['name']}{several}{own}",
-                f"{row['macs']:,}",
-                f"{row['macs'] / dense['macs']:.3f}",
-                f"{row['params']:,}",
-                f"{row['params'] / dense['params']:.3f}",
-                f"{100 * row['search_accuracy']:.2f}",
-                f"{100 * row['accuracy']:.2f}{error}",
-                "-" if row["loss"] is None else f"{row['loss']:.4f}",
-                str(row["policies_scored"] or "-"),
-                "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}",
-            )
-        )
-    lines += [_finetuned_line(found, dense) for found in report.get("finetuned", ())]
+        cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
+        policies = str(row["policies_scored"] or "-")
+        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost))
+    lines += [
+        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), "-", "-")
+        for found in report.get("finetuned", ())
+    ]
     return aligned(head, lines)
 
 
-def _finetuned_line(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the line of a fine-tuning, as in its ``result.json``."""
-    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
+def _cells(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells that a row and a fine-tuning have in common: size, accuracies, loss."""
     return (
-        f"+ {found['name']}, {found['epochs_done']} ep",
         f"{found['macs']:,}",
         f"{found['macs'] / dense['macs']:.3f}",
         f"{found['params']:,}",
         f"{found['params'] / dense['params']:.3f}",
         f"{100 * found['search_accuracy']:.2f}",
-        f"{100 * found['accuracy']:.2f}{error}",
+        _with_error(found),
         "-" if found["loss"] is None else f"{found['loss']:.4f}",
-        "-",
-        "-",
     )
+
+
+def _with_error(found: Mapping[str, Any]) -> str:
+    """Return an accuracy in percent with its standard error, if that is known."""
+    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
+    return f"{100 * found['accuracy']:.2f}{error}"
 
 
 def finetuned_sentence(found: Mapping[str, Any]) -> str:
@@ -210,12 +203,11 @@ def finetuned_sentence(found: Mapping[str, Any]) -> str:
     """
     start = "trained from random weights" if found["from_scratch"] else "fine-tuned"
     how = " with distillation from the dense network" if found["distilled"] else ""
-    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
     last = " (the last)" if found["best_epoch"] == found["epochs_done"] else ""
     return (
         f"{found['name']}: {start}{how} for {found['epochs_done']} epochs in {found['wall_s']:.0f} s; kept is epoch "
         f"{found['best_epoch']}{last}, best on the search part ({100 * found['search_accuracy']:.2f}); "
-        f"accuracy {100 * found['accuracy']:.2f}{error}."
+        f"accuracy {_with_error(found)}."
     )
 
 

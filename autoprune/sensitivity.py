@@ -5,6 +5,7 @@ Kept in ``RUN/sensitivity.json``, written after every score, so that it goes on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from autoprune.files import read_json, write_json_atomic
 from autoprune.inputs import load_inputs
 from autoprune.problem import Problem
 from autoprune.run import Episode, RunFolder
+from autoprune.score import Score
 from autoprune.session import make_problem
 
 SENSITIVITY_VERSION = 1
@@ -69,6 +71,10 @@ def _read(path: Path) -> tuple[list[Probe], bool]:
     return probes, complete
 
 
+def _probe(group: str, size: int, kept: int, score: Score) -> Probe:
+    return Probe(group, size, kept, score.accuracy, score.loss if math.isfinite(score.loss) else None)
+
+
 def probes_among(episodes: Sequence[Episode], sizes: Mapping[str, int]) -> list[Probe]:
     """Return those of a run's policies that leave all groups whole but one (the agent ``sensitivity`` proposes such)."""
     found: dict[tuple[str, int], Probe] = {}
@@ -76,10 +82,7 @@ def probes_among(episodes: Sequence[Episode], sizes: Mapping[str, int]) -> list[
         smaller = [name for name, count in episode.counts.items() if count < sizes.get(name, count)]
         if len(smaller) == 1 and len(sizes) > 1:
             name = smaller[0]
-            loss = episode.score.loss
-            probe = Probe(
-                name, sizes[name], episode.counts[name], episode.score.accuracy, loss if loss == loss else None
-            )
+            probe = _probe(name, sizes[name], episode.counts[name], episode.score)
             found.setdefault((name, probe.kept), probe)
     return list(found.values())
 
@@ -136,9 +139,7 @@ def measure_problem(
             say(f"Sensitivity, {number} of {len(missing)}: {name} with {kept} of {whole[place[name]]} channels")
         counts = list(whole)
         counts[place[name]] = kept
-        score = problem.score(counts)
-        loss = score.loss if abs(score.loss) < float("inf") else None
-        found[name, kept] = Probe(name, whole[place[name]], kept, score.accuracy, loss)
+        found[name, kept] = _probe(name, whole[place[name]], kept, problem.score(counts))
         ordered = [found[key] for key in wanted if key in found]
         content = {"version": SENSITIVITY_VERSION, "complete": number == len(missing)}
         write_json_atomic(path, {**content, "probes": [asdict(probe) for probe in ordered]})

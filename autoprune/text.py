@@ -1,8 +1,15 @@
-"""Plain text tables."""
+"""Plain text: tables and values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+
+def short(value: Any) -> str:
+    """Return ``value`` for a message; fingerprints are cut to their first 12 characters."""
+    text = str(value)
+    return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text
 
 
 def aligned(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:

@@ -73,8 +73,8 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
         self.images = images
         self.labels = labels
         self.transform = transform
-        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
-        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,10 +82,11 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = torch.from_numpy(self.images[index])
         label = int(self.labels[index])
-        return (self._normalise(image) if self.transform is None else self.transform(image)), label
+        return (self.normalise(image) if self.transform is None else self.transform(image)), label
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        return (images.float() / 255 - self.mean) / self.std
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return uint8 images, shape (..., C, H, W), as the network wants them."""
+        return (images.float() / 255 - self._mean) / self._std
 
     def take(self, indices: npt.NDArray[np.int64] | slice) -> Dataset[Any]:
         """Return some of the images: floats in memory (a ``TensorDataset``), or as lazy as this with a transform."""
@@ -94,11 +95,11 @@ class ImageArrays(Dataset[tuple[Tensor, int]]):
             return ImageArrays(
                 images,
                 labels,
-                mean=self.mean.flatten().tolist(),
-                std=self.std.flatten().tolist(),
+                mean=self._mean.flatten().tolist(),
+                std=self._std.flatten().tolist(),
                 transform=self.transform,
             )
-        return TensorDataset(self._normalise(torch.from_numpy(images)), torch.from_numpy(labels))
+        return TensorDataset(self.normalise(torch.from_numpy(images)), torch.from_numpy(labels))
 
 
 def draw(count: int, size: int) -> npt.NDArray[np.int64]:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.cost import counted_macs
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
-from autoprune.files import load_safetensors, read_jsonl
-from autoprune.finetuning._checkpoint import restore
+from autoprune.files import read_jsonl
 from autoprune.finetuning._engine import make_engine
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
@@ -124,8 +122,7 @@ def _of_run(
     progress: FinetuneProgress,
 ) -> FinetuneResult:
     found = finetune_run(folder, asked, name=name, device=device, devices=devices, progress=progress)
-    model = rebuild_run(folder).model
-    restore(model, load_safetensors(finetuned_weights(folder, found["name"])))
+    model = rebuild_run(folder, weights=finetuned_weights(folder, found["name"])).model
     history = read_jsonl(FinetuneFolder(finetune_folder(folder, found["name"])).history_path)
     return FinetuneResult(model, found, tuple(history))
 
@@ -146,16 +143,7 @@ def _task(
         augment="none" if recipe.augment == "auto" else recipe.augment,
         search=evaluate,
         report=report,
-        macs=_macs(network, example),
+        macs=counted_macs(network.eval(), example),
         params=sum(parameter.numel() for parameter in network.parameters()),
         recorded={"data": "python", "images": count_images(data), "weights_fingerprint": start},
     )
-
-
-@torch.no_grad()
-def _macs(model: nn.Module, example: Tensor) -> int:
-    """Return the multiply-adds of one image, half of what torch's counter says."""
-    model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(example)
-    return int(counter.get_total_flops()) // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, cast
 
 import torch
@@ -59,13 +59,13 @@ class TrainingImages:
         self._seed = seed
         self._workers = 0 if workers is None else workers
         self._images: Tensor | None = None
-        self._normalise: tuple[Tensor, Tensor] | None = None
+        self._normalise: Callable[[Tensor], Tensor] | None = None
         self._labels = torch.empty(0)
         self._data = data
         if isinstance(data, ImageArrays) and data.transform is None:
             self._images = torch.from_numpy(data.images)
             self._labels = torch.from_numpy(data.labels)
-            self._normalise = data.mean, data.std
+            self._normalise = data.normalise
             self._blank = 0.0
         elif isinstance(data, TensorDataset):
             self._images, self._labels = data.tensors[:2]
@@ -112,10 +112,7 @@ class TrainingImages:
             images = self._images[chosen]
         else:
             images = crop(self._padded[chosen], _side(self._images), draws.offset[chosen], draws.flip[chosen])
-        if self._normalise is not None:
-            mean, std = self._normalise
-            images = (images.float() / 255 - mean) / std
-        return images
+        return images if self._normalise is None else self._normalise(images)
 
     def _decoded(self, batches: list[Tensor], number: int) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(

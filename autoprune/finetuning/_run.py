@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.data import Data, load_data
+from autoprune.data import Data
 from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, write_json_atomic
 from autoprune.finetuning._engine import make_engine
@@ -17,10 +17,9 @@ from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, recipe_of, run_task
-from autoprune.inputs import check_device
+from autoprune.inputs import check_device, load_parts
 from autoprune.models import LoadedModel, untrained
-from autoprune.policy import Policy
-from autoprune.rebuild import Rebuilt, load_dense, rebuild
+from autoprune.rebuild import Rebuilt, finished_policy, load_dense, rebuild
 from autoprune.registry import nearest
 from autoprune.run import RunFolder
 
@@ -69,9 +68,7 @@ def finetune_run(
         AutopruneError: if something fails while it runs.
     """
     progress = progress or FinetuneProgress()
-    if folder.exists or not folder.policy_path.is_file():
-        folder.require().read_report()
-    policy = Policy.load(folder.policy_path)
+    policy = finished_policy(folder)
     config = folder.read_config() if folder.exists else None
     name = name if name is not None else Recipe.from_dict(asked).name
     target = FinetuneFolder(finetune_folder(folder, name))
@@ -99,7 +96,7 @@ def finetune_run(
         raise UsageError(f"The data of '{folder.path}' are not known; give --data, for instance --data cifar10:ROOT.")
     if config is not None:
         mean, std = mean or config.mean, std or config.std
-    images = _load(data, dense, mean, std, download=download)
+    images = load_parts(data, dense, mean=mean, std=std, download=download)
     if config is not None and data == config.data and images.fingerprint != config.data_fingerprint:
         raise UsageError(f"The data '{data}' are not those of the run in '{folder.path}'; give --data.")
     task = _task(rebuilt, images, recipe, progress)
@@ -164,18 +161,6 @@ def _check_teacher(dense: LoadedModel, weights: str | None, expected: str | None
         )
     if untrained(dense.spec, weights):
         progress.stage(f"No --weights given: {dense.spec} has random weights and teaches nothing; use --no-distill")
-
-
-def _load(data: str, dense: LoadedModel, mean: tuple[float, ...], std: tuple[float, ...], *, download: bool) -> Data:
-    statistics = (mean or dense.mean, std or dense.std)
-    return load_data(
-        data,
-        mean=statistics[0],
-        std=statistics[1],
-        input_size=dense.input_shape,
-        transform=dense.transform if statistics == (dense.mean, dense.std) else None,
-        download=download,
-    )
 
 
 def _task(rebuilt: Rebuilt, images: Data, recipe: Recipe, progress: FinetuneProgress) -> Task:

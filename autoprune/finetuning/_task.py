@@ -31,6 +31,7 @@ from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._trainer import Trainer
 from autoprune.lock import Lock
 from autoprune.report import standard_error
+from autoprune.text import short
 
 FINETUNE_VERSION = 1
 
@@ -263,7 +264,7 @@ def _refuse_differences(folder: FinetuneFolder, wanted: Mapping[str, Any]) -> No
         return
     flat, asked = ({**values, **values["recipe"]} for values in (stored, wanted))
     differences = [
-        f"{key.replace('_', '-')}: {_short(flat.get(key))} begun, {_short(value)} now"
+        f"{key.replace('_', '-')}: {short(flat.get(key))} begun, {short(value)} now"
         for key, value in asked.items()
         if key not in ("recipe", "precision", "augment", "data") and flat.get(key) != value
     ]
@@ -277,8 +278,3 @@ def _refuse_differences(folder: FinetuneFolder, wanted: Mapping[str, Any]) -> No
             f"The fine-tuning in '{folder.path}' was begun differently ({'; '.join(differences)}); "
             "give the same options or another --name."
         )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text[:12] + "…" if len(text) == 64 else text

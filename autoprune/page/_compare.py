@@ -17,6 +17,7 @@ from autoprune.page._style import run_look
 from autoprune.page._svg_chart import chart_figure
 from autoprune.page._verdict import best_rule, compare
 from autoprune.report import Row
+from autoprune.text import short
 
 _CLOUD = 250  # markers per run
 
@@ -126,8 +127,7 @@ def differences(runs: Sequence[Run]) -> Html:
         return el("p", "Their configurations are equal.", class_="note")
 
     def shown(value: object) -> str:
-        text = value if isinstance(value, str) else json.dumps(value)
-        return text[:12] + "…" if len(text) == 64 else text
+        return short(value if isinstance(value, str) else json.dumps(value))
 
     lines = (
         el("tr", el("th", key, scope="row"), *(el("td", shown(config[key]), class_="text") for config in configs))

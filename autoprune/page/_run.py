@@ -17,6 +17,8 @@ from autoprune.report import Row
 from autoprune.run import Episode, RunFolder
 from autoprune.sensitivity import FILE as SENSITIVITY
 from autoprune.sensitivity import Probe, probes_among, read_probes
+from autoprune.timing import FILE as TIMING
+from autoprune.timing import read_timing
 
 Read = TypeVar("Read")
 
@@ -143,7 +145,7 @@ def read_run(path: Path, label: str | None = None) -> Run:
         rows=rows,
         episodes=episodes,
         tuned=tuple(_tuned(path / "finetune", folder.report_path, report)),
-        timing=_timing(path / "timing.json"),
+        timing=_timing(path),
         probes=(),
         network=network,
         remarks=tuple(remarks),
@@ -233,10 +235,10 @@ def _check_result(result: Mapping[str, Any]) -> None:
         _number(result["accuracy_se"], "accuracy_se")
 
 
-def _timing(path: Path) -> Mapping[str, Any] | None:
-    if not path.is_file():
+def _timing(folder: Path) -> Mapping[str, Any] | None:
+    timing = read_timing(folder)
+    if timing is None:
         return None
-    timing: dict[str, Any] = read_json(path, "timing")
 
     def check() -> None:
         for row in timing["rows"]:
@@ -245,7 +247,7 @@ def _timing(path: Path) -> Mapping[str, Any] | None:
             _number(row["batch"], "batch")
             str(row["name"]), str(row["target"])
 
-    _checked(path, "timing", check)
+    _checked(folder / TIMING, "timing", check)
     return timing
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from autoprune.cost import counted_macs
 from autoprune.testing._agent import AgentContract
-from autoprune.testing._referee import SurgeryCheck, check_surgery, counted_macs, masked_outputs, randomised
+from autoprune.testing._referee import SurgeryCheck, check_surgery, masked_outputs, randomised
 from autoprune.testing._reward import RewardContract
 from autoprune.testing._selection import SelectionContract
 from autoprune.testing._toy import ToyProblem

@@ -17,12 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
-from autoprune.cost import CostModel
+from autoprune.cost import CostModel, counted_macs
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.surgery import Kept, prune_model
 from autoprune.testing._weights import LayerWeights
@@ -157,19 +155,6 @@ def distance(left: list[Tensor], right: list[Tensor]) -> float:
     return gap / size if math.isfinite(gap) and math.isfinite(size) and size > 0 else math.inf
 
 
-def counted_macs(model: nn.Module, images: Tensor) -> int:
-    """Return the multiply-adds of one image that torch's FLOP counter counts, attention as plain matrix products."""
-    counter = FlopCounterMode(display=False)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel is counted as nothing
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            model(images)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    return counter.get_total_flops() // 2 // images.shape[0]
-
-
 def check_surgery(
     model: nn.Module, graph: PruningGraph, images: Tensor, *, policies: int = 20, seed: int = 0
 ) -> SurgeryCheck:
@@ -302,4 +287,4 @@ def _norm(given: Mapping[str, Any], weight: Tensor, stays: Tensor, *, centre: bo
     return out if bias is None else out + bias.view(wide)
 
 
-__all__ = ["SurgeryCheck", "check_surgery", "counted_macs", "masked_outputs", "randomised"]
+__all__ = ["SurgeryCheck", "check_surgery", "masked_outputs", "randomised"]

@@ -1,8 +1,8 @@
 """Measured time of dense and pruned networks, called in turn in one process."""
 
-from autoprune.timing._machine import cpu_name
+from autoprune.timing._machine import measuring
 from autoprune.timing._measure import Measured, Timing, measure
-from autoprune.timing._networks import TARGETS, rows_of, time_networks
+from autoprune.timing._networks import TARGETS, eager_runner, onnx_runner, rows_of, time_networks
 from autoprune.timing._run import FILE, read_timing, time_run
 from autoprune.timing._table import timing_table
 
@@ -11,8 +11,10 @@ __all__ = [
     "TARGETS",
     "Measured",
     "Timing",
-    "cpu_name",
+    "eager_runner",
     "measure",
+    "measuring",
+    "onnx_runner",
     "read_timing",
     "rows_of",
     "time_networks",

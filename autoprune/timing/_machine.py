@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,6 +58,34 @@ def busy_note(threads: int, load: float | None) -> str | None:
         f"more thread{'s wait' if threads > 1 else ' waits'} for them; time again when it is quiet"
         + (", or with one thread" if threads > 1 else "")
     )
+
+
+@contextmanager
+def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Let torch compute with so many threads, and say so if the machine is busy.
+
+    Args:
+        threads: How many; None for as many as torch uses now.
+        say: Told what is to be said of a busy machine.
+
+    Returns:
+        What is measured with, JSON-ready: ``threads``, ``cpu``, ``load`` (processes that wanted a processor in the minute
+        before), ``torch``, ``onnxruntime`` (None where it is not installed).
+
+    Raises:
+        UsageError: for less than one thread.
+    """
+    load = load_average()
+    with pinned_threads(threads) as count:
+        if note := busy_note(count, load):
+            say(note)
+        yield {
+            "threads": count,
+            "cpu": cpu_name(),
+            "load": load,
+            "torch": torch.__version__,
+            "onnxruntime": package_version("onnxruntime"),
+        }
 
 
 @contextmanager

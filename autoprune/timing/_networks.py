@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import export_model, missing_onnx, onnx_session
 from autoprune.registry import nearest
-from autoprune.timing._machine import busy_note, cpu_name, load_average, package_version, pinned_threads, processors
+from autoprune.timing._machine import measuring, processors
 from autoprune.timing._measure import measure
 
 TARGETS = ("eager", "onnxruntime")
@@ -57,11 +57,8 @@ def time_networks(
     """
     say = progress or (lambda text: None)
     _check(networks, batches, targets)
-    load = load_average()
     rows: list[dict[str, Any]] = []
-    with pinned_threads(threads) as count, _eval_mode(networks):
-        if note := busy_note(count, load):
-            say(note)
+    with measuring(threads, say) as machine, _eval_mode(networks):
         if "eager" in targets:
             say(f"Timing {len(networks)} networks in PyTorch")
             eager = {name: eager_runner(network) for name, network in networks.items()}
@@ -71,10 +68,11 @@ def time_networks(
         elif "onnxruntime" in targets:
             say(f"Timing {len(networks)} networks in onnxruntime")
             try:
-                rows += _onnx_rows(networks, example, batches, count, budget_s)
+                rows += _onnx_rows(networks, example, batches, machine["threads"], budget_s)
             except AutopruneError as error:
                 say(f"No times in onnxruntime: {error}")
-    return {**_heading(count, example, load), "rows": rows}
+    device = torch.cuda.get_device_name(example.device) if example.is_cuda else str(example.device)
+    return {"version": TIMING_VERSION, **machine, "device": device, "processors": processors(), "rows": rows}
 
 
 def _onnx_rows(
@@ -181,20 +179,6 @@ def _write(network: nn.Module, example: Tensor, path: Path, batch: int) -> bool:
         return export_model(network.cpu(), images, path, format="onnx")
     finally:
         network.to(example.device)
-
-
-def _heading(threads: int, example: Tensor, load: float | None) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(example.device) if example.is_cuda else str(example.device)
-    return {
-        "version": TIMING_VERSION,
-        "threads": threads,
-        "device": device,
-        "torch": torch.__version__,
-        "onnxruntime": package_version("onnxruntime"),
-        "cpu": cpu_name(),
-        "processors": processors(),
-        "load": load,
-    }
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from autoprune.data import load_data
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.inputs import load_parts
 from autoprune.models import LoadedModel
 from autoprune.run import RunFolder
 
@@ -67,16 +67,9 @@ def find_images(
         named = config.data if config is not None else "digits" if dense.spec == "digits" else None
     if named is None or (named == "python" and data is None):
         return _noise(dense, "the images are not known by name (--data)")
-    statistics = (config.mean or dense.mean, config.std or dense.std) if config is not None else (dense.mean, dense.std)
+    mean, std = (config.mean, config.std) if config is not None else ((), ())
     try:
-        parts = load_data(
-            named,
-            mean=statistics[0],
-            std=statistics[1],
-            input_size=dense.input_shape,
-            transform=dense.transform if statistics == (dense.mean, dense.std) else None,
-            download=download,
-        )
+        parts = load_parts(named, dense, mean=mean, std=std, download=download)
     except AutopruneError as error:
         if data is not None or limit is None:
             raise UsageError(f"{str(error).rstrip('.')}; say with --data where the images are.") from error

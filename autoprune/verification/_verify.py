@@ -8,16 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import SUFFIXES, ExportedModel, export_model, require_onnx
 from autoprune.finetuning import finetuned_weights
 from autoprune.models import state_fingerprint
 from autoprune.rebuild import Rebuilt, rebuild_run
 from autoprune.run import RunFolder
-from autoprune.timing._machine import busy_note, cpu_name, load_average, package_version, pinned_threads
-from autoprune.timing._networks import eager_runner, onnx_runner, rows_of
+from autoprune.timing import eager_runner, measuring, onnx_runner, rows_of
 from autoprune.verification._compare import compare
 from autoprune.verification._images import Images, find_images
 from autoprune.verification._load import format_of, load_back
@@ -137,13 +134,13 @@ def against_dense(
         sizes = {"size_bytes": size, "dense_size_bytes": dense_size, "size_ratio": size / dense_size}
         if not time:
             return {**sizes, "timing": None}
-        load = load_average()
-        with pinned_threads(threads) as count:
-            if note := busy_note(count, load):
-                say(note)
+        with measuring(threads, say) as machine:
             if format == "onnx":
                 target = "onnxruntime"
-                runners = {"dense": onnx_runner(other, count), "file": onnx_runner(file, count)}
+                runners = {
+                    "dense": onnx_runner(other, machine["threads"]),
+                    "file": onnx_runner(file, machine["threads"]),
+                }
             elif format == "pt2":
                 target = "pt2"
                 runners = {"dense": eager_runner(ExportedModel(other)), "file": eager_runner(ExportedModel(file))}
@@ -155,13 +152,6 @@ def against_dense(
             slowest = max(row["ratio"] for row in rows)
             if slowest > SLOWER:
                 say(SLOWER_NOTE.format(slowest, target))
-            machine = {
-                "threads": count,
-                "cpu": cpu_name(),
-                "load": load,
-                "torch": torch.__version__,
-                "onnxruntime": package_version("onnxruntime"),
-            }
         return {**sizes, "timing": {**machine, "rows": rows}}
 
 
