@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.cost._quadratic import Affine, IntArray, Quadratic
+from autoprune.cost._quadratic import Affine, Elements, IntArray, Quadratic
 from autoprune.errors import AutopruneError
 from autoprune.graph._types import Group, Layer, PruningGraph
 
@@ -34,21 +34,21 @@ class CostModel:
         dense_macs: Multiply-adds of one image, dense.
         dense_params: Number of parameters, dense.
         macs_form: The quadratic form of the multiply-adds.
+        params_form: The number of parameters in the same way.
     """
 
     def __init__(
         self, graph: PruningGraph, decisions: Sequence[Group], *, shapes: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
         self.sizes: tuple[int, ...] = tuple(group.size for group in decisions)
+        self._groups = tuple(decisions)
         self._place = {group.index: place for place, group in enumerate(decisions)}
         self._layers = [self._layer(layer) for layer in graph.layers]
         self.macs_form = Quadratic(len(self.sizes))
         for scale, first, second in self._layers:
             self.macs_form.add(scale, first, second)
         self.macs_form.add(graph.fixed_macs, self._constant(1), self._constant(1))
-        self._params_form = Quadratic(len(self.sizes))
-        self._params_rest: list[tuple[int, tuple[Affine, ...]]] = []
-        self._add_params(graph, _parameter_shapes(graph) if shapes is None else shapes)
+        self.params_form = self.elements(_parameter_shapes(graph) if shapes is None else shapes)
         self.dense_macs = self.macs(self.sizes)
         self.dense_params = self.params(self.sizes)
         expected = sum(layer.macs for layer in graph.layers) + graph.fixed_macs
@@ -102,29 +102,37 @@ class CostModel:
             )
         return scale, inputs, outputs
 
-    def _add_params(self, graph: PruningGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def elements(self, shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, int] | None = None) -> Elements:
+        """Return how many elements tensors have, as a function of the counts.
+
+        Args:
+            shapes: Shape of each, by parameter or buffer name.
+            weights: What one element of each counts (bytes); 1 by default.
+        """
         owners: dict[str, dict[int, tuple[IntArray, IntArray]]] = {}
-        for group in graph.groups:
-            if group.index not in self._place:
-                continue
+        for group in self._groups:
             for piece in group.slices:
                 if piece.tensor not in shapes:
-                    continue  # A buffer.
+                    continue
                 length = shapes[piece.tensor][piece.dim]
                 dims = owners.setdefault(piece.tensor, {})
                 if piece.dim not in dims:
                     dims[piece.dim] = (np.full(length, -1, dtype=np.int64), np.zeros(length, dtype=np.int64))
                 dims[piece.dim][0][piece.position] = group.index
                 dims[piece.dim][1][piece.position] = piece.unit
+        form = Quadratic(len(self.sizes))
+        rest: list[tuple[int, tuple[Affine, ...]]] = []
         for name, shape in shapes.items():
             cut = owners.get(name, {})
             scale = math.prod(length for dim, length in enumerate(shape) if dim not in cut)
+            scale *= 1 if weights is None else weights[name]
             factors = [self._affine(*cut[dim]) for dim in sorted(cut)]
             if len(factors) > 2:
-                self._params_rest.append((scale, tuple(factors)))
+                rest.append((scale, tuple(factors)))
             else:
                 factors += [self._constant(1)] * (2 - len(factors))
-                self._params_form.add(scale, factors[0], factors[1])
+                form.add(scale, factors[0], factors[1])
+        return Elements(form, tuple(rest))
 
     def _checked(self, counts: Sequence[int]) -> Sequence[int]:
         if len(counts) != len(self.sizes):
@@ -137,12 +145,7 @@ class CostModel:
 
     def params(self, counts: Sequence[int]) -> int:
         """Return the number of parameters."""
-        rest = sum(scale * math.prod(f(counts) for f in factors) for scale, factors in self._params_rest)
-        return self._params_form(self._checked(counts)) + rest
-
-    def macs_many(self, counts: npt.ArrayLike) -> IntArray:
-        """Return the multiply-adds of many policies; counts of shape (N, decisions), result of shape (N,)."""
-        return self.macs_form.many(counts)
+        return self.params_form(self._checked(counts))
 
     @property
     def layer_forms(self) -> tuple[tuple[int, Affine, Affine], ...]:

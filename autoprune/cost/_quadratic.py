@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,3 +77,30 @@ class Quadratic:
         """The diagonal of Q: how a group's own count enters twice (a layer from a group to itself)."""
         result: IntArray = np.ascontiguousarray(self.matrix.diagonal())
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """Elements of tensors as a function of the counts: a quadratic form and, for tensors cut along three dimensions, products.
+
+    Attributes:
+        form: The quadratic form.
+        rest: The products: (scale, factors).
+    """
+
+    form: Quadratic
+    rest: tuple[tuple[int, tuple[Affine, ...]], ...] = ()
+
+    def __call__(self, counts: Sequence[int]) -> int:
+        return self.form(counts) + sum(scale * math.prod(f(counts) for f in factors) for scale, factors in self.rest)
+
+    def many(self, counts: npt.ArrayLike) -> IntArray:
+        """Return the values of many policies; counts of shape (N, decisions), result of shape (N,)."""
+        k = np.asarray(counts, dtype=np.int64)
+        values = self.form.many(k)
+        for scale, factors in self.rest:
+            product = np.full(len(k), scale, dtype=np.int64)
+            for factor in factors:
+                product = product * (k @ np.asarray(factor.slope, dtype=np.int64) + factor.offset)
+            values = values + product
+        return values

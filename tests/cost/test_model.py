@@ -42,7 +42,7 @@ def test_equals_the_referee_for_any_policy(name: str, data: st.DataObject) -> No
     macs, params = measured(small, image)
     assert (cost.macs(counts), cost.params(counts)) == (macs, params)
     assert sum(cost.layer_macs(counts)) == macs
-    assert cost.macs_many([counts, cost.sizes]).tolist() == [macs, cost.dense_macs]
+    assert cost.macs_form.many([counts, cost.sizes]).tolist() == [macs, cost.dense_macs]
     assert (cost.dense_macs, cost.dense_params) == measured(model, image)
 
 
