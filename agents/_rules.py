@@ -36,7 +36,7 @@ class FixedRule(Agent):
         low, high = -1.0, 2.0  # cuts every ratio off at its smallest, at its largest
         for _ in range(40):
             middle = (low + high) / 2
-            if self.problem.cost.macs(self._round(line + middle)) <= self.problem.projector.budget_macs:
+            if self.problem.projector.fits(self._round(line + middle)):
                 low = middle
             else:
                 high = middle

@@ -63,18 +63,18 @@ class Sensitivity(Agent):
         """Return the policy of the largest common loss increase not above which the budget is exceeded."""
         increases = self._increases()
         low, high = 0.0, max(float(max((some[0] for some in increases), default=0.0)), 1e-12)
-        if self._macs(increases, low) <= self.problem.projector.budget_macs:
+        if self._fits(increases, low):
             high = low
         for _ in range(50):
             middle = (low + high) / 2
-            if self._macs(increases, middle) <= self.problem.projector.budget_macs:
+            if self._fits(increases, middle):
                 high = middle
             else:
                 low = middle
         return tuple(self.problem.projector.fill(self._allow(increases, high)))
 
-    def _macs(self, increases: Sequence[Sequence[float]], limit: float) -> int:
-        return self.problem.cost.macs(self._allow(increases, limit))
+    def _fits(self, increases: Sequence[Sequence[float]], limit: float) -> bool:
+        return self.problem.projector.fits(self._allow(increases, limit))
 
     def _allow(self, increases: Sequence[Sequence[float]], limit: float) -> Counts:
         """Return for each group the smallest level whose increase is at most ``limit``."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoprune.api import SearchResult, search
+    from autoprune.budget import Budget, Limit
     from autoprune.errors import AutopruneError, UsageError
     from autoprune.finetuning import FinetuneResult, Recipe, finetune
     from autoprune.graph import build_graph
     from autoprune.policy import Policy
     from autoprune.problem import Problem
-    from autoprune.score import Budget, Score
+    from autoprune.score import Score
     from autoprune.surgery import prune_model
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "AutopruneError",
     "Budget",
     "FinetuneResult",
+    "Limit",
     "Policy",
     "Problem",
     "Recipe",
@@ -43,8 +45,9 @@ if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_
 # Imported when first asked for, so that the command line can answer without loading torch.
 _HOMES = {
     "AutopruneError": "errors",
-    "Budget": "score",
+    "Budget": "budget",
     "FinetuneResult": "finetuning",
+    "Limit": "budget",
     "Policy": "policy",
     "Problem": "problem",
     "Recipe": "finetuning",

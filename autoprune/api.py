@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from autoprune.agents import Agent
+from autoprune.budget import Budget
 from autoprune.config import DEFAULT_EPISODES, RunConfig
-from autoprune.cost import parse_budget
 from autoprune.data._types import CALIBRATION
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
@@ -32,7 +32,7 @@ from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import sentences, table
 from autoprune.run import RunFolder
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 from autoprune.session import check_plugins, execute
 from autoprune.surgery import load_pruned
 
@@ -105,7 +105,7 @@ def search(
             and returns ``{"accuracy": ..., "loss": ...}``.
         report: The same, for images the search must not see; the table's accuracy is measured on them. Without it, that
             accuracy is the one the search maximised, and flatters.
-        budget: Share of the MACs that may stay, in (0, 1].
+        budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`.
         budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
         agent: Who proposes policies: a name, "package.module:Class", or a class.
         agent_options: The agent's own options.
@@ -127,7 +127,7 @@ def search(
         AutopruneError: if something fails while it runs.
     """
     started = time.monotonic()
-    wanted = budget if isinstance(budget, Budget) else parse_budget(budget, budget_mode)
+    wanted = budget if isinstance(budget, Budget) else Budget(budget, budget_mode)
     check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")

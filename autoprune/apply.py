@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from autoprune.budget import Budget
 from autoprune.cost import CostModel
 from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, save_safetensors_atomic
@@ -16,7 +17,6 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.policy import Policy
 from autoprune.problem import Problem
 from autoprune.rebuild import load_dense, rebuild, weights_beside
-from autoprune.score import Budget
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.registry import nearest
-from autoprune.score import Budget
 from autoprune.text import short
 
 CONFIG_VERSION = 1
@@ -125,10 +125,7 @@ class RunConfig:
         for name, kinds in _TYPES.items():
             if not isinstance(given[name], kinds) or (isinstance(given[name], bool) and bool not in kinds):
                 raise UsageError(f"The run configuration's '{name}' is {given[name]!r}, which is of the wrong type.")
-        try:
-            given["budget"] = Budget(**given["budget"])
-        except TypeError as error:
-            raise UsageError(f"The run configuration's budget cannot be read: {error}.") from error
+        given["budget"] = Budget.from_dict(given["budget"])
         for name in _TUPLES:
             given[name] = tuple(given[name])
         return cls(**given)
@@ -161,7 +158,8 @@ class RunConfig:
             seed=self.seed,
         )
         model = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.model.rpartition("/")[2])
-        name = f"{model}-{self.agent}-{self.budget.value:g}-s{self.seed}"
+        budget = str(self.budget).replace("=", "").replace(":", "-").replace(",", "-")
+        name = f"{model}-{self.agent}-{budget}-s{self.seed}"
         extra = [*self.differences(plain), *([self.budget.mode] if self.budget.mode != "exact" else [])]
         if extra:
             name += "-" + hashlib.sha256(json.dumps(extra).encode()).hexdigest()[:6]

@@ -186,7 +186,7 @@ class Driver:
             episode=number,
             counts=dict(zip(self._names, counts, strict=True)),
             score=score,
-            feasible=score.macs <= self._problem.projector.budget_macs,
+            feasible=self._problem.projector.fits(counts),
             reused=known is not None,
             elapsed_s=self._elapsed(),
         )

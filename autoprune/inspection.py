@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.cost import CostModel, allowed_counts
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
-from autoprune.problem import decidable
+from autoprune.limits import decidable
 
 
 def inspect_model(

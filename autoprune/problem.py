@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from autoprune.cost import CostModel, Projector, allowed_counts, parse_budget
+from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
-from autoprune.graph import Group, IntArray, PruningGraph, build_graph, prove
+from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
+from autoprune.limits import decide
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 from autoprune.select import selections
 from autoprune.surgery import prune_model
 
@@ -55,7 +56,8 @@ class Problem:
         calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
         evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``.
         report: The report part, the same kinds; never looked at by `score`.
-        budget: Share of the dense MACs, or a `Budget`; None for no budget (R_FLOPs and R_Param trade size themselves).
+        budget: Share of the dense MACs, a `Budget`, or what is read as one ("macs=0.5,size=4MB"); None for no budget
+            (R_FLOPs and R_Param trade size themselves).
         reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
         select: Which channels of a group stay.
         score: "sequential" refits layer by layer on the pruned network's own inputs; "cached" from the dense
@@ -78,6 +80,7 @@ class Problem:
         decisions: The groups that a policy decides, in execution order.
         levels: For each decision the allowed counts.
         cost: Closed-form MACs and parameters.
+        costs: What the budget limits, by kind, as functions of the counts.
         projector: Makes policies meet the budget.
         dense: The dense network's score on the search part.
         dense_seconds: Time of one pass of the dense network over the search part (median of three), the unit of
@@ -96,7 +99,7 @@ class Problem:
         calibration: Dataset[Any] | DataLoader[Any] | Tensor,
         evaluate: Part,
         report: Part | None = None,
-        budget: Budget | float | None = 0.5,
+        budget: Budget | float | str | None = 0.5,
         reward: str | RewardFn = "accuracy",
         select: str = "obs",
         score: str = "sequential",
@@ -137,7 +140,17 @@ class Problem:
             graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
         )
         self.notes: tuple[str, ...] = whole_groups(self.graph)
-        self._decide(include_residual, min_keep, round_to)
+        decided = decide(
+            self.model,
+            self.graph,
+            self.budget,
+            include_residual=include_residual,
+            min_keep=min_keep,
+            round_to=round_to,
+        )
+        self.decisions, self.levels, self.cost = decided.decisions, decided.levels, decided.cost
+        self.costs, self.projector = decided.costs, decided.projector
+        self.notes += decided.notes
         self._plan = Plan(self.graph, self.model)
         self._refits = self.graph.dynamic_batch and self._plan.computes(self.model, images[:5].to(self.device))
         self._rows = rows or affordable_rows(self.graph, self._search.size or 2000)
@@ -165,34 +178,6 @@ class Problem:
     def _sizes(self) -> tuple[int, ...]:
         return tuple(group.size for group in self.decisions)
 
-    def _decide(self, include_residual: bool, min_keep: float, round_to: int) -> None:
-        budget = self.budget
-        for residual in (True,) if include_residual else (False, True):
-            decisions = decidable(self.graph, include_residual=residual)
-            levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
-            cost = CostModel(self.graph, decisions)
-            projector = Projector(cost, int(budget.value * cost.dense_macs), levels, budget.mode)
-            if projector.smallest <= projector.budget_macs:
-                break
-        else:
-            if not decisions:
-                raise UsageError(
-                    "Nothing in this network can be pruned: "
-                    + "; ".join(f"{group.name}: {group.reason}" for group in self.graph.groups[:3])
-                    + ". See autoprune inspect for all of it."
-                )
-            least = -(-projector.smallest * 10**4 // cost.dense_macs) / 10**4
-            raise UsageError(
-                f"The budget {budget.value:g} cannot be met: with at least {min_keep:g} of every group's channels kept "
-                f"the smallest network has {least:.4f} of the MACs; ask for at least that, or lower --min-keep."
-            )
-        if residual and not include_residual:
-            self.notes += (
-                f"The budget {budget.value:g} cannot be met by inner channels alone, "
-                "so groups that cross a residual join are pruned too.",
-            )
-        self.decisions, self.levels, self.cost, self.projector = decisions, levels, cost, projector
-
     def _make_backend(self, images: Tensor, rows: int) -> Backend:
         return Backend(
             self._plan,
@@ -207,7 +192,14 @@ class Problem:
         began = time.perf_counter()
         accuracy, loss = evaluator(model)
         seconds = time.perf_counter() - began
-        return Score(accuracy, loss, self.cost.macs(counts), self.cost.params(counts), seconds=seconds)
+        return Score(
+            accuracy,
+            loss,
+            self.cost.macs(counts),
+            self.cost.params(counts),
+            seconds=seconds,
+            costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},
+        )
 
     def _rewarded(self, score: Score) -> Score:
         return replace(score, reward=call_reward(self.reward, score, self.dense, self.budget))
@@ -278,13 +270,6 @@ class Problem:
         return self._dense_report
 
 
-def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ...]:
-    """Return the groups that a policy may decide, in execution order."""
-    return tuple(
-        group for group in graph.groups if group.reason is None and (include_residual or group.kind == "inner")
-    )
-
-
 def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
     """Return sentences on what a search must leave whole, and on what the graph takes for granted."""
     notes = [] if graph.assumption is None else [graph.assumption]
@@ -311,7 +296,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _as_budget(budget: Budget | float | None) -> Budget:
+def _as_budget(budget: Budget | float | str | None) -> Budget:
     if budget is None:
         return Budget(1.0, "at-most")
-    return budget if isinstance(budget, Budget) else parse_budget(budget)
+    return budget if isinstance(budget, Budget) else Budget(budget)

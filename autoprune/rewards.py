@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 from typing import cast
 
+from autoprune.budget import Budget
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.registry import Registry, import_object
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 RewardFn = Callable[[Score, Score, Budget], float]
 

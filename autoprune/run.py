@@ -70,7 +70,9 @@ class Episode:
             agent=str(record["agent"]),
             episode=int(record["episode"]),
             counts={str(name): int(count) for name, count in record["counts"].items()},
-            score=Score(macs=int(record["macs"]), params=int(record["params"]), **score),
+            score=Score(
+                macs=int(record["macs"]), params=int(record["params"]), **score, costs=dict(record.get("costs", {}))
+            ),
             feasible=bool(record["feasible"]),
             reused=bool(record["reused"]),
             elapsed_s=float(record["elapsed_s"]),

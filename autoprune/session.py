@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.agents import Agent, make_agent, resolve_agent
+from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
@@ -18,7 +19,6 @@ from autoprune.problem import Problem
 from autoprune.progress import Progress
 from autoprune.rewards import check_reward, resolve_reward
 from autoprune.run import RunFolder
-from autoprune.score import Budget
 from autoprune.select import Selection, selections
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")

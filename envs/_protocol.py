@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from autoprune.budget import Budget
 from autoprune.graph import Group, Layer
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 
 class GraphLike(Protocol):
@@ -35,9 +39,14 @@ class CostLike(Protocol):
 class ProjectorLike(Protocol):
     """What makes a policy meet the budget, see ``autoprune.cost.Projector``."""
 
-    @property
-    def budget_macs(self) -> int:
-        """The largest number of MACs a policy may have."""
+    def fits(self, counts: Sequence[int], /) -> bool:
+        """Whether a policy is within the budget."""
+
+    def fits_many(self, counts: npt.ArrayLike, /) -> npt.NDArray[np.bool_]:
+        """Return which of many policies are within the budget; counts of shape (N, decisions), result of shape (N,)."""
+
+    def usage(self, counts: Sequence[int], /) -> float:
+        """Return how much of the budget a policy uses: the largest share of a limit; at most 1 fits."""
 
     def project(self, ratios: Sequence[float], /) -> tuple[int, ...]:
         """Return the counts nearest to the keep ratios asked for that meet the budget."""

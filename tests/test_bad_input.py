@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from autoprune.budget import Budget
 from autoprune.cli import main
 from autoprune.errors import UsageError
 from autoprune.models import load_model
-from autoprune.score import Budget
 
 PLUGINS = """
 import torch
@@ -239,7 +239,13 @@ def test_debug_raises_what_was_meant_for_people(here: Path) -> None:
         ({"value": 1.5}, "'1.5', but must be a ratio"),
         ({"value": True}, "'True', but must be a ratio"),
         ({"value": 0.5, "mode": "excat"}, "'excat'"),
-        ({"value": 0.5, "kind": "params"}, "a ratio of params"),
+        ({"value": 0.5, "macs": 0.5}, "MACs twice"),
+        ({"value": "macs=0.5,latency=12mb"}, "unit is none of us, µs, ms, s"),
+        ({"value": "latancy=12ms"}, "Did you mean 'latency'"),
+        ({"value": "latency=12"}, "'12', but must be a ratio"),
+        ({"size": "0MB"}, "number above 0"),
+        ({"value": "macs=0.5,"}, "''"),
+        ({}, "'None', but must be a ratio"),
     ],
 )
 def test_budgets_that_are_none(budget: dict[str, object], message: str) -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.budget import Budget
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.problem import Problem
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 from .reconstruct._networks import Residual, images, trained
 
@@ -91,7 +92,7 @@ def test_residual_groups_are_pruned_only_if_asked_or_needed() -> None:
     assert all(group.kind == "inner" for group in inner.decisions)
     assert inner.notes == ()
     assert any(group.kind == "residual" for group in problem(include_residual=True).decisions)
-    needed = problem(budget=inner.projector.smallest / inner.cost.dense_macs * 0.9)
+    needed = problem(budget=inner.cost.macs(inner.projector.smallest) / inner.cost.dense_macs * 0.9)
     assert any(group.kind == "residual" for group in needed.decisions)
     assert "residual join" in needed.notes[0]
 
@@ -101,7 +102,7 @@ def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
         problem(budget=0.01, min_keep=0.5)
     least = float(str(caught.value).split("network has ")[1].split()[0])
     found = problem(budget=least, min_keep=0.5)
-    assert found.projector.smallest <= found.projector.budget_macs
+    assert found.projector.fits(found.projector.smallest)
 
 
 def test_evaluate_may_be_a_loader_or_a_function() -> None:

@@ -4,10 +4,11 @@ import math
 
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.report import Row, build_report, make_row, sentences, standard_error, table
 from autoprune.run import Episode
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 CONFIG = RunConfig(
     model="net", model_fingerprint="m", data="data", data_fingerprint="d", budget=Budget(0.5), agent="tpe", seed=4
@@ -60,7 +61,7 @@ def test_without_a_report_part_the_search_part_is_shown() -> None:
 def test_report_has_every_field() -> None:
     rows = (row("dense", 0.95, macs=1000), row("uniform", 0.8), row("tpe", 0.9))
     made = report(*rows)
-    assert made["budget"] == {"value": 0.5, "mode": "exact", "kind": "macs", "unit": "ratio"}
+    assert made["budget"] == {"limits": [{"kind": "macs", "value": 0.5, "unit": "ratio"}], "mode": "exact"}
     assert (made["agent"], made["seed"], made["policies_scored"], made["score_cost"]) == ("tpe", 4, 3, 2.0)
     assert (made["total_cost"], made["policies_scored_in_all"], made["wall_s"]) == (12.0, 4, 12.3)
     assert made["rows"] == [r.to_dict() for r in rows]

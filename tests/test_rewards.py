@@ -4,9 +4,10 @@ import math
 
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.rewards import SIZE_TRADING, call_reward, check_reward, resolve_reward, rewards
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 DENSE = Score(accuracy=0.95, loss=0.2, macs=1000, params=100)
 SMALL = Score(accuracy=0.75, loss=0.9, macs=500, params=60)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.run import Episode, RunFolder
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 CONFIG = RunConfig(
     model="digits",
@@ -42,7 +43,7 @@ def test_config_round_trips_json() -> None:
         ({"version": 99}, "version 99"),
         ({"episodes": "many"}, "'episodes' is 'many'"),
         ({"episodes": True}, "'episodes' is True"),
-        ({"budget": {"value": 0.5, "kindd": 1}}, "budget cannot be read"),
+        ({"budget": {"value": 0.5, "kindd": 1}}, "cannot be read (KeyError('kind'))"),
         ({"episodes": 0}, "episodes is 0"),
         ({"min_keep": 1.5}, "min-keep is 1.5"),
         ({"score": "sequentiel"}, "Did you mean 'sequential'"),

@@ -5,10 +5,11 @@ from pathlib import Path
 import optuna
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.errors import UsageError
 from autoprune.run import Episode, RunFolder
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 from autoprune.study import write_study
 
 

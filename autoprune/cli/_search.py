@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import typer
 
+from autoprune.budget import Budget, Mode
 from autoprune.cli import _options as options
 from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
 from autoprune.errors import UsageError
 
-BudgetMode = Literal["exact", "at-most"]
 EPILOG = """\b
 Examples:
     autoprune search --budget 0.5
@@ -25,7 +25,12 @@ Examples:
 
 def search(
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="RATIO", help="Share of the MACs that may stay, for instance 0.5.")
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="BUDGET",
+            help="Share of the MACs that may stay, for instance 0.5; or several limits: macs=0.5,params=0.6,size=4MB.",
+        ),
     ] = None,
     model: options.Model = None,
     weights: options.Weights = None,
@@ -105,7 +110,6 @@ def search(
 
     from autoprune.cli._finetune import recipe_options, tune
     from autoprune.cli._progress import RichProgress
-    from autoprune.cost import parse_budget
     from autoprune.progress import Progress
     from autoprune.rewards import SIZE_TRADING
     from autoprune.run import RunFolder
@@ -135,10 +139,10 @@ def search(
     begun = RunFolder(out).read_config().budget if out is not None and RunFolder(out).exists else None
     if budget is not None or (begun is not None and budget_mode is not None):
         mode = budget_mode or ("exact" if begun is None else begun.mode)
-        value = budget if budget is not None or begun is None else begun.value
-        asked["budget"] = parse_budget(cast(str, value), cast(BudgetMode, mode))
+        value = budget if budget is not None or begun is None else begun.limits
+        asked["budget"] = Budget(value, cast(Mode, mode))
     elif begun is None and (reward in SIZE_TRADING or budget_mode == "at-most"):
-        asked["budget"] = parse_budget(1.0, "at-most")
+        asked["budget"] = Budget(1.0, "at-most")
     if not quiet and begun is None and model is None and data is None:
         say(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "

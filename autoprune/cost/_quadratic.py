@@ -66,18 +66,6 @@ class Quadratic:
         values: IntArray = (k * (k @ self.matrix.T + self.linear)).sum(axis=1) + self.constant
         return values
 
-    def gradient(self, counts: npt.ArrayLike) -> IntArray:
-        """Return ``g`` with: raising count i by d adds ``d * g[i] + d * d * curvature[i]``. Shape (decisions,)."""
-        k = np.asarray(counts, dtype=np.int64)
-        result: IntArray = self.linear + self.matrix @ k + self.matrix.T @ k
-        return result
-
-    @property
-    def curvature(self) -> IntArray:
-        """The diagonal of Q: how a group's own count enters twice (a layer from a group to itself)."""
-        result: IntArray = np.ascontiguousarray(self.matrix.diagonal())
-        return result
-
 
 @dataclass(frozen=True, eq=False)
 class Elements:

@@ -87,7 +87,7 @@ def _setups(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     return [
         ("model", [short_model(run.config.model) for run in runs]),
         ("data", [short_data(run.config.data) for run in runs]),
-        ("budget", [f"{run.config.budget.value:g}" for run in runs]),
+        ("budget", [str(run.config.budget) for run in runs]),
         ("agent", [run.config.agent for run in runs]),
         ("seed", [str(run.config.seed) for run in runs]),
     ]

@@ -62,7 +62,7 @@ def configuration_section(run: Run) -> Html:
 def command(config: RunConfig) -> str:
     """Return the command line that makes the same run."""
     plain = {"select": "obs", "score": "sequential", "min_keep": 0.1, "round_to": 1, "batch_size": 64, "device": "cpu"}
-    parts = ["autoprune", "search", "--budget", repr(config.budget.value)]
+    parts = ["autoprune", "search", "--budget", str(config.budget)]
     if config.budget.mode != "exact":
         parts += ["--budget-mode", config.budget.mode]
     parts += ["--model", config.model]

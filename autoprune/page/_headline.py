@@ -162,10 +162,7 @@ def _tuned_line(tuned: Tuned, dense: Row | None) -> Html:
 def head(run: Run, *, level: str = "h1") -> Html:
     """Return everything down to the table."""
     budget = run.config.budget
-    kicker = (
-        f"budget {budget.value:g} of the multiply-adds{' at most' if budget.mode == 'at-most' else ''} · agent "
-        f"{run.config.agent} · seed {run.config.seed} · {run.label}"
-    )
+    kicker = f"budget {budget.words} · agent {run.config.agent} · seed {run.config.seed} · {run.label}"
     title = f"{short_model(run.config.model)} on {short_data(run.config.data)}, pruned"
     return join(
         el(level, title),

@@ -82,7 +82,7 @@ class AgentContract:
         problem = self.make_problem()
         told = self.run(self.make(problem))
         for _, counts, _ in told[-1:] if self.probes else told:
-            assert problem.cost.macs(counts) <= problem.projector.budget_macs
+            assert problem.projector.fits(counts)
             if self.fills and problem.budget.mode == "exact":
                 assert not _can_grow(problem, counts)
 
@@ -169,6 +169,6 @@ def _can_grow(problem: ProblemLike, counts: Counts) -> bool:
     for index, levels in enumerate(problem.levels):
         above = [level for level in levels if level > counts[index]]
         raised = [*counts[:index], above[0], *counts[index + 1 :]] if above else None
-        if raised and problem.cost.macs(raised) <= problem.projector.budget_macs:
+        if raised and problem.projector.fits(raised):
             return True
     return False

@@ -6,8 +6,9 @@ from dataclasses import replace
 from itertools import product
 from typing import ClassVar
 
+from autoprune.budget import Budget
 from autoprune.rewards import RewardFn, call_reward, resolve_reward
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 
 class RewardContract:

@@ -12,10 +12,12 @@ from itertools import pairwise, product
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from autoprune.budget import Budget
 from autoprune.graph import Group, Layer
 from autoprune.rewards import RewardFn, accuracy, call_reward
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,11 @@ class ToyProjector:
         low, high = -1.0, 1.0 if self._exact else 0.0
         for _ in range(30):
             middle = (low + high) / 2
-            if self._cost.macs(self._round(ratios, middle)) <= self.budget_macs:
+            if self._reaches(ratios, middle):
                 low = middle
             else:
                 high = middle
-        return self.fill(self._round(ratios, high if self._fits(ratios, high) else low))
+        return self.fill(self._round(ratios, high if self._reaches(ratios, high) else low))
 
     def fill(self, counts: Sequence[int]) -> tuple[int, ...]:
         """Return ``counts`` with every group raised in turn, level by level, while the budget allows it."""
@@ -112,8 +114,20 @@ class ToyProjector:
             for ratio, levels in zip(ratios, self._levels, strict=True)
         )
 
-    def _fits(self, ratios: Sequence[float], shift: float) -> bool:
-        return self._cost.macs(self._round(ratios, shift)) <= self.budget_macs
+    def _reaches(self, ratios: Sequence[float], shift: float) -> bool:
+        return self.fits(self._round(ratios, shift))
+
+    def fits(self, counts: Sequence[int]) -> bool:
+        """Whether a policy is within the budget."""
+        return self._cost.macs(counts) <= self.budget_macs
+
+    def fits_many(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return which of many policies are within the budget; counts of shape (N, T), result of shape (N,)."""
+        return np.array([self.fits(row) for row in np.asarray(counts).tolist()], dtype=np.bool_)
+
+    def usage(self, counts: Sequence[int]) -> float:
+        """Return the share of the budget that a policy uses."""
+        return self._cost.macs(counts) / self.budget_macs
 
 
 class ToyProblem:

@@ -23,7 +23,7 @@ def test_uniform_is_the_largest_equal_ratio_and_one_level_of_filling(budget):
     kept = ratios(policy("uniform", problem), problem)
     steps = [step / 8 for step in range(1, 9)]
     equal = {step: [round(step * group.size) for group in problem.decisions] for step in steps}
-    largest = max(step for step in steps if problem.cost.macs(equal[step]) <= problem.projector.budget_macs)
+    largest = max(step for step in steps if problem.projector.fits(equal[step]))
     assert (kept >= largest).all()
     assert (kept == largest).any()
 
@@ -64,7 +64,7 @@ def test_sensitivity_uses_at_most_its_episodes_and_ends_on_budget(episodes):
     problem = ToyProblem()
     policies = play(problem, episodes)
     assert len(policies) <= episodes
-    assert problem.cost.macs(policies[-1]) <= problem.projector.budget_macs
+    assert problem.projector.fits(policies[-1])
     whole = tuple(group.size for group in problem.decisions)
     for probe in policies[:-1]:
         assert sum(a != b for a, b in zip(probe, whole, strict=True)) == 1
@@ -84,7 +84,7 @@ def test_sensitivity_allows_every_group_the_same_loss():
     candidates = []
     for limit in sorted({value for curve in curves for _, value in curve}):
         allowed = tuple(min(level for level, value in curve if value <= limit + 1e-12) for curve in curves)
-        if problem.cost.macs(allowed) <= problem.projector.budget_macs:
+        if problem.projector.fits(allowed):
             candidates.append(allowed)
     assert counts == candidates[0]
 

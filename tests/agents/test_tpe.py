@@ -25,7 +25,7 @@ def test_the_study_holds_applied_keep_ratios_and_rewards():
         sizes = {f"keep.{group.name}": group.size for group in problem.decisions}
         counts = [round(ratio * sizes[name]) for name, ratio in trial.params.items()]
         assert trial.value == problem.score(counts).reward
-        assert problem.cost.macs(counts) <= problem.projector.budget_macs
+        assert problem.projector.fits(counts)
 
 
 def test_proposals_are_those_of_the_sampler_itself():
@@ -64,7 +64,7 @@ def test_the_rules_come_first_unless_they_are_switched_off():
     assert [TPE(problem, episodes=20).ask(episode) for episode in range(len(different))] == different
     without = TPE(problem, episodes=20, rules=False).ask(0)
     assert without not in rules
-    assert problem.cost.macs(without) <= problem.projector.budget_macs
+    assert problem.projector.fits(without)
 
 
 @pytest.mark.parametrize(("option", "value"), [("startup", 0), ("candidates", -3), ("startup", 2.5), ("rules", 1)])

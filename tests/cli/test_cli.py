@@ -52,7 +52,7 @@ def test_run_folder_holds_what_it_should(finished: Path) -> None:
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
     assert names == {"config.json", "episodes.jsonl", "policy.json", "model.safetensors", "report.json", "rows"}
     report = read_json(finished / "report.json")
-    assert report["budget"] == {"value": 0.5, "mode": "exact", "kind": "macs", "unit": "ratio"}
+    assert report["budget"] == {"limits": [{"kind": "macs", "value": 0.5, "unit": "ratio"}], "mode": "exact"}
     assert {"agent", "seed", "policies_scored", "score_cost", "wall_s", "dense", "final", "rows"} <= set(report)
     assert [row["name"] for row in report["rows"]] == ["dense", "shallow", "deep", "random", "uniform"]
     for row in report["rows"]:

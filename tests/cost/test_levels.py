@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune.cost import allowed_counts, parse_budget
+from autoprune.budget import Budget
+from autoprune.cost import allowed_counts
 from autoprune.errors import UsageError
-from autoprune.score import Budget
 
 
 def test_known_levels() -> None:
@@ -38,18 +38,18 @@ def test_bad_levels_are_refused(options: dict[str, float]) -> None:
 
 @pytest.mark.parametrize(("value", "ratio"), [("0.5", 0.5), (1, 1.0), (0.25, 0.25), (" 1e-1 ", 0.1)])
 def test_budgets(value: str | float, ratio: float) -> None:
-    assert parse_budget(value) == Budget(ratio, "exact")
-    assert parse_budget(value, "at-most").mode == "at-most"
+    assert Budget(value) == Budget(ratio, "exact")
+    assert Budget(value, "at-most").mode == "at-most"
 
 
 @pytest.mark.parametrize("value", [0, "0", 1.5, "1.5", -0.5, "-1", "abc", "", "nan", float("nan"), "inf", True, None])
 def test_bad_budgets_say_value_and_rule(value: object) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_budget(value)  # type: ignore[arg-type]
+        Budget(value)  # type: ignore[arg-type]
     assert f"'{value}'" in str(caught.value)
     assert "ratio in (0, 1]" in str(caught.value)
 
 
 def test_bad_budget_mode() -> None:
     with pytest.raises(UsageError, match="'most'"):
-        parse_budget(0.5, "most")  # type: ignore[arg-type]
+        Budget(0.5, "most")  # type: ignore[arg-type]

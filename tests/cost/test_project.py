@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.cost import CostModel, Projector, allowed_counts
+from autoprune.cost._quadratic import IntArray
 from autoprune.errors import UsageError
 from autoprune.graph._types import Group, Layer, PruningGraph
 
@@ -87,7 +89,7 @@ def budget_for(data: st.DataObject, cost: CostModel, levels: list[tuple[int, ...
 def test_exact_uses_the_budget_and_never_exceeds_it(problem: tuple[CostModel, Any], data: st.DataObject) -> None:
     cost, levels = problem
     budget = budget_for(data, cost, levels)
-    projector = Projector(cost, budget, levels)
+    projector = Projector([(cost.macs_form, budget)], levels)
     asked = data.draw(ratios_for(levels))
     counts = projector.project(asked)
     assert all(k in allowed for k, allowed in zip(counts, levels, strict=True))
@@ -105,7 +107,7 @@ def test_exact_uses_the_budget_and_never_exceeds_it(problem: tuple[CostModel, An
 def test_at_most_only_shrinks(problem: tuple[CostModel, Any], data: st.DataObject) -> None:
     cost, levels = problem
     budget = budget_for(data, cost, levels)
-    projector = Projector(cost, budget, levels, "at-most")
+    projector = Projector([(cost.macs_form, budget)], levels, "at-most")
     wanted = tuple(data.draw(st.sampled_from(allowed)) for allowed in levels)
     counts = projector.project([k / size for k, size in zip(wanted, cost.sizes, strict=True)])
     if cost.macs(wanted) <= budget:
@@ -124,7 +126,10 @@ def test_at_most_only_shrinks(problem: tuple[CostModel, Any], data: st.DataObjec
 def test_bounds_equal_exhaustive_search(problem: tuple[CostModel, Any], data: st.DataObject) -> None:
     cost, levels = problem
     budget = budget_for(data, cost, levels)
-    exact, at_most = Projector(cost, budget, levels), Projector(cost, budget, levels, "at-most")
+    exact, at_most = (
+        Projector([(cost.macs_form, budget)], levels),
+        Projector([(cost.macs_form, budget)], levels, "at-most"),
+    )
     prefix = [data.draw(st.sampled_from(a)) for a in levels[: data.draw(st.integers(0, len(levels) - 1))]]
     place = len(prefix)
     reachable = {
@@ -144,7 +149,7 @@ def test_bounds_equal_exhaustive_search(problem: tuple[CostModel, Any], data: st
 def test_walking_within_the_bounds_ends_on_the_budget(problem: tuple[CostModel, Any], data: st.DataObject) -> None:
     cost, levels = problem
     budget = budget_for(data, cost, levels)
-    projector = Projector(cost, budget, levels)
+    projector = Projector([(cost.macs_form, budget)], levels)
     counts: list[int] = []
     for allowed in levels:
         low, high = projector.bounds(counts)
@@ -162,35 +167,72 @@ def test_larger_ratios_keep_more_of_equal_groups(data: st.DataObject) -> None:
     cost = cost_of([24] * 12, [(1, [-1], [i]) for i in range(12)])
     levels = [allowed_counts(24)] * 12
     asked = data.draw(ratios_for(levels))
-    counts = Projector(cost, cost.dense_macs // 2, levels).project(asked)
+    counts = Projector([(cost.macs_form, cost.dense_macs // 2)], levels).project(asked)
     assert cost.macs(counts) == cost.dense_macs // 2
     for a, b in itertools.permutations(range(12), 2):
         assert asked[a] < asked[b] or counts[a] >= counts[b] - 1
 
 
+class Monotone:
+    """A random cost that never falls: a table per group, added up, and a maximum over some of them."""
+
+    def __init__(self, steps: list[list[int]], peak: int) -> None:
+        self.tables = [np.cumsum([0, *group]) for group in steps]
+        self.peak = peak
+
+    def __call__(self, counts: Sequence[int]) -> float:
+        values = [table[k] for table, k in zip(self.tables, counts, strict=True)]
+        return float(sum(values) + self.peak * max(values))
+
+    def many(self, counts: IntArray) -> Any:
+        return np.array([self(row) for row in counts.tolist()])
+
+
+@st.composite
+def several(draw: st.DrawFn) -> tuple[list[Monotone], list[tuple[int, ...]]]:
+    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
+    levels = [tuple(sorted({size, *draw(st.sets(st.integers(1, size)))})) for size in sizes]
+    one = st.builds(
+        Monotone,
+        st.tuples(*(st.lists(st.integers(0, 9), min_size=size, max_size=size) for size in sizes)).map(list),
+        st.integers(0, 3),
+    )
+    return draw(st.lists(one, min_size=1, max_size=3)), levels
+
+
 @thorough
-@given(problem=problems(), data=st.data())
-def test_gradient_and_curvature_predict_every_step(problem: tuple[CostModel, Any], data: st.DataObject) -> None:
-    cost, _ = problem
-    counts = [data.draw(st.integers(1, size)) for size in cost.sizes]
-    place = data.draw(st.integers(0, len(counts) - 1))
-    step = data.draw(st.integers(0, cost.sizes[place] - counts[place]))
-    after = [*counts[:place], counts[place] + step, *counts[place + 1 :]]
-    form = cost.macs_form
-    assert cost.macs(after) - cost.macs(counts) == step * (form.gradient(counts)[place] + step * form.curvature[place])
+@given(problem=several(), data=st.data())
+def test_several_monotone_costs_are_all_met_and_no_group_could_gain(problem: Any, data: st.DataObject) -> None:
+    found, levels = problem
+    limits = []
+    for cost in found:
+        least, most = cost([a[0] for a in levels]), cost([a[-1] for a in levels])
+        limits.append(data.draw(st.floats(max(least, 0.5), most + 1)))
+    projector = Projector(list(zip(found, limits, strict=True)), levels)
+    asked = data.draw(ratios_for(levels))
+    for counts in (projector.project(asked), projector.fill(projector.smallest)):
+        assert all(cost(counts) <= limit for cost, limit in zip(found, limits, strict=True))
+        for other in raised(counts, levels):
+            assert any(cost(other) > limit for cost, limit in zip(found, limits, strict=True))
+    prefix: list[int] = []
+    for allowed in levels:
+        low, high = projector.bounds(prefix)
+        prefix.append(data.draw(st.sampled_from([k for k in allowed if low <= k <= high])))
+    assert projector.fits(prefix)
+    assert projector.usage(prefix) == pytest.approx(projector.usage_many([prefix])[0])
 
 
 def test_equal_ratios_stay_equal() -> None:
     cost = cost_of([100] * 3, [(1, [0], [1]), (1, [1], [2]), (1, [2], [0])])
     for budget, expected in ((3 * 50 * 50, 50), (3 * 7 * 7, 7), (3 * 100 * 100, 100)):
-        projector = Projector(cost, budget, [allowed_counts(100)] * 3)
+        projector = Projector([(cost.macs_form, budget)], [allowed_counts(100)] * 3)
         for asked in (0.01, 0.3, 0.5, 1.0):
             assert projector.project([asked] * 3) == (expected,) * 3
 
 
 def test_asking_for_nothing_or_too_much_is_clipped() -> None:
     cost = cost_of([8, 8], [(1, [-1], [0]), (1, [0], [1])])
-    projector = Projector(cost, cost.dense_macs // 2, [allowed_counts(8)] * 2)
+    projector = Projector([(cost.macs_form, cost.dense_macs // 2)], [allowed_counts(8)] * 2)
     for asked in ([-1.0, 2.0], [0.0, 0.0], [9.0, 9.0]):
         assert projector.is_full(projector.project(asked))
 
@@ -198,10 +240,10 @@ def test_asking_for_nothing_or_too_much_is_clipped() -> None:
 def test_errors() -> None:
     cost = cost_of([8, 8], [(1, [-1], [0]), (1, [0], [1])])
     levels = [(4, 8), (4, 8)]
-    with pytest.raises(UsageError, match="smallest policy allowed has 28"):
-        Projector(cost, 27, levels).project([0.5, 0.5])
-    projector = Projector(cost, 40, levels)
-    assert (projector.smallest, projector.largest) == (28, 88)
+    with pytest.raises(UsageError, match=r"smallest policy allowed needs 1\.037 times"):
+        Projector([(cost.macs_form, 27)], levels).project([0.5, 0.5])
+    projector = Projector([(cost.macs_form, 40)], levels)
+    assert (projector.smallest, projector.whole) == ((4, 4), (8, 8))
     with pytest.raises(UsageError, match="2 keep ratios"):
         projector.project([float("nan"), 0.5])
     with pytest.raises(UsageError, match="2 keep ratios"):
@@ -210,14 +252,12 @@ def test_errors() -> None:
         projector.fill([5, 8])
     with pytest.raises(UsageError, match="exceeds the budget"):
         projector.fill([8, 8])
-    with pytest.raises(ValueError, match="levels for 2 decisions"):
-        Projector(cost, 40, [(8,)])
     assert not projector.is_full((8, 8))
 
 
 def test_large_networks_do_not_overflow() -> None:
     cost = cost_of([4096] * 20, [(10**8, [i], [i + 1]) for i in range(19)])
     assert cost.dense_macs == 19 * 10**8 * 4096**2
-    counts = Projector(cost, cost.dense_macs // 2, [allowed_counts(4096)] * 20).project([0.7] * 20)
+    counts = Projector([(cost.macs_form, cost.dense_macs // 2)], [allowed_counts(4096)] * 20).project([0.7] * 20)
     assert 0.4995 < cost.macs(counts) / cost.dense_macs <= 0.5
     assert np.ptp(counts) < 10

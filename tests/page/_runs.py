@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.files import to_json
 from autoprune.report import Row, build_report, standard_error
 from autoprune.run import Episode, RunFolder
-from autoprune.score import Budget, Score
+from autoprune.score import Score
 
 IMAGES = 2979
 SIZES = {"stem": 16, "block.conv1": 32, "block.conv2": 64}

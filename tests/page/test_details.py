@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from autoprune.budget import Budget
 from autoprune.cli._app import app
 from autoprune.config import RunConfig
 from autoprune.page._details import command
 from autoprune.run import RunFolder
-from autoprune.score import Budget
 
 from ._runs import make_run
 
@@ -51,8 +51,7 @@ def test_command_asks_for_the_same_run(config: RunConfig) -> None:
     assert parts[:2] == ["autoprune", "search"]
     search = get_command(app).commands["search"]  # type: ignore[attr-defined]
     asked = search.make_context("search", parts[2:]).params
-    assert float(asked["budget"]) == config.budget.value
-    assert (asked["budget_mode"] or "exact") == config.budget.mode
+    assert Budget(asked["budget"], asked["budget_mode"] or "exact") == config.budget
     for name in ("model", "weights", "data", "agent", "episodes", "seed", "reward"):
         assert asked[name] == getattr(config, name)
     for name in ("select", "score", "min_keep", "round_to", "batch_size", "device", "include_residual"):

@@ -1,0 +1,141 @@
+"""From a budget to what a search decides: the groups, their allowed counts, what policies cost, and the projection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from autoprune.budget import Budget, Limit, amount, noun
+from autoprune.cost import Cost, CostModel, OwnCost, Projector, allowed_counts, check_cost, size_cost
+from autoprune.errors import UsageError
+from autoprune.graph import Group, PruningGraph
+
+MakeCost = Callable[[tuple[Group, ...]], Cost]
+"""Makes a cost for the groups that are decided."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What a search decides, and within which limits.
+
+    Attributes:
+        decisions: The groups that a policy decides, in execution order.
+        levels: For each the allowed counts.
+        cost: Closed-form MACs and parameters.
+        costs: What the budget limits, by kind.
+        projector: Makes policies meet the budget.
+        notes: What the user should know.
+    """
+
+    decisions: tuple[Group, ...]
+    levels: tuple[tuple[int, ...], ...]
+    cost: CostModel
+    costs: Mapping[str, Cost]
+    projector: Projector
+    notes: tuple[str, ...] = ()
+
+
+def decide(
+    model: nn.Module,
+    graph: PruningGraph,
+    budget: Budget,
+    *,
+    include_residual: bool,
+    min_keep: float,
+    round_to: int,
+    others: Mapping[str, MakeCost] | None = None,
+) -> Decided:
+    """Return what a search decides; groups across residual joins too if the budget cannot be met without.
+
+    Args:
+        model: The dense network.
+        graph: Its proved coupling graph.
+        budget: The budget.
+        include_residual: Whether groups that cross a residual join are decided.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this.
+        others: Makes the costs of further kinds ("latency").
+
+    Raises:
+        UsageError: if nothing can be pruned or the budget cannot be met; says what can.
+    """
+    for residual in (True,) if include_residual else (False, True):
+        decisions = decidable(graph, include_residual=residual)
+        levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
+        cost = CostModel(graph, decisions)
+        costs = {limit.kind: _cost(limit.kind, model, graph, decisions, cost, others or {}) for limit in budget.limits}
+        bounds = [(costs[limit.kind], _most(limit, costs[limit.kind], cost.sizes)) for limit in budget.limits]
+        projector = Projector(bounds, levels, budget.mode)
+        if decisions and projector.fits(projector.smallest):
+            break
+    else:
+        if not decisions:
+            raise UsageError(
+                "Nothing in this network can be pruned: "
+                + "; ".join(f"{group.name}: {group.reason}" for group in graph.groups[:3])
+                + ". See autoprune inspect for all of it."
+            )
+        raise UsageError(_impossible(budget, costs, projector, min_keep))
+    for limit in budget.limits:
+        if not (limit.unit == "ratio" and limit.value == 1.0):
+            check_cost(limit.kind, costs[limit.kind], projector.smallest, projector.whole)
+    notes: tuple[str, ...] = ()
+    if residual and not include_residual:
+        notes = (
+            f"The budget {budget} cannot be met by inner channels alone, "
+            "so groups that cross a residual join are pruned too.",
+        )
+    return Decided(decisions, levels, cost, costs, projector, notes)
+
+
+def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ...]:
+    """Return the groups that a policy may decide, in execution order."""
+    return tuple(
+        group for group in graph.groups if group.reason is None and (include_residual or group.kind == "inner")
+    )
+
+
+def _cost(
+    kind: str,
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: tuple[Group, ...],
+    cost: CostModel,
+    others: Mapping[str, MakeCost],
+) -> Cost:
+    if kind in others:
+        return others[kind](decisions)
+    if kind == "macs":
+        return cost.macs_form
+    if kind == "params":
+        return cost.params_form
+    if kind == "size":
+        return size_cost(cost, model.state_dict())
+    return OwnCost(kind, model, graph, decisions)
+
+
+def _most(limit: Limit, cost: Cost, sizes: Sequence[int]) -> float:
+    """Return the limit in the cost's unit; whole where the cost is."""
+    dense = cost(sizes)
+    most = limit.of(dense)
+    return math.floor(most) if isinstance(dense, int) else most
+
+
+def _impossible(budget: Budget, costs: Mapping[str, Cost], projector: Projector, min_keep: float) -> str:
+    """Return what is to be said of a budget that even the smallest network exceeds."""
+    said = []
+    for limit in budget.limits:
+        cost = costs[limit.kind]
+        least, dense = cost(projector.smallest), cost(projector.whole)
+        if least <= limit.of(dense):
+            continue
+        share = math.ceil(least / dense * 1e4) / 1e4
+        what = f"{share:.4f} of the {noun(limit.kind)}"
+        said.append(what if limit.unit == "ratio" else f"{amount(limit.kind, least)} ({what})")
+    return (
+        f"The budget {budget} cannot be met: with at least {min_keep:g} of every group's channels kept "
+        f"the smallest network has {' and '.join(said)}; ask for at least that, or lower --min-keep."
+    )
