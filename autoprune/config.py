@@ -136,6 +136,7 @@ class RunConfig:
         The weights' path does not count: what it leads to has a fingerprint.
         """
         mine, theirs = self.to_dict(), other.to_dict()
+        mine["budget"], theirs["budget"] = (f"{x.budget} ({x.budget.mode})" for x in (self, other))
         return [
             f"{key}: {short(mine[key])} in the run, {short(theirs[key])} now"
             for key in mine

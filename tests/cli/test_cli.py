@@ -269,7 +269,7 @@ def test_a_reward_in_the_current_folder_is_found(
 def test_a_mode_alone_on_a_run_is_compared(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "search", "--out", str(finished), "--budget-mode", "exact", "--quiet")
     assert main(["search", "--out", str(finished), "--budget-mode", "at-most", "--quiet"]) == 2
-    assert "'value': 0.5, 'mode': 'at-most'" in capsys.readouterr().err
+    assert "budget: 0.5 (exact) in the run, 0.5 (at-most) now" in capsys.readouterr().err
 
 
 def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
