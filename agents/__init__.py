@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._ddpg import DDPG
+from autoprune.agents._front import Front
+from autoprune.agents._ladder import STEPS, Ladder
+from autoprune.agents._players import make_player
 from autoprune.agents._random import Random, random_policy
 from autoprune.agents._resolve import make_agent, resolve_agent
 from autoprune.agents._rules import Deep, FixedRule, Shallow, Uniform
@@ -17,11 +20,14 @@ from autoprune.agents._tpe import TPE
 
 __all__ = [
     "DDPG",
+    "STEPS",
     "TPE",
     "Agent",
     "Counts",
     "Deep",
     "FixedRule",
+    "Front",
+    "Ladder",
     "Random",
     "Sensitivity",
     "Shallow",
@@ -29,6 +35,7 @@ __all__ = [
     "Uniform",
     "agents",
     "make_agent",
+    "make_player",
     "random_policy",
     "resolve_agent",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,13 @@ class Agent(ABC):
         seed: Where all its random numbers come from.
         episodes: How many policies will be scored at most; schedules are stretched over them.
     """
+
+    needs_budget: ClassVar[bool] = False
+    """Whether it works at a fixed budget only, because no reward leads it to a smaller network."""
+    one_policy: ClassVar[bool] = False
+    """Whether it proposes one policy for a budget, after probes that have nothing to do with the budget."""
+    probes: int = 0
+    """How many of its first policies are such probes."""
 
     def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100) -> None:
         self.problem = problem

@@ -22,6 +22,8 @@ class FixedRule(Agent):
     and at 1, and what is left of the budget is handed out by the projector.
     """
 
+    needs_budget = True
+    one_policy = True
     slope: ClassVar[float] = 0.0
     """Keep ratio of the last decision minus that of the first, before ratios are cut off."""
 

@@ -35,9 +35,13 @@ class Sensitivity(Agent):
         episodes: How many policies will be scored at most.
     """
 
+    needs_budget = True
+    one_policy = True
+
     def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         self._probes = _plan(problem.levels, episodes - 1)
+        self.probes = len(self._probes)
         self._losses: dict[tuple[int, int], float] = {}
 
     def ask(self, episode: int) -> Counts | None:

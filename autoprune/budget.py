@@ -137,16 +137,21 @@ class Limit:
 
 @dataclass(frozen=True, init=False)
 class Budget:
-    """What the network must become: one limit or several, all of which are met.
+    """What the network must become: limits, all of which are met, or the smallest within a drop of accuracy.
 
         Budget(0.5)                                       # half of the MACs
         Budget("macs=0.5,latency=12ms")
         Budget(params=0.6, size="4MB", mode="at-most")
+        Budget(max_drop=0.5)                              # the fewest MACs for half a point of accuracy
+        Budget(minimize="latency")                        # a front of accuracy against latency
 
     Attributes:
         limits: What is limited, each kind once.
         mode: "exact": every policy uses all of the budget, so that no group could keep more. "at-most": policies may be
-            smaller.
+            smaller; always so with ``max_drop`` or ``minimize``.
+        max_drop: How much accuracy may be lost at most, in points (1.0: from 93.3 % to 92.3 %); None where the limits decide.
+        minimize: The kind of cost to make small: with ``max_drop`` as small as that allows, without it all along a front of
+            accuracy against cost. None where accuracy alone counts.
 
     Raises:
         UsageError: for what is no budget.
@@ -154,15 +159,28 @@ class Budget:
 
     limits: tuple[Limit, ...]
     mode: Mode
+    max_drop: float | None
+    minimize: str | None
 
     def __init__(
         self,
         value: float | str | Iterable[Limit] | None = None,
         mode: Mode = "exact",
+        *,
+        max_drop: float | None = None,
+        minimize: str | None = None,
         **kinds: float | str,
     ) -> None:
         limits = [*_limits(value), *(Limit.parse(kind, given) for kind, given in kinds.items())]
-        if not limits:
+        if max_drop is not None:
+            if isinstance(max_drop, bool) or not isinstance(max_drop, int | float) or not 0 <= max_drop < 100:
+                raise UsageError(
+                    f"The largest drop of accuracy is {max_drop}, but must be in points from 0 to below 100, for example 0.5."
+                )
+            minimize = "macs" if minimize is None else minimize
+        if minimize is not None:
+            _check_kind(minimize)
+        elif not limits:
             raise UsageError(_no_ratio(value, "macs"))
         twice = [limit.kind for number, limit in enumerate(limits) if limit.kind in [x.kind for x in limits[:number]]]
         if twice:
@@ -170,7 +188,26 @@ class Budget:
         if mode not in ("exact", "at-most"):
             raise UsageError(f"The budget mode is '{mode}', but must be 'exact' or 'at-most'.")
         object.__setattr__(self, "limits", tuple(limits))
-        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "mode", mode if minimize is None else "at-most")
+        object.__setattr__(self, "max_drop", max_drop)
+        object.__setattr__(self, "minimize", minimize)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of cost that matter."""
+        return tuple(dict.fromkeys((*(limit.kind for limit in self.limits), *filter(None, (self.minimize,)))))
+
+    def within(self, accuracy: float, dense: float, error: float = math.nan) -> bool:
+        """Whether an accuracy is within the drop allowed, with one standard error to spare where it is known.
+
+        Args:
+            accuracy: The network's accuracy in [0, 1].
+            dense: The dense network's on the same images.
+            error: Standard error of their difference.
+        """
+        if self.max_drop is None or accuracy >= dense:
+            return True
+        return 100 * (dense - accuracy + (0.0 if math.isnan(error) else error)) <= self.max_drop + 1e-9
 
     def limit(self, kind: str) -> Limit | None:
         """Return the limit of one kind, None if there is none."""
@@ -185,11 +222,23 @@ class Budget:
     @property
     def words(self) -> str:
         """The budget for a sentence."""
-        return " and ".join(limit.words for limit in self.limits) + (" at most" if self.mode == "at-most" else "")
+        limits = " and ".join(limit.words for limit in self.limits)
+        if self.max_drop is not None:
+            goal = f"the least {noun(str(self.minimize))} for a drop of {self.max_drop:g} points"
+        elif self.minimize is not None:
+            goal = f"a front of accuracy against {noun(self.minimize)}"
+        else:
+            return limits + (" at most" if self.mode == "at-most" else "")
+        return f"{goal}, at most {limits}" if limits else goal
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {"limits": [asdict(limit) for limit in self.limits], "mode": self.mode}
+        goal = {"max_drop": self.max_drop, "minimize": self.minimize}
+        return {
+            "limits": [asdict(limit) for limit in self.limits],
+            "mode": self.mode,
+            **{key: value for key, value in goal.items() if value is not None},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Budget:
@@ -200,7 +249,8 @@ class Budget:
         """
         try:
             if "limits" in values:
-                return cls([Limit(**limit) for limit in values["limits"]], values["mode"])
+                goal = {key: values[key] for key in ("max_drop", "minimize") if key in values}
+                return cls([Limit(**limit) for limit in values["limits"]], values["mode"], **goal)
             return cls([Limit(values["kind"], values["value"], values["unit"])], values["mode"])
         except (KeyError, TypeError) as error:
             raise UsageError(f"The budget {dict(values)} cannot be read ({error!r}).") from error

@@ -136,7 +136,7 @@ class RunConfig:
         The weights' path does not count: what it leads to has a fingerprint.
         """
         mine, theirs = self.to_dict(), other.to_dict()
-        mine["budget"], theirs["budget"] = (f"{x.budget} ({x.budget.mode})" for x in (self, other))
+        mine["budget"], theirs["budget"] = (_told(each.budget) for each in (self, other))
         return [
             f"{key}: {short(mine[key])} in the run, {short(theirs[key])} now"
             for key in mine
@@ -157,14 +157,21 @@ class RunConfig:
             budget=self.budget,
             agent=self.agent,
             seed=self.seed,
+            reward="smallest" if self.budget.max_drop is not None else "accuracy",
         )
         model = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.model.rpartition("/")[2])
-        budget = str(self.budget).replace("=", "").replace(":", "-").replace(",", "-")
+        goal = "" if self.budget.minimize is None else f"least-{self.budget.minimize}"
+        goal += "" if self.budget.max_drop is None else f"-drop{self.budget.max_drop:g}"
+        budget = "-".join(filter(None, (goal, str(self.budget).replace(",", "-").replace("=", "")))).replace(":", "-")
         name = f"{model}-{self.agent}-{budget}-s{self.seed}"
-        extra = [*self.differences(plain), *([self.budget.mode] if self.budget.mode != "exact" else [])]
+        extra = [*self.differences(plain), *(["at-most"] if self.budget.mode != "exact" and not goal else [])]
         if extra:
             name += "-" + hashlib.sha256(json.dumps(extra).encode()).hexdigest()[:6]
         return name
+
+
+def _told(budget: Budget) -> str:
+    return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
 _TUPLES = ("mean", "std", "input_shape")

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from autoprune.agents import Agent, make_agent
+from autoprune.agents import STEPS, Agent, make_player
+from autoprune.choice import area, front, ranked, thinned
 from autoprune.config import RunConfig
 from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError
@@ -23,6 +24,10 @@ from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
 
 RULES = ("uniform", "shallow", "deep")
+FINISHED = 3
+"""Policies of each player that are finished: the score ranks them on fewer images than the refit of the result takes."""
+MOST_TRIED = 8
+"""Smallest networks within a drop of accuracy that are finished until one still is within."""
 Counts = tuple[int, ...]
 
 
@@ -65,8 +70,8 @@ class Driver:
     """Runs one search in one folder, from wherever an earlier session of it got to.
 
     Policies that keep equally many channels everywhere are scored once, whoever proposes them: the score is a function
-    of the counts. The policy of a row is the one with the highest reward among those within the budget, of
-    equals the one with the least loss.
+    of the counts. The policy of a row is the best within the budget (see `autoprune.choice.ranked`), chosen on the search
+    part once more when the first few are finished.
 
     Args:
         problem: What is pruned and how it is scored.
@@ -119,10 +124,12 @@ class Driver:
         for note in self._problem.notes:
             self._progress.stage(note)
         players = [own, *(name for name in (*RULES, "random") if name != own)]
-        total = 2 * self._config.episodes + len(RULES) - (own in RULES) - (own == "random") * self._config.episodes
-        self._progress.begin(total, len(self._episodes))
+        self._progress.begin(sum(map(self._allowed, players)), len(self._episodes))
         rows = {name: row for name in players if (row := self._play(name)) is not None}
         order = [name for name in (*RULES, "random") if name in rows and name != own]
+        exported = own
+        if self._problem.budget.max_drop is not None:
+            exported = self._export_smallest(rows)
         report = build_report(
             self._config,
             [self._dense_row(), *(rows[name] for name in order), rows[own]],
@@ -131,9 +138,17 @@ class Driver:
             wall_s=self._elapsed(),
             version=version,
             notes=self._problem.notes,
+            front=self._front(own),
+            exported=exported,
         )
         write_json_atomic(self._folder.report_path, report)
         return report
+
+    def _allowed(self, name: str) -> int:
+        """Return how many policies a player may propose: as many as the agent, but a rule has one for each budget."""
+        if name in RULES and name != self._config.agent:
+            return STEPS if self._problem.budget.minimize is not None else 1
+        return self._config.episodes
 
     def _play(self, name: str) -> Row | None:
         """Let one agent propose all its policies, and finish the best; None if none is within the budget."""
@@ -141,7 +156,7 @@ class Driver:
         if kept is not None:
             return Row.from_dict(kept)
         best = self._search(name)
-        if best is None:
+        if not best:
             if name != self._config.agent:
                 return None
             raise AutopruneError(
@@ -153,28 +168,40 @@ class Driver:
         self._progress.finished(row)
         return row
 
-    def _search(self, name: str) -> Episode | None:
-        """Return the agent's best policy within the budget, after all its episodes."""
+    def _search(self, name: str) -> list[Episode]:
+        """Return the agent's policies within the budget after all its episodes, the best first."""
         own = name == self._config.agent
-        episodes = self._config.episodes if own else 1 if name in RULES else len(self._of(self._config.agent))
-        options = self._config.agent_options if own else {}
-        agent = make_agent(
-            self._agent if own else name, self._problem, seed=self._config.seed, episodes=episodes, **options
+        episodes = self._allowed(name) if own or name in RULES else len(self._of(self._config.agent))
+        agent = make_player(
+            self._agent if own else name,
+            self._problem,
+            seed=self._config.seed,
+            episodes=episodes,
+            options=self._config.agent_options if own else {},
         )
         folder = self._folder.agent_folder(name)
         history = self._of(name)
-        best = _best(history)
         if history:
             agent.restore(folder, [(e.episode, self._counts(e), e.score) for e in history])
+        best = self._ranked(history)
         for number in range(len(history), episodes):
             counts = agent.ask(number)
             if counts is None:
                 break
             episode = self._score(name, number, tuple(int(count) for count in counts))
-            best = _best([e for e in (best, episode) if e is not None])
-            self._progress.scored(episode, best)
+            history.append(episode)
+            best = self._ranked(history)
+            self._progress.scored(episode, best[0] if best else None)
             agent.tell(number, self._counts(episode), episode.score)
             agent.save(folder)
+        return best
+
+    def _ranked(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Return the episodes within the budget, the best first; within a drop of accuracy the dense network is the last."""
+        best = ranked(episodes, self._problem.budget)
+        if self._problem.budget.max_drop is not None:
+            whole = {group.name: group.size for group in self._problem.decisions}
+            best.append(Episode("dense", -1, whole, self._problem.dense, True, True, 0.0))
         return best
 
     def _score(self, name: str, number: int, counts: Counts) -> Episode:
@@ -186,7 +213,8 @@ class Driver:
             episode=number,
             counts=dict(zip(self._names, counts, strict=True)),
             score=score,
-            feasible=self._problem.projector.fits(counts),
+            feasible=self._problem.projector.fits(counts)
+            and self._problem.budget.within(score.accuracy, self._problem.dense.accuracy, score.drop_se),
             reused=known is not None,
             elapsed_s=self._elapsed(),
         )
@@ -194,22 +222,85 @@ class Driver:
         self._episodes.append(episode)
         return episode
 
-    def _finish(self, name: str, best: Episode) -> Row:
+    def _finish(self, name: str, best: Sequence[Episode]) -> Row:
+        """Give an agent's best policies the best refit and return the row of the one that is then the best."""
         self._progress.stage(f"Finishing {name}'s best network")
-        finished = self._problem.finish(self._counts(best))
+        episode, finished = self._chosen(best)
         if name == self._config.agent:
             policy = self._policy(name, finished.kept, finished.search)
             save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
             policy.save(self._folder.policy_path)
+        return self._row(name, episode, finished)
+
+    def _chosen(self, best: Sequence[Episode]) -> tuple[Episode, Finished]:
+        """Return which of the policies, the best first, is the best once finished, and its network."""
+        budget, dense = self._problem.budget, self._problem.dense
+        if budget.minimize is None:
+            finished = [(episode, self._problem.finish(self._counts(episode))) for episode in best[:FINISHED]]
+            return max(finished, key=lambda pair: (pair[1].search.reward, -_finite(pair[1].search.loss)))
+        if budget.max_drop is None:
+            return best[0], self._problem.finish(self._counts(best[0]))
+        for episode in (*best[:-1][:MOST_TRIED], best[-1]):
+            found = self._problem.finish(self._counts(episode))
+            if budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
+                break
+        return episode, found
+
+    def _export_smallest(self, rows: Mapping[str, Row]) -> str:
+        """Make the smallest network within the drop the run's result, whoever found it; returns who did."""
+        kind = str(self._problem.budget.minimize)
+        own = self._config.agent
+        name = min(rows, key=lambda name: (rows[name].cost(kind), name != own))
+        if name != own:
+            self._progress.stage(f"{name} found the smallest network within the drop: it is the result")
+            finished = self._problem.finish(tuple(rows[name].counts[group] for group in self._names))
+            save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
+            self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
+        return name
+
+    def _row(self, name: str, episode: Episode, finished: Finished) -> Row:
+        fresh = (e.score.cost for e in self._episodes if not e.reused and e.counts == episode.counts)
         return make_row(
             name,
             search=finished.search,
             report=finished.report,
             images=self._images,
             episodes=self._of(name),
-            counts=best.counts,
-            equal_cost=next(e.score.cost for e in self._episodes if not e.reused and e.counts == best.counts),
+            counts=episode.counts,
+            equal_cost=next(fresh, None),
         )
+
+    def _front(self, name: str) -> dict[str, Any] | None:
+        """Finish the points of the agent's front, each with its policy and weights; None if no front was asked for."""
+        budget, dense = self._problem.budget, self._problem.dense
+        if budget.minimize is None or budget.max_drop is not None:
+            return None
+        kind = budget.minimize
+        feasible = {player: front([e for e in self._of(player) if e.feasible], kind) for player in self._players()}
+        points = thinned(feasible[name])
+        rows = []
+        for number, episode in enumerate(points):
+            label = f"front-{number:02d}"
+            kept = self._folder.read_row(label)
+            if kept is None:
+                self._progress.stage(f"Finishing point {number + 1} of {len(points)} of the front")
+                finished = self._problem.finish(self._counts(episode))
+                folder = self._folder.front_folder
+                folder.mkdir(exist_ok=True)
+                save_safetensors_atomic(folder / f"{label}.safetensors", finished.model.state_dict())
+                self._policy(name, finished.kept, finished.search).save(folder / f"{label}.json")
+                kept = {**self._row(label, episode, finished).to_dict(), "cost": finished.search.of(kind)}
+                self._folder.write_row(label, kept)
+            rows.append(kept)
+        return {
+            "kind": kind,
+            "dense": dense.of(kind),
+            "points": rows,
+            "areas": {player: area(found, kind, dense) for player, found in feasible.items() if found},
+        }
+
+    def _players(self) -> list[str]:
+        return list(dict.fromkeys(episode.agent for episode in self._episodes))
 
     def _policy(self, name: str, kept: Mapping[str, IntArray], score: Score) -> Policy:
         dense = self._problem.dense
@@ -252,13 +343,6 @@ class Driver:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
-
-
-def _best(episodes: Sequence[Episode]) -> Episode | None:
-    """Return the episode of the highest reward among those within the budget; of equals the least loss, then the first."""
-    return max(
-        (e for e in episodes if e.feasible), key=lambda e: (e.score.reward, -_finite(e.score.loss)), default=None
-    )
 
 
 def _finite(loss: float) -> float:

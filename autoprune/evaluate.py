@@ -29,6 +29,7 @@ class Evaluator:
 
     Attributes:
         size: Number of images, or None if a callable does the work.
+        right: Which images the last model got right, shape (size,); None if a callable does the work.
 
     Raises:
         UsageError: if the part holds no images.
@@ -41,6 +42,7 @@ class Evaluator:
         self._call: Evaluate | None = None
         self._loader: Iterable[tuple[Tensor, Tensor]] | None = None
         self.size: int | None = None
+        self.right: Tensor | None = None
         if isinstance(part, Dataset | DataLoader):
             dataset = part.dataset if isinstance(part, DataLoader) else part
             length = len(cast(Any, dataset))
@@ -89,14 +91,15 @@ class Evaluator:
         try:
             if self._call is not None:
                 return self._called(model)
-            right, loss, count = 0, 0.0, 0
+            found: list[Tensor] = []
+            loss = 0.0
             for images, labels in self._stream():
                 logits = model(images.to(self.device))
                 labels = labels.to(self.device)
-                right += int((logits.argmax(dim=1) == labels).sum())
+                found.append(logits.argmax(dim=1) == labels)
                 loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
-                count += len(labels)
-            return right / count, loss / count
+            self.right = torch.cat(found)
+            return int(self.right.sum()) / len(self.right), loss / len(self.right)
         finally:
             model.train(training)
 

@@ -66,9 +66,8 @@ def decide(
         decisions = decidable(graph, include_residual=residual)
         levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
         cost = CostModel(graph, decisions)
-        costs = {limit.kind: _cost(limit.kind, model, graph, decisions, cost, others or {}) for limit in budget.limits}
-        bounds = [(costs[limit.kind], _most(limit, costs[limit.kind], cost.sizes)) for limit in budget.limits]
-        projector = Projector(bounds, levels, budget.mode)
+        costs = {kind: _cost(kind, model, graph, decisions, cost, others or {}) for kind in budget.kinds}
+        projector = project_onto(budget, costs, levels)
         if decisions and projector.fits(projector.smallest):
             break
     else:
@@ -79,9 +78,10 @@ def decide(
                 + ". See autoprune inspect for all of it."
             )
         raise UsageError(_impossible(budget, costs, projector, min_keep))
-    for limit in budget.limits:
-        if not (limit.unit == "ratio" and limit.value == 1.0):
-            check_cost(limit.kind, costs[limit.kind], projector.smallest, projector.whole)
+    loose = [limit.kind for limit in budget.limits if limit.unit == "ratio" and limit.value == 1.0]
+    for kind in costs:
+        if kind not in loose or kind == budget.minimize:
+            check_cost(kind, costs[kind], projector.smallest, projector.whole)
     notes: tuple[str, ...] = ()
     if residual and not include_residual:
         notes = (
@@ -89,6 +89,29 @@ def decide(
             "so groups that cross a residual join are pruned too.",
         )
     return Decided(decisions, levels, cost, costs, projector, notes)
+
+
+def project_onto(budget: Budget, costs: Mapping[str, Cost], levels: Sequence[tuple[int, ...]]) -> Projector:
+    """Return what makes policies meet a budget.
+
+    Args:
+        budget: The budget.
+        costs: What policies cost, by kind.
+        levels: For each decision the allowed counts, the group's size last.
+
+    Raises:
+        UsageError: if the budget limits a kind that is not among the costs.
+    """
+    whole = [allowed[-1] for allowed in levels]
+    bounds = []
+    for limit in budget.limits:
+        if limit.kind not in costs:
+            raise UsageError(
+                f"The budget limits {noun(limit.kind)}, which this problem does not know: {', '.join(costs)}."
+            )
+        cost = costs[limit.kind]
+        bounds.append((cost, _most(limit, cost, whole)))
+    return Projector(bounds, levels, budget.mode)
 
 
 def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
-from autoprune.limits import decide
+from autoprune.limits import decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
@@ -167,11 +169,13 @@ class Problem:
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
         self._backend = self._make_backend(images[:calibration_images], self._rows)
+        self._dense_right: dict[str, Tensor | None] = {}
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
         self.dense_seconds = max(median(score.seconds for score in passes), 1e-9)
-        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0)
+        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
         self.dense = self._rewarded(self.dense)
+        self._dense_right["search"] = self._search.right
         self._dense_report: Score | None = None
 
     @property
@@ -192,17 +196,30 @@ class Problem:
         began = time.perf_counter()
         accuracy, loss = evaluator(model)
         seconds = time.perf_counter() - began
+        dense_right = self._dense_right.get(evaluator.name)
         return Score(
             accuracy,
             loss,
             self.cost.macs(counts),
             self.cost.params(counts),
             seconds=seconds,
+            drop_se=math.nan if dense_right is None else _paired_error(dense_right, evaluator.right),
             costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},
         )
 
     def _rewarded(self, score: Score) -> Score:
         return replace(score, reward=call_reward(self.reward, score, self.dense, self.budget))
+
+    def at(self, budget: Budget) -> Problem:
+        """Return the same problem with another budget of the same kinds; nothing is measured or traced again.
+
+        Raises:
+            UsageError: if a kind of cost is limited that this problem does not know.
+        """
+        other = copy.copy(self)
+        other.budget = budget
+        other.projector = project_onto(budget, self.costs, self.levels)
+        return other
 
     def prune(self, counts: Sequence[int]) -> nn.Module:
         """Return the small network of a policy as the search sees it.
@@ -258,6 +275,7 @@ class Problem:
 
     def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:
         model = self._surgery(refit)
+        _ = self.dense_report  # so that the report's accuracy is compared image by image
         search = self._rewarded(self._evaluated(self._search, model, counts))
         report = None if self._report is None else self._rewarded(self._evaluated(self._report, model, counts))
         return Finished(model, refit.kept, search, report)
@@ -267,6 +285,7 @@ class Problem:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
             self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes))
+            self._dense_right["report"] = self._report.right
         return self._dense_report
 
 
@@ -294,6 +313,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
     return found
+
+
+def _paired_error(dense: Tensor, right: Tensor | None) -> float:
+    """Return the standard error of the difference of two accuracies, from which images each got right; NaN if not known."""
+    if right is None:
+        return math.nan
+    difference = dense.double() - right.double()
+    return float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.nan
 
 
 def _as_budget(budget: Budget | float | str | None) -> Budget:

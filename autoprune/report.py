@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
+from autoprune.budget import Budget, amount, noun
 from autoprune.config import RunConfig
 from autoprune.run import Episode
 from autoprune.score import Score
@@ -32,6 +33,8 @@ class Row:
         policies_scored: How many policies were proposed and scored to find this one.
         score_cost: What scoring one of them cost, in dense passes over the search images (median); None for "dense".
         counts: Kept channels by group name.
+        costs: What else the budget limits, by kind (latency in seconds as predicted).
+        drop_se: Standard error of the difference of ``accuracy`` to the dense network's, paired image by image.
     """
 
     name: str
@@ -45,6 +48,12 @@ class Row:
     policies_scored: int
     score_cost: float | None
     counts: Mapping[str, int]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    drop_se: float | None = None
+
+    def cost(self, kind: str) -> float:
+        """Return one kind of cost (KeyError if it was not measured)."""
+        return float({"macs": self.macs, "params": self.params, **self.costs}[kind])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON-ready values."""
@@ -52,8 +61,8 @@ class Row:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
-        """Return the row that ``to_dict`` wrote."""
-        return cls(**{item.name: values[item.name] for item in fields(cls)})
+        """Return the row that ``to_dict`` wrote (or one of autoprune 0.1, which knew no other costs)."""
+        return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
 
 
 def standard_error(accuracy: float, images: int | None) -> float | None:
@@ -96,6 +105,8 @@ def make_row(
         policies_scored=len(episodes),
         score_cost=median(costs) if costs else equal_cost,
         counts=dict(counts),
+        costs=dict(search.costs),
+        drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
     )
 
 
@@ -108,6 +119,8 @@ def build_report(
     wall_s: float,
     version: str,
     notes: Sequence[str] = (),
+    front: Mapping[str, Any] | None = None,
+    exported: str | None = None,
 ) -> dict[str, Any]:
     """Return the report as JSON-ready values.
 
@@ -119,8 +132,11 @@ def build_report(
         wall_s: Wall time of all sessions of the run.
         version: autoprune's version.
         notes: What the user should know about how the problem was set up.
+        front: The front that was asked for: ``kind``, ``dense``, ``points`` (rows with their ``cost``) and ``areas`` by player.
+        exported: Whose policy is the run's result; by default the agent's.
     """
-    dense, final = rows[0], next(row for row in rows if row.name == config.agent)
+    exported = exported or config.agent
+    dense, final = rows[0], next(row for row in rows if row.name == exported)
     fresh = [episode for episode in episodes if not episode.reused]
     return {
         "version": REPORT_VERSION,
@@ -129,6 +145,7 @@ def build_report(
         "data": config.data,
         "budget": config.budget.to_dict(),
         "agent": config.agent,
+        "exported": exported,
         "seed": config.seed,
         "reward": config.reward,
         "select": config.select,
@@ -144,6 +161,7 @@ def build_report(
         "dense": dense.to_dict(),
         "final": final.to_dict(),
         "rows": [row.to_dict() for row in rows],
+        **({} if front is None else {"front": dict(front)}),
     }
 
 
@@ -164,7 +182,7 @@ def table(report: Mapping[str, Any]) -> str:
     )
     lines: list[tuple[str, ...]] = []
     for row in report["rows"]:
-        own = " *" if row["name"] == report["agent"] else ""
+        own = " *" if row["name"] == report.get("exported", report["agent"]) else ""
         several = " best" if row["policies_scored"] > 1 else ""
         cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
         policies = str(row["policies_scored"] or "-")
@@ -213,7 +231,13 @@ def finetuned_sentence(found: Mapping[str, Any]) -> str:
 
 def sentences(report: Mapping[str, Any]) -> list[str]:
     """Return what is to be said below the table: what was exported, what speaks against it, what the run cost."""
-    agent, final, dense = report["agent"], report["final"], report["dense"]
+    agent, final, dense = report.get("exported", report["agent"]), report["final"], report["dense"]
+    budget = Budget.from_dict(report["budget"])
+    if budget.max_drop is not None:
+        out = drop_sentences(report, budget)
+        return [*out, *report["notes"], *_cost_sentences(report)]
+    if budget.minimize is not None:
+        return [*front_sentences(report), *report["notes"], *_cost_sentences(report)]
     out = [
         f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent} with the best reward on the "
         "search part, within the budget."
@@ -231,11 +255,81 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
             f"get its network with --agent {best['name']}"
             + (f", or give {agent} more --episodes." if final["policies_scored"] > 1 else ".")
         )
-    out += report["notes"]
+    return [*out, *report["notes"], *_cost_sentences(report)]
+
+
+def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
+    """Return what is to be said of the smallest network within a drop of accuracy."""
+    final, dense, kind = report["final"], report["dense"], str(budget.minimize)
+    costs = [Row.from_dict(row).cost(kind) for row in (final, dense)]
+    smaller = 1.0 - costs[0] / costs[1]
+    out = [
+        f"* exported: the least {noun(kind)} that lost at most {budget.max_drop:g} points on the search part, one standard error "
+        f"included, found by {report['exported']}: {costs[0] / costs[1]:.3f} of the dense network's"
+        + ("." if smaller > 0 else "; no smaller network was within the drop.")
+    ]
+    lost = 100 * (dense["accuracy"] - final["accuracy"])
+    part = "the report part" if report["accuracy_part"] == "report" else "the search part"
+    if final["drop_se"] is None:
+        return [*out, f"On {part} it lost {lost:.2f} points."]
+    error = 100 * final["drop_se"]
+    low, high = lost - 1.96 * error, lost + 1.96 * error
+    verdict = (
+        "the drop is confirmed"
+        if high <= budget.max_drop
+        else "the drop is not exceeded, but the images are too few to be sure"
+        if lost <= budget.max_drop
+        else "more than asked for, though within the error of so many images"
+        if low <= budget.max_drop
+        else "more than asked for"
+    )
+    return [
+        *out,
+        f"On {part} it lost {lost:.2f} ± {error:.2f} points (95 % confidence: {low:.2f} to {high:.2f}): {verdict}.",
+    ]
+
+
+def front_table(report: Mapping[str, Any]) -> str:
+    """Return the points of a front as an aligned text table."""
+    found = report["front"]
+    kind = found["kind"]
+    lines = [
+        (
+            f"{row['name']}{' *' if row['counts'] == report['final']['counts'] else ''}",
+            amount(kind, row["cost"]),
+            f"{row['cost'] / found['dense']:.3f}",
+            f"{100 * row['search_accuracy']:.2f}",
+            _with_error(row),
+        )
+        for row in found["points"]
+    ]
+    return aligned(("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc"), lines)
+
+
+def front_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of a front."""
+    found = report["front"]
+    areas = sorted(found["areas"].items(), key=lambda item: -item[1])
+    out = [
+        f"{len(found['points'])} points of {report['agent']}'s front are in front/, each with its policy and weights; * the one "
+        "farthest above the line between both ends is the run's policy too.",
+        "Area below each front, accuracy over the share of the cost (larger is better), by scores: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in areas)
+        + ".",
+    ]
+    if areas[0][0] != report["agent"]:
+        out.append(f"Note: {areas[0][0]} did better than {report['agent']}.")
+    return out
+
+
+def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
+    agent, final = report["agent"], report["final"]
+    out = []
     if report["accuracy_part"] == "search":
         out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
     out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
-    count, cost = report["policies_scored"], final["score_cost"]
+    own = next((row for row in report["rows"] if row["name"] == agent), final)
+    count, cost = own["policies_scored"], own["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
     out.append(
         f"{agent} had {count} {'policies' if count > 1 else 'policy'} scored{each}. The whole run, with the simple rules' "

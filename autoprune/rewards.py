@@ -61,6 +61,28 @@ def accuracy_params(score: Score, dense: Score, budget: Budget) -> float:
     return -(1.0 - score.accuracy) * math.log(max(score.params, 1))
 
 
+@rewards.register("smallest")
+def smallest(score: Score, dense: Score, budget: Budget) -> float:
+    """Return how much smaller the network is, as long as its accuracy is within the drop allowed; for ``--max-drop``.
+
+    Within the drop it is the share of the cost that is gone, in [0, 1); beyond, minus the accuracy lost too much.
+
+    Args:
+        score: The policy's result.
+        dense: The unpruned network's result.
+        budget: The budget of the search, with ``max_drop`` and ``minimize``.
+
+    Raises:
+        UsageError: if the budget allows no drop.
+    """
+    if budget.max_drop is None or budget.minimize is None:
+        raise UsageError("The reward 'smallest' needs a drop of accuracy that is allowed; give --max-drop.")
+    if budget.within(score.accuracy, dense.accuracy, score.drop_se):
+        return 1.0 - score.of(budget.minimize) / dense.of(budget.minimize)
+    error = 0.0 if math.isnan(score.drop_se) else score.drop_se
+    return budget.max_drop / 100 - (dense.accuracy - score.accuracy + error)
+
+
 def resolve_reward(reward: str | RewardFn) -> RewardFn:
     """Return the reward function for a registered name, ``package.module:function`` or a callable (returned as it is).
 

@@ -4,6 +4,7 @@
     episodes.jsonl      every proposed policy with its score, one line each, appended and synced
     agents/NAME/        what an agent keeps (safetensors and JSON)
     rows/NAME.json      finished lines of the table
+    front/              policies and weights along a front (--pareto)
     policy.json         the result
     model.safetensors   its weights
     report.json         the whole report; there exactly if the run is finished
@@ -71,7 +72,11 @@ class Episode:
             episode=int(record["episode"]),
             counts={str(name): int(count) for name, count in record["counts"].items()},
             score=Score(
-                macs=int(record["macs"]), params=int(record["params"]), **score, costs=dict(record.get("costs", {}))
+                macs=int(record["macs"]),
+                params=int(record["params"]),
+                **score,
+                drop_se=math.nan if record.get("drop_se") is None else float(record["drop_se"]),
+                costs=dict(record.get("costs", {})),
             ),
             feasible=bool(record["feasible"]),
             reused=bool(record["reused"]),
@@ -195,6 +200,11 @@ class RunFolder:
     def agent_folder(self, agent: str) -> Path:
         """Return the folder for what ``agent`` keeps; there is none if it keeps nothing."""
         return self.path / "agents" / _file_name(agent)
+
+    @property
+    def front_folder(self) -> Path:
+        """Where the policies of a front are."""
+        return self.path / "front"
 
     def read_row(self, name: str) -> dict[str, Any] | None:
         """Return the finished table line ``name``, or None if it is not finished."""

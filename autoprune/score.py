@@ -19,6 +19,8 @@ class Score:
         params: Number of parameters.
         reward: What the reward function made of it (NaN before it was asked).
         seconds: Wall-clock time the score took.
+        drop_se: Standard error of the accuracy's difference to the dense network's, paired image by image; NaN where the
+            images are not known one by one.
         cost: The same in dense passes: seconds over those of one eager pass of the dense network over the search images.
         costs: What else the budget limits, by kind: "latency" in seconds (predicted), "size" and "memory" in bytes, costs of
             one's own.
@@ -31,7 +33,16 @@ class Score:
     reward: float = math.nan
     seconds: float = 0.0
     cost: float = 0.0
+    drop_se: float = math.nan
     costs: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, kind: str) -> float:
+        """Return the cost of one kind ("macs", "params", or one that the budget names).
+
+        Raises:
+            KeyError: if it was not measured.
+        """
+        return float({"macs": self.macs, "params": self.params, **self.costs}[kind])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from autoprune.agents import Agent, make_agent, resolve_agent
+from autoprune.agents import Agent, make_player, resolve_agent
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
@@ -64,10 +64,18 @@ def search_to_folder(
             progress.stage(FINISHED.format(folder.path))
             return folder
     elif "budget" not in asked:
-        raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
+        raise UsageError(
+            "No budget was given; say how much of the MACs may stay, for instance --budget 0.5, or how much accuracy may be "
+            "lost, --max-drop 0.5, or ask for a whole front with --pareto."
+        )
     if asked.get("model", values["model"]) != values["model"]:
         values["data"] = None  # the default's data are for the default model only
     values.update(asked)
+    budget: Budget = values["budget"]
+    if budget.max_drop is not None:
+        values = {"agent": "sensitivity", "reward": "smallest", **values}
+    elif budget.minimize is not None:
+        values = {"agent": "nsga2", **values}
     check_plugins(values)
     progress.stage("Loading model and data")
     if untrained(values["model"], values.get("weights")):
@@ -124,12 +132,12 @@ def execute(
     with folder.lock():
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         problem = make_problem(config, inputs)
-        make_agent(  # a slip in its options is to be reported before there is a run
+        make_player(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
             seed=config.seed,
             episodes=config.episodes,
-            **config.agent_options,
+            options=config.agent_options,
         )
         folder.begin(config)
         if folder.finished:  # another process ended it while this one waited or loaded

@@ -89,5 +89,8 @@ class ProblemLike(Protocol):
     def dense(self) -> Score:
         """The unpruned network's score."""
 
+    def at(self, budget: Budget, /) -> ProblemLike:
+        """Return the same problem with another budget of the same kinds of cost."""
+
     def score(self, counts: Sequence[int], /) -> Score:
         """Return the score of a policy, the reward included; the same counts always get the same score."""

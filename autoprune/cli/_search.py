@@ -19,6 +19,9 @@ Examples:
         --weights resnet56.safetensors --data cifar10:data/cifar10 \\
         --agent ddpg --episodes 200 --seed 1 --out runs/r56
     autoprune search --budget 0.5 --finetune 10
+    autoprune search --budget macs=0.5,params=0.6,size=4MB
+    autoprune search --max-drop 0.5
+    autoprune search --pareto --minimize params
     autoprune search --out runs/r56    (continues that run, or prints it)
 """
 
@@ -32,12 +35,33 @@ def search(
             help="Share of the MACs that may stay, for instance 0.5; or several limits: macs=0.5,params=0.6,size=4MB.",
         ),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="POINTS",
+            help="Find the smallest network that loses at most so many points of accuracy, for instance 0.5.",
+        ),
+    ] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Find a whole front of accuracy against cost.")] = False,
+    minimize: Annotated[
+        str | None,
+        typer.Option(
+            "--minimize",
+            metavar="COST",
+            help="What --max-drop and --pareto make small: macs, params, size, ...  [default: macs]",
+        ),
+    ] = None,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help="ddpg, tpe, uniform, shallow, deep, random or sensitivity.  [default: ddpg]"),
+        typer.Option(
+            "--agent",
+            help="ddpg, tpe, uniform, shallow, deep, random or sensitivity.  [default: ddpg; with "
+            "--max-drop sensitivity, with --pareto nsga2]",
+        ),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option("--episodes", help="Policies the agent may propose.  [default: 100]")
@@ -55,7 +79,8 @@ def search(
         str | None,
         typer.Option(
             "--reward",
-            help="accuracy, accuracy-flops, accuracy-params or package.module:function.  [default: accuracy]",
+            help="accuracy, accuracy-flops, accuracy-params, smallest or package.module:function.  [default: accuracy; with "
+            "--max-drop smallest]",
         ),
     ] = None,
     select: Annotated[
@@ -137,10 +162,22 @@ def search(
     }
     asked = {key: value for key, value in asked.items() if value is not None}
     begun = RunFolder(out).read_config().budget if out is not None and RunFolder(out).exists else None
-    if budget is not None or (begun is not None and budget_mode is not None):
+    if max_drop is not None and pareto:
+        raise UsageError("--max-drop asks for one network and --pareto for a whole front; give one of them.")
+    if minimize is not None and max_drop is None and not pareto:
+        raise UsageError("--minimize is about --max-drop and --pareto; give one of them too.")
+    if max_drop is not None or pareto:
+        limits = Budget(budget).limits if budget is not None else ()
+        asked["budget"] = Budget(limits, max_drop=max_drop, minimize=minimize or "macs")
+    elif budget is not None or (begun is not None and budget_mode is not None):
         mode = budget_mode or ("exact" if begun is None else begun.mode)
         value = budget if budget is not None or begun is None else begun.limits
-        asked["budget"] = Budget(value, cast(Mode, mode))
+        asked["budget"] = Budget(
+            value,
+            cast(Mode, mode),
+            max_drop=None if begun is None else begun.max_drop,
+            minimize=None if begun is None else begun.minimize,
+        )
     elif begun is None and (reward in SIZE_TRADING or budget_mode == "at-most"):
         asked["budget"] = Budget(1.0, "at-most")
     if not quiet and begun is None and model is None and data is None:
@@ -196,7 +233,7 @@ def search(
 
 def show(folder: Any, *, as_json: bool) -> None:
     """Print a finished run."""
-    from autoprune.report import sentences, table
+    from autoprune.report import front_table, sentences, table
 
     report = folder.read_report()
     if as_json:
@@ -204,6 +241,9 @@ def show(folder: Any, *, as_json: bool) -> None:
         return
     result(table(report))
     result("")
+    if "front" in report:
+        result(front_table(report))
+        result("")
     for sentence in sentences(report):
         result(sentence)
     result(f"Policy, weights and report are in {folder.path}")

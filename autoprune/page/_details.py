@@ -62,9 +62,14 @@ def configuration_section(run: Run) -> Html:
 def command(config: RunConfig) -> str:
     """Return the command line that makes the same run."""
     plain = {"select": "obs", "score": "sequential", "min_keep": 0.1, "round_to": 1, "batch_size": 64, "device": "cpu"}
-    parts = ["autoprune", "search", "--budget", str(config.budget)]
-    if config.budget.mode != "exact":
-        parts += ["--budget-mode", config.budget.mode]
+    budget = config.budget
+    parts = ["autoprune", "search"]
+    parts += ["--budget", str(budget)] if budget.limits else []
+    if budget.minimize is not None:
+        parts += ["--pareto"] if budget.max_drop is None else ["--max-drop", repr(budget.max_drop)]
+        parts += ["--minimize", budget.minimize]
+    elif budget.mode != "exact":
+        parts += ["--budget-mode", budget.mode]
     parts += ["--model", config.model]
     parts += ["--weights", config.weights] if config.weights else []
     parts += ["--data", config.data, "--agent", config.agent]

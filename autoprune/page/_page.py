@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoprune.page._compare import comparison
 from autoprune.page._details import configuration_section, notes_section
+from autoprune.page._front import front_section
 from autoprune.page._headline import head, short_data, short_model
 from autoprune.page._html import Html, el, join
 from autoprune.page._policy import policy_section
@@ -63,6 +64,7 @@ def run_sections(run: Run, key: str, *, heading: str) -> Html:
         head(run, level=heading),
         policy_section(run, key),
         tuning_section(run, key),
+        front_section(run, key),
         search_section(run, key),
         sensitivity_section(run, key),
         notes_section(run),

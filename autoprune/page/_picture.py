@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.files import write_atomic
-from autoprune.page import _compare, _policy, _probes, _search, _tuning
+from autoprune.page import _compare, _front, _policy, _probes, _search, _tuning
 from autoprune.page._headline import short_data, short_model
 from autoprune.page._numbers import with_error
 from autoprune.page._run import Run
@@ -39,7 +39,8 @@ def charts_of(runs: Sequence[Run]) -> tuple[Bars | None, list[Chart]]:
         return None, charts
     run = runs[0]
     found = [_search.learning_curve(run, "", cost=False)] if run.episodes else []
-    found += [_search.against_size(run, "", params=False)] if run.episodes else []
+    of_front = _front.front_chart(run, "")
+    found += [of_front or _search.against_size(run, "", params=False)] if run.episodes else []
     found += [c for c in (_tuning.tuning_chart(run, ""), _probes.sensitivity_chart(run, "")) if c is not None]
     keeps = _policy.keep_ratios(run, "")
     if len(found) % 2 and keeps is not None:

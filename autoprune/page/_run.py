@@ -75,8 +75,8 @@ class Run:
 
     @property
     def final(self) -> Row | None:
-        """The agent's line; None while it is not finished."""
-        return self.row(self.config.agent)
+        """The line of the run's result, the agent's as a rule; None while it is not finished."""
+        return self.row((self.report or {}).get("exported", self.config.agent))
 
     @property
     def rules(self) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Literal
 from autoprune.page._html import Html, el
 from autoprune.page._numbers import PLUS_MINUS, percent, with_error
 from autoprune.page._run import Run
-from autoprune.report import Row
+from autoprune.report import Row, drop_sentences, front_sentences
 
 Outcome = Literal["for", "open", "against"]
 SURE = 2.0
@@ -60,6 +60,10 @@ def best_rule(run: Run) -> Row | None:
 def verdict(run: Run) -> tuple[Outcome, list[str]]:
     """Return the outcome and the sentences that say it."""
     final, rule = run.final, best_rule(run)
+    budget = run.config.budget
+    if budget.minimize is not None and run.report is not None:
+        said = drop_sentences(run.report, budget) if budget.max_drop is not None else front_sentences(run.report)
+        return "open", [sentence.removeprefix("* ") for sentence in said]
     if final is None:
         return "open", ["The run is not finished, so there is no verdict yet."]
     if rule is None:

@@ -7,6 +7,7 @@ tested against the true optimum instead of against a network.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Literal
@@ -180,6 +181,15 @@ class ToyProblem:
         score = Score(value, 1.0 - value, self.cost.macs(counts), self.cost.params(counts), seconds=1e-6, cost=1.0)
         reward = call_reward(self._reward, score, self.dense, self.budget)
         return Score(**{**score.to_dict(), "reward": reward})
+
+    def at(self, budget: Budget) -> ToyProblem:
+        """Return the same problem with another budget of MACs."""
+        other = copy(self)
+        other.budget = budget
+        limit = budget.limit("macs")
+        most = self.cost.dense_macs if limit is None else int(limit.of(self.cost.dense_macs))
+        other.projector = ToyProjector(self.cost, most, self.levels, exact=budget.mode == "exact")
+        return other
 
     def optimum(self) -> tuple[tuple[int, ...], float]:
         """Return the best policy within the budget and its accuracy, found by trying every one (for few decisions)."""
