@@ -88,13 +88,14 @@ def missing_onnx(*modules: str) -> str | None:
     return next((name for name in modules or ONNX_MODULES if find_spec(name) is None), None)
 
 
-def onnx_session(path: Path, *, threads: int | None = None) -> Any:
+def onnx_session(path: Path, *, threads: int | None = None, profile: Path | None = None) -> Any:
     """Return an onnxruntime session on the CPU for an ONNX file.
 
     Args:
         path: The file.
         threads: How many threads it computes with; None for onnxruntime's choice. With a number they stop spinning after each
             run, so that they do not disturb what is timed next.
+        profile: Where the times of its kernels are written when its profiling is ended; None for no profile.
 
     Raises:
         UsageError: if the file is missing or damaged, or onnxruntime is not installed.
@@ -110,6 +111,9 @@ def onnx_session(path: Path, *, threads: int | None = None) -> Any:
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
         settings.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile)
     try:
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -1,8 +1,16 @@
 """Measured time of dense and pruned networks, called in turn in one process."""
 
-from autoprune.timing._machine import measuring
+from autoprune.timing._machine import busy_note, cpu_name, load_average, measuring, package_version
 from autoprune.timing._measure import Measured, Timing, measure
-from autoprune.timing._networks import TARGETS, eager_runner, onnx_runner, rows_of, time_networks
+from autoprune.timing._networks import (
+    TARGETS,
+    batch_of,
+    compile_runner,
+    eager_runner,
+    onnx_runner,
+    rows_of,
+    time_networks,
+)
 from autoprune.timing._run import FILE, read_timing, time_run
 from autoprune.timing._table import timing_table
 
@@ -11,10 +19,16 @@ __all__ = [
     "TARGETS",
     "Measured",
     "Timing",
+    "batch_of",
+    "busy_note",
+    "compile_runner",
+    "cpu_name",
     "eager_runner",
+    "load_average",
     "measure",
     "measuring",
     "onnx_runner",
+    "package_version",
     "read_timing",
     "rows_of",
     "time_networks",

@@ -1,9 +1,10 @@
 """The timer: several functions called in turn, until their quotients are known well enough.
 
 A machine's speed drifts (other processes, clock rates), so times measured one after another cannot be compared. Here every
-round calls every function once (or several times, if it is quick), beginning with another one each round; functions are
-compared round by round. The spread is judged by the notch of a box plot: the median of n values is known to about
-1.57 IQR / sqrt(n) (McGill, Tukey, Larsen, *Variations of box plots*, 1978).
+round calls every function once, beginning with another one each round; functions are compared round by round. A quick one is
+called several times a round, and the least time counts: that is the one which other processes disturbed least. The spread is
+judged by the notch of a box plot: the median of n values is known to about 1.57 IQR / sqrt(n) (McGill, Tukey, Larsen,
+*Variations of box plots*, 1978).
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Timing:
         """Return the median over the rounds of this function's time divided by that of ``base``."""
         return median(_quotients(self, base))
 
+    def known(self, base: Timing) -> float:
+        """Return how well `ratio` is known, as a share of itself."""
+        return _notch(_quotients(self, base))
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -84,7 +89,7 @@ def measure(
         budget_s: After so many seconds of rounds no other is begun, once there are ``least_rounds``.
         least_rounds: Fewest rounds.
         most_rounds: Most rounds.
-        sample_s: A function that takes less is called several times a round, and the mean counts.
+        sample_s: A function that takes less is called several times a round, and the least time counts.
         warmup_s: Each function is first called for so long, at least three times; that is not counted.
         clock: Tells seconds.
 
@@ -127,10 +132,12 @@ def _warm_up(function: Callable[[], object], warmup_s: float, sample_s: float, c
 
 def _sample(function: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
     with _no_collection():
-        start = clock()
+        times = []
         for _ in range(calls):
+            start = clock()
             function()
-        return (clock() - start) / calls
+            times.append(clock() - start)
+        return min(times)
 
 
 @contextmanager

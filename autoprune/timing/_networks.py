@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import export_model, missing_onnx, onnx_session
@@ -98,7 +99,7 @@ def rows_of(
     """Return the rows of one target; see `time_networks`."""
     rows = []
     for batch in batches:
-        images = example[torch.arange(batch, device=example.device) % len(example)].contiguous()
+        images = batch_of(example, batch)
         measured = measure({name: prepare(images) for name, prepare in prepared.items()}, budget_s=budget_s)
         base = next(iter(measured.timings.values()))
         rows += [
@@ -117,6 +118,11 @@ def rows_of(
     return rows
 
 
+def batch_of(example: Tensor, batch: int) -> Tensor:
+    """Return so many images: the first ones, repeated as often as needed."""
+    return example[torch.arange(batch, device=example.device) % len(example)].contiguous()
+
+
 def eager_runner(network: nn.Module) -> Prepared:
     """Return what runs a module in PyTorch; on a GPU it waits for the result."""
 
@@ -127,6 +133,29 @@ def eager_runner(network: nn.Module) -> Prepared:
             if images.is_cuda:
                 torch.cuda.synchronize(images.device)
 
+        return run
+
+    return prepare
+
+
+def compile_runner(network: nn.Module) -> Prepared:
+    """Return what runs a module in `torch.compile`, compiled for the shape of the images.
+
+    Raises:
+        AutopruneError: where it cannot be compiled (on the CPU that takes a C++ compiler).
+    """
+
+    def prepare(images: Tensor) -> Callable[[], object]:
+        run = eager_runner(cast(nn.Module, torch.compile(network, dynamic=False)))(images)
+        try:
+            with dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):  # others count, too
+                run()
+        except Exception as error:  # whatever the compiler raises
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise AutopruneError(
+                f"torch.compile does not compile the network ({why}); on the CPU it needs a C++ compiler (g++): install one, "
+                "or use another target."
+            ) from error
         return run
 
     return prepare
@@ -174,7 +203,7 @@ class _OnnxFiles:
 
 def _write(network: nn.Module, example: Tensor, path: Path, batch: int) -> bool:
     """Export a network from the CPU, where onnxruntime runs; returns whether the file takes any batch size."""
-    images = example[torch.arange(batch, device=example.device) % len(example)].cpu()
+    images = batch_of(example, batch).cpu()
     try:
         return export_model(network.cpu(), images, path, format="onnx")
     finally:

@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from autoprune.driver import RULES
 from autoprune.errors import UsageError
 from autoprune.files import read_json, write_json_atomic
 from autoprune.graph import PruningGraph, build_graph
-from autoprune.policy import Policy
-from autoprune.rebuild import load_dense
-from autoprune.run import RunFolder
 from autoprune.surgery import prune_model
 from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
 
@@ -53,6 +49,11 @@ def time_run(
         UsageError: if there is no finished run, or its model cannot be made.
         AutopruneError: if the file cannot be written.
     """
+    from autoprune.driver import RULES  # the timer itself lies below all of these
+    from autoprune.policy import Policy
+    from autoprune.rebuild import load_dense
+    from autoprune.run import RunFolder
+
     folder = RunFolder(run).require()
     report = folder.read_report()
     dense = load_dense(Policy.load(folder.policy_path).model, model=model)

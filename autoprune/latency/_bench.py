@@ -1,0 +1,161 @@
+"""Networks made ready to run on a target, whole and in segments."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.export import export_model
+from autoprune.graph import Group, PruningGraph
+from autoprune.latency._eager import EagerSegments, hooked_layers
+from autoprune.latency._onnx import OnnxSegments
+from autoprune.latency._target import Target
+from autoprune.surgery import prune_model
+from autoprune.timing import batch_of, compile_runner, eager_runner, onnx_runner
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Parts(Protocol):
+    """Runs a network and keeps the time of its segments."""
+
+    def __call__(self) -> None:
+        """Run once."""
+
+    def seconds(self) -> FloatArray | None:
+        """Return the seconds of each segment, None if they cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network on a target.
+
+    Attributes:
+        whole: Runs it once.
+        parts: Runs it once and keeps the time of its segments; None where the target does not tell.
+    """
+
+    whole: Callable[[], object]
+    parts: Parts | None
+
+
+class Stand:
+    """A target with a batch of images, where networks are made ready. Used in a ``with`` statement.
+
+    Args:
+        example: Images (B, C, H, W), repeated or cut to the target's batch.
+        target: The target, `Target.resolved`.
+
+    Raises:
+        UsageError: if the device is not there.
+    """
+
+    def __init__(self, example: Tensor, target: Target) -> None:
+        if torch.device(target.device).type == "cuda" and not torch.cuda.is_available():
+            raise UsageError(
+                f"The target's device is '{target.device}', but torch finds no CUDA here; use --device cpu."
+            )
+        self.target = target
+        self.images = batch_of(example, target.batch).to(target.device, getattr(torch, target.dtype))
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    def placed(self, network: nn.Module) -> nn.Module:
+        """Return the network itself, in eval mode and moved to the target's device and dtype."""
+        return network.eval().to(self.target.device, getattr(torch, self.target.dtype))
+
+    def whole(self, network: nn.Module) -> Callable[[], object]:
+        """Return what runs a network, which is moved to the target.
+
+        Raises:
+            AutopruneError: if it does not run there.
+        """
+        if self.target.runtime == "onnxruntime":
+            return onnx_runner(self.exported(network), self.target.threads or 1)(self.images)
+        make = compile_runner if self.target.runtime == "compile" else eager_runner
+        run = make(self.placed(network))(self.images)
+        try:
+            run()
+        except (RuntimeError, ValueError, TypeError) as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise AutopruneError(
+                f"The network does not run on the target ({self.target}): {first.strip().rstrip('.')}."
+            ) from error
+        return run
+
+    def exported(self, network: nn.Module) -> Path:
+        """Return an ONNX file of a network for the target's batch."""
+        path = Path(self._folder.name) / f"{self._files}.onnx"
+        self._files += 1
+        if not export_model(
+            self.placed(network), batch_of(self.images, max(2, self.target.batch)), path, format="onnx"
+        ):
+            export_model(network, self.images, path, format="onnx")
+        return path
+
+
+class Bench(Stand):
+    """A stand for the pruned variants of one network.
+
+    Args:
+        model: The dense network; it is not changed.
+        graph: Its coupling graph.
+        decisions: The groups that a policy decides, in order.
+        example: Images (B, C, H, W), repeated or cut to the target's batch.
+        target: The target, `Target.resolved`.
+
+    Raises:
+        UsageError: if the device is not there, or the network takes no such batch.
+    """
+
+    def __init__(
+        self, model: nn.Module, graph: PruningGraph, decisions: Sequence[Group], example: Tensor, target: Target
+    ) -> None:
+        if not graph.dynamic_batch and target.batch != graph.layers[0].in_shape[0]:
+            raise UsageError(
+                f"The network takes batches of {graph.layers[0].in_shape[0]} only, but the target's batch is {target.batch}."
+            )
+        super().__init__(example, target)
+        self._model, self._graph, self._decisions = model, graph, tuple(decisions)
+        self.spans: tuple[int, ...] | None = None
+        if target.runtime == "eager":
+            dense = self.placed(self.module([group.size for group in decisions]))
+            self.spans = hooked_layers(dense, self.images, [layer.name for layer in graph.layers])
+        elif target.runtime == "onnxruntime":
+            self.spans = tuple(range(len(graph.layers)))
+
+    def module(self, counts: Sequence[int]) -> nn.Module:
+        """Return the network that keeps the first so many channels of each group."""
+        kept = {group.name: np.arange(count) for group, count in zip(self._decisions, counts, strict=True)}
+        return prune_model(self._model, self._graph, kept)
+
+    def ready(self, counts: Sequence[int]) -> Ready:
+        """Return the network of a policy, ready to run whole and in segments.
+
+        Raises:
+            AutopruneError: if it does not run on the target.
+        """
+        network = self.module(counts)
+        if self.target.runtime == "onnxruntime":
+            path, threads = self.exported(network), self.target.threads or 1
+            parts = OnnxSegments(path, threads, self.images, self._graph.layers)
+            return Ready(onnx_runner(path, threads)(self.images), parts)
+        whole = self.whole(network)
+        if self.spans is None:
+            return Ready(whole, None)
+        return Ready(whole, EagerSegments(network, self.images, [self._graph.layers[n].name for n in self.spans]))

@@ -1,0 +1,228 @@
+"""Measuring pruned networks in turn with the dense one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from autoprune.errors import AutopruneError
+from autoprune.graph import Group, PruningGraph
+from autoprune.latency._bench import Bench, Ready
+from autoprune.latency._design import design
+from autoprune.latency._profile import Profile, Sample
+from autoprune.latency._segments import Segments
+from autoprune.latency._target import Target
+from autoprune.timing import Measured, busy_note, load_average, measure, measuring
+
+FloatArray = npt.NDArray[np.float64]
+Say = Callable[[str], None]
+PRECISION = 0.02
+"""A network is measured until the quotient of its time and the dense one's is known to this share of itself."""
+NETWORKS = 34
+LEAST_NETWORKS = 14
+_PATIENCE_S = 20.0
+
+
+def profile_model(
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: Sequence[Group],
+    levels: Sequence[tuple[int, ...]],
+    example: Tensor,
+    target: Target,
+    *,
+    path: str | None = None,
+    networks: int = NETWORKS,
+    budget_s: float = 150.0,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Profile:
+    """Measure pruned variants of a network on a target: the dense one, the smallest and others in between.
+
+    Each is called in turn with the dense network, whole and in segments, and written down at once: what is in the file
+    already is not measured again.
+
+    Args:
+        model: The dense network.
+        graph: Its coupling graph.
+        decisions: The groups that a policy decides.
+        levels: For each the allowed counts.
+        example: Images (B, C, H, W).
+        target: What will run the network.
+        path: The profile's file, made or continued; None to keep it in memory.
+        networks: How many networks.
+        budget_s: After so many seconds no other is begun, once there are 14.
+        seed: Of the choice of networks.
+        say: Told what is being done.
+
+    Raises:
+        UsageError: if the file is damaged or for another target or machine.
+        AutopruneError: if the machine is too busy for a time to be known, or the network does not run on the target.
+    """
+    tell = say or (lambda text: None)
+    profile = Profile.open(target, path)
+    wanted = design(levels, networks, seed=seed)
+    began = time.perf_counter()
+    _measure_all(
+        profile,
+        model,
+        graph,
+        decisions,
+        example,
+        wanted,
+        tell,
+        lambda done: done >= LEAST_NETWORKS and time.perf_counter() - began > budget_s,
+    )
+    return profile
+
+
+def refine(
+    profile: Profile,
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: Sequence[Group],
+    policies: Sequence[Sequence[int]],
+    example: Tensor,
+    *,
+    say: Say | None = None,
+) -> None:
+    """Measure given policies too, so that the profile predicts best around them.
+
+    Args:
+        profile: The profile, which they are added to.
+        model: The dense network.
+        graph: Its coupling graph.
+        decisions: The groups that a policy decides.
+        policies: Kept channels of each decision.
+        example: Images (B, C, H, W).
+        say: Told what is being done.
+
+    Raises:
+        UsageError: if the profile is for another machine.
+        AutopruneError: as in `profile_model`.
+    """
+    profile.check(profile.target)
+    wanted = [tuple(group.size for group in decisions), *(tuple(int(count) for count in counts) for counts in policies)]
+    _measure_all(profile, model, graph, decisions, example, wanted, say or (lambda text: None), lambda done: False)
+
+
+def _measure_all(
+    profile: Profile,
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: Sequence[Group],
+    example: Tensor,
+    wanted: Sequence[tuple[int, ...]],
+    tell: Say,
+    enough: Callable[[int], bool],
+) -> None:
+    segments = Segments(graph, decisions)
+    known = {tuple(sorted(sample.counts.items())) for sample in profile.of(segments.network)}
+    todo = [counts for counts in dict.fromkeys(wanted) if tuple(sorted(_named(decisions, counts).items())) not in known]
+    if not todo:
+        return
+    profile.add_network(segments.network, segments.keys)
+    done = len(wanted) - len(todo)
+    if done:
+        tell(f"Continuing: {done} networks were measured already")
+    with measuring(profile.target.threads, tell), Bench(model, graph, decisions, example, profile.target) as bench:
+        dense = bench.ready(segments.sizes)
+        for counts in todo:
+            if enough(done):
+                break
+            done += 1
+            tell(f"Measuring network {done} of {len(wanted)}")
+            ready = dense if counts == segments.sizes else bench.ready(counts)
+            found = _settled(dense, ready, profile.target)
+            channels = segments.channels(np.array([counts]))[0]
+            profile.add(
+                Sample(
+                    segments.network,
+                    _named(decisions, counts),
+                    channels,
+                    found.dense_s,
+                    found.ratio,
+                    found.known,
+                    found.rounds,
+                    found.parts,
+                    None if found.parts is None else bench.spans,
+                )
+            )
+
+
+def _named(decisions: Sequence[Group], counts: Sequence[int]) -> dict[str, int]:
+    return {group.name: count for group, count in zip(decisions, counts, strict=True) if count != group.size}
+
+
+@dataclass(frozen=True)
+class _Found:
+    dense_s: float
+    ratio: float
+    known: float
+    rounds: int
+    parts: FloatArray | None
+
+
+def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
+    """Time a network in turn with the dense one until the quotient is known.
+
+    Raises:
+        AutopruneError: if that takes too long.
+    """
+    functions = {"dense": dense.whole, "network": ready.whole}
+    if ready.parts is not None:
+        functions["parts"] = ready.parts
+    measured = timed(functions)
+    if not measured.settled:
+        measured = timed(functions, patience_s=_PATIENCE_S)
+    base, own = measured.timings["dense"], measured.timings["network"]
+    known = own.known(base)
+    if known > PRECISION:
+        raise unresolved(target, known, measured.rounds)
+    ratio = own.ratio(base) if ready is not dense else 1.0
+    parts = None
+    if ready.parts is not None and (seconds := ready.parts.seconds()) is not None and len(seconds):
+        parts = shares(seconds, own.median_s)
+    return _Found(base.median_s, ratio, known, measured.rounds, parts)
+
+
+def timed(functions: dict[str, Callable[[], object]], *, patience_s: float = 3.0) -> Measured:
+    """Time functions in turn; slow ones for fewer rounds, whose spread is small."""
+    return measure(
+        functions,
+        precision=PRECISION,
+        budget_s=patience_s,
+        least_rounds=5,
+        most_rounds=1000,
+        sample_s=0.02,
+        warmup_s=0.05,
+    )
+
+
+def unresolved(target: Target, known: float, rounds: int) -> AutopruneError:
+    """Return what is to be said of a time that is not known well enough."""
+    busy = busy_note(target.threads or 1, load_average())
+    return AutopruneError(
+        f"The time of a network on the target ({target}) is known to {100 * known:.1f} % only after {rounds} rounds, but must be "
+        f"to {100 * PRECISION:g} %; nothing is reported from that. {busy or 'Other work disturbs this machine'}: when it is "
+        "quiet, run the same again, which continues."
+    )
+
+
+def shares(seconds: FloatArray, whole_s: float) -> FloatArray:
+    """Return the share of the time of each segment, corrected for what measuring them took.
+
+    What is missing to the whole time, or too much, is the same for each segment: a hook, a kernel's launch.
+
+    Args:
+        seconds: Seconds of each segment while segments were timed.
+        whole_s: Seconds of the whole network while they were not.
+    """
+    corrected = (seconds + (whole_s - seconds.sum()) / len(seconds)).clip(min=0.1 * seconds)
+    found: FloatArray = corrected / corrected.sum()
+    return found
