@@ -53,13 +53,21 @@ class Problem(ToyProblem):
         return Finished(nn.Linear(2, sum(counts)), kept, better, replace(better, accuracy=better.accuracy - 0.02))
 
 
-def config_for(agent: str, episodes: int = EPISODES) -> RunConfig:
-    prints = {"model_fingerprint": "a" * 64, "data_fingerprint": "b" * 64}
-    return RunConfig(model="toy", data="none", budget=Budget(0.5), agent=agent, episodes=episodes, seed=3, **prints)
+def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = None) -> RunConfig:
+    return RunConfig(
+        model="toy",
+        data="none",
+        budget=budget or Budget(0.5),
+        agent=agent,
+        episodes=episodes,
+        seed=3,
+        model_fingerprint="a" * 64,
+        data_fingerprint="b" * 64,
+    )
 
 
 def run(agent: str, path: Path, *, problem: Problem | None = None, episodes: int = EPISODES) -> dict[str, Any]:
-    config = config_for(agent, episodes)
+    config = config_for(agent, episodes, None if problem is None else problem.budget)
     folder = RunFolder(path)
     folder.begin(config)
     return Driver(

@@ -1,0 +1,138 @@
+"""Searches whose size is not fixed, and the choice among finished networks, on the toy problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoprune import files
+from autoprune.budget import Budget
+from autoprune.choice import front
+from autoprune.policy import Policy
+from autoprune.report import drop_sentences, front_sentences, front_table, sentences, table
+from autoprune.run import RunFolder
+from autoprune.score import Score
+
+from .test_driver import Finished, Problem, comparable, run
+
+
+def problem_at(budget: Budget, **options: Any) -> Problem:
+    made = Problem(**options).at(budget)
+    assert isinstance(made, Problem)
+    return made
+
+
+def within(score: Score, dense: Score, points: float) -> bool:
+    return score.accuracy >= dense.accuracy - points / 100 - 1e-9
+
+
+@pytest.mark.parametrize("agent", ["sensitivity", "uniform", "random"])
+def test_the_result_is_the_smallest_that_anybody_scored_within_the_drop(agent: str, tmp_path: Path) -> None:
+    problem = problem_at(Budget(max_drop=4.0))
+    report = run(agent, tmp_path, problem=problem, episodes=40)
+    good = [e.score.macs for e in RunFolder(tmp_path).read_episodes() if within(e.score, problem.dense, 4.0)]
+    assert report["final"]["macs"] == min(good) < problem.cost.dense_macs
+    assert within(Score(report["final"]["search_accuracy"], 0, 0, 0), problem.dense, 4.0)
+    assert report["final"] == next(row for row in report["rows"] if row["name"] == report["exported"])
+    assert Policy.load(tmp_path / "policy.json").counts() == tuple(report["final"]["counts"].values())
+    lost = 100 * (report["dense"]["accuracy"] - report["final"]["accuracy"])
+    assert f"lost {lost:.2f} points" in drop_sentences(report, problem.budget)[1]
+    assert f"{report['exported']}" in sentences(report)[0]
+    assert " *" in table(report)
+
+
+def test_where_nothing_smaller_is_within_the_drop_the_dense_network_stays(tmp_path: Path) -> None:
+    report = run("uniform", tmp_path, problem=problem_at(Budget(max_drop=0.0), finish_gain=0.0), episodes=10)
+    assert report["final"]["macs"] == report["dense"]["macs"]
+    assert "no smaller network" in sentences(report)[0]
+
+
+def test_a_network_that_falls_out_of_the_drop_once_finished_is_not_the_result(tmp_path: Path) -> None:
+    problem = problem_at(Budget(max_drop=4.0), finish_gain=-0.01)
+    report = run("uniform", tmp_path, problem=problem, episodes=40)
+    assert within(Score(report["final"]["search_accuracy"], 0, 0, 0), problem.dense, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (0.001, "confirmed"),
+        (0.015, "not exceeded, but"),
+        (None, "points."),
+    ],
+)
+def test_the_drop_on_the_report_part_is_said_with_its_confidence(
+    error: float | None, words: str, tmp_path: Path
+) -> None:
+    report = run("uniform", tmp_path, problem=problem_at(Budget(max_drop=4.0)), episodes=10)
+    report["final"] |= {"accuracy": 0.92, "drop_se": error}
+    said = drop_sentences(report, Budget(max_drop=4.0))[1]
+    assert "lost 2.00" in said
+    assert words in said
+    if error is not None:
+        assert f"{2 - 196 * error:.2f} to {2 + 196 * error:.2f}" in said
+
+
+def test_a_front_has_a_policy_and_weights_for_each_point(tmp_path: Path) -> None:
+    problem = problem_at(Budget(minimize="macs"))
+    report = run("tpe", tmp_path, problem=problem, episodes=30)
+    own = [e for e in RunFolder(tmp_path).read_episodes() if e.agent == "tpe"]
+    points = front(own, "macs")
+    rows = report["front"]["points"]
+    assert [row["counts"] for row in rows] == [e.counts for e in points]
+    assert [row["cost"] for row in rows] == [e.score.macs for e in points]
+    for row in rows:
+        policy = Policy.load(tmp_path / "front" / f"{row['name']}.json")
+        assert policy.counts() == tuple(row["counts"].values())
+        weights = files.load_safetensors(tmp_path / "front" / f"{row['name']}.safetensors")
+        assert weights["weight"].shape == (sum(policy.counts()), 2)
+    assert report["final"]["counts"] in [row["counts"] for row in rows]
+    assert front_table(report).count("\n") == len(rows) + 1
+    assert f"{report['front']['areas']['tpe']:.4f}" in front_sentences(report)[1]
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("budget", [Budget(max_drop=4.0), Budget(minimize="macs")], ids=["drop", "front"])
+def test_stopped_while_finishing_and_continued_gives_the_same_report(budget: Budget, tmp_path: Path) -> None:
+    whole = run("tpe", tmp_path / "whole", problem=problem_at(budget), episodes=12)
+
+    class Stopping(Problem):
+        left = 3
+
+        def finish(self, counts: Sequence[int], /) -> Finished:
+            self.left -= 1
+            if self.left == 0:
+                raise Stopped
+            return super().finish(counts)
+
+    made = Stopping().at(budget)
+    assert isinstance(made, Problem)
+    for _ in range(2):
+        made.left = 3  # type: ignore[attr-defined]
+        with pytest.raises(Stopped):
+            run("tpe", tmp_path / "stopped", problem=made, episodes=12)
+    assert comparable(run("tpe", tmp_path / "stopped", problem=problem_at(budget), episodes=12)) == comparable(whole)
+
+
+def test_of_the_first_few_the_best_once_finished_is_the_result(tmp_path: Path) -> None:
+    class Reordering(Problem):
+        """What scores third is the best once it is finished."""
+
+        def finish(self, counts: Sequence[int], /) -> Finished:
+            found = super().finish(counts)
+            gain = 0.5 if len(self.finished) == 3 else 0.0
+            better = replace(found.search, reward=found.search.reward + gain)
+            return Finished(found.model, found.kept, better, found.report)
+
+    report = run("random", tmp_path, problem=Reordering())
+    own = [e for e in RunFolder(tmp_path).read_episodes() if e.agent == "random"]
+    unique = {tuple(e.counts.values()): e for e in own}.values()
+    third = sorted(unique, key=lambda e: -e.score.reward)[2]
+    assert report["final"]["counts"] == third.counts
