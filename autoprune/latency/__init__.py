@@ -3,7 +3,19 @@
 from autoprune.latency._check import Ratio, measured_ratio
 from autoprune.latency._cost import LatencyCost
 from autoprune.latency._measure import profile_model, refine
-from autoprune.latency._profile import Profile
+from autoprune.latency._profile import Multiple, Profile
+from autoprune.latency._rounding import best_multiple, measure_multiples
 from autoprune.latency._target import Target
 
-__all__ = ["LatencyCost", "Profile", "Ratio", "Target", "measured_ratio", "profile_model", "refine"]
+__all__ = [
+    "LatencyCost",
+    "Multiple",
+    "Profile",
+    "Ratio",
+    "Target",
+    "best_multiple",
+    "measure_multiples",
+    "measured_ratio",
+    "profile_model",
+    "refine",
+]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from autoprune.latency._bench import Stand
-from autoprune.latency._measure import PRECISION, timed, unresolved
+from autoprune.latency._measure import resolved_times
 from autoprune.latency._target import Target
 from autoprune.timing import measuring
 
@@ -48,10 +48,6 @@ def measured_ratio(model: nn.Module, pruned: nn.Module, target: Target, example:
     target = target.resolved
     with measuring(target.threads, lambda text: None), Stand(example, target) as stand:
         functions = {name: stand.whole(copy.deepcopy(net)) for name, net in (("dense", model), ("pruned", pruned))}
-        measured = timed(functions)
-        if not measured.settled:
-            measured = timed(functions, patience_s=20.0)
+        measured = resolved_times(functions, target)
     base, own = measured.timings["dense"], measured.timings["pruned"]
-    if own.known(base) > PRECISION:
-        raise unresolved(target, own.known(base), measured.rounds)
     return Ratio(own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds)

@@ -33,6 +33,8 @@ class LatencyCost:
         decisions: The groups that a policy decides, in order.
 
     Attributes:
+        network: Fingerprint of the dense network.
+        sizes: Channels of each decision.
         dense: Seconds of the dense network.
         error: Of ten measured networks that were left out one by one, the ratio to the dense network's time was predicted to
             at least this for nine.
@@ -44,7 +46,8 @@ class LatencyCost:
 
     def __init__(self, profile: Profile, graph: PruningGraph, decisions: Sequence[Group]) -> None:
         self._segments = Segments(graph, decisions)
-        _check(profile, self._segments)
+        self.network, self.sizes = self._segments.network, self._segments.sizes
+        _check(profile, self._segments, decisions)
         self.dense = _dense_seconds(profile)[self._segments.network]
         own = [number for number, sample in enumerate(profile.samples) if sample.network == self._segments.network]
         chosen = _choose(profile, own)
@@ -152,13 +155,19 @@ def _dense_seconds(profile: Profile) -> Mapping[str, float]:
     return {network: median(values) for network, values in found.items()}
 
 
-def _check(profile: Profile, segments: Segments) -> None:
+def _check(profile: Profile, segments: Segments, decisions: Sequence[Group]) -> None:
     where = "The profile" if profile.path is None else f"The profile '{profile.path}'"
     known = {key for sample in profile.samples for key in profile.networks[sample.network]}
     if missing := [item for item in segments.items if item.key not in known]:
         raise UsageError(
             f"{where} knows {len(segments.items) - len(missing)} of the model's {len(segments.items)} layers (not "
             f"'{missing[0].layer}'); add the model to it with autoprune profile."
+        )
+    varied = {name for sample in profile.of(segments.network) for name in sample.counts}
+    if still := [group for group in decisions if group.name not in varied]:
+        raise UsageError(
+            f"{where} has no network in which '{still[0].name}' keeps fewer channels; add some with autoprune profile"
+            f"{' --include-residual' if still[0].kind == 'residual' else ''}."
         )
     own = len(profile.of(segments.network))
     if own < LEAST:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,11 @@ def profile_model(
     example: Tensor,
     target: Target,
     *,
-    path: str | None = None,
+    path: str | os.PathLike[str] | None = None,
     networks: int = NETWORKS,
     budget_s: float = 150.0,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
     say: Say | None = None,
 ) -> Profile:
     """Measure pruned variants of a network on a target: the dense one, the smallest and others in between.
@@ -58,15 +60,14 @@ def profile_model(
         networks: How many networks.
         budget_s: After so many seconds no other is begun, once there are 14.
         seed: Of the choice of networks.
+        progress: Told how many networks are measured, of how many.
         say: Told what is being done.
 
     Raises:
         UsageError: if the file is damaged or for another target or machine.
         AutopruneError: if the machine is too busy for a time to be known, or the network does not run on the target.
     """
-    tell = say or (lambda text: None)
     profile = Profile.open(target, path)
-    wanted = design(levels, networks, seed=seed)
     began = time.perf_counter()
     _measure_all(
         profile,
@@ -74,9 +75,10 @@ def profile_model(
         graph,
         decisions,
         example,
-        wanted,
-        tell,
-        lambda done: done >= LEAST_NETWORKS and time.perf_counter() - began > budget_s,
+        design(levels, networks, seed=seed),
+        say=say,
+        progress=progress,
+        enough=lambda done: done >= LEAST_NETWORKS and time.perf_counter() - began > budget_s,
     )
     return profile
 
@@ -106,9 +108,8 @@ def refine(
         UsageError: if the profile is for another machine.
         AutopruneError: as in `profile_model`.
     """
-    profile.check(profile.target)
     wanted = [tuple(group.size for group in decisions), *(tuple(int(count) for count in counts) for counts in policies)]
-    _measure_all(profile, model, graph, decisions, example, wanted, say or (lambda text: None), lambda done: False)
+    _measure_all(profile, model, graph, decisions, example, wanted, say=say)
 
 
 def _measure_all(
@@ -118,41 +119,47 @@ def _measure_all(
     decisions: Sequence[Group],
     example: Tensor,
     wanted: Sequence[tuple[int, ...]],
-    tell: Say,
-    enough: Callable[[int], bool],
+    *,
+    say: Say | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    enough: Callable[[int], bool] = lambda done: False,
 ) -> None:
+    """Measure networks that the profile does not have yet, until it is enough of them."""
+    profile.check(profile.target)
+    tell = say or (lambda text: None)
     segments = Segments(graph, decisions)
     known = {tuple(sorted(sample.counts.items())) for sample in profile.of(segments.network)}
     todo = [counts for counts in dict.fromkeys(wanted) if tuple(sorted(_named(decisions, counts).items())) not in known]
-    if not todo:
-        return
-    profile.add_network(segments.network, segments.keys)
     done = len(wanted) - len(todo)
     if done:
-        tell(f"Continuing: {done} networks were measured already")
+        tell(f"Continuing: {done} of {len(wanted)} networks were measured already")
+    if not todo or enough(done):
+        return
+    profile.add_network(segments.network, segments.keys)
     with measuring(profile.target.threads, tell), Bench(model, graph, decisions, example, profile.target) as bench:
+        tell(f"Measuring {len(todo)} networks")
         dense = bench.ready(segments.sizes)
         for counts in todo:
             if enough(done):
-                break
-            done += 1
-            tell(f"Measuring network {done} of {len(wanted)}")
+                return
             ready = dense if counts == segments.sizes else bench.ready(counts)
             found = _settled(dense, ready, profile.target)
-            channels = segments.channels(np.array([counts]))[0]
             profile.add(
                 Sample(
-                    segments.network,
-                    _named(decisions, counts),
-                    channels,
-                    found.dense_s,
-                    found.ratio,
-                    found.known,
-                    found.rounds,
-                    found.parts,
-                    None if found.parts is None else bench.spans,
+                    network=segments.network,
+                    counts=_named(decisions, counts),
+                    channels=segments.channels(np.array([counts]))[0],
+                    dense_s=found.dense_s,
+                    ratio=found.ratio,
+                    known=found.known,
+                    rounds=found.rounds,
+                    parts=found.parts,
+                    spans=None if found.parts is None else bench.spans,
                 )
             )
+            done += 1
+            if progress is not None:
+                progress(done, len(wanted))
 
 
 def _named(decisions: Sequence[Group], counts: Sequence[int]) -> dict[str, int]:
@@ -177,37 +184,46 @@ def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
     functions = {"dense": dense.whole, "network": ready.whole}
     if ready.parts is not None:
         functions["parts"] = ready.parts
-    measured = timed(functions)
-    if not measured.settled:
-        measured = timed(functions, patience_s=_PATIENCE_S)
+    measured = resolved_times(functions, target, but=("parts",))
     base, own = measured.timings["dense"], measured.timings["network"]
-    known = own.known(base)
-    if known > PRECISION:
-        raise unresolved(target, known, measured.rounds)
     ratio = own.ratio(base) if ready is not dense else 1.0
     parts = None
     if ready.parts is not None and (seconds := ready.parts.seconds()) is not None and len(seconds):
         parts = shares(seconds, own.median_s)
-    return _Found(base.median_s, ratio, known, measured.rounds, parts)
+    return _Found(base.median_s, ratio, own.known(base), measured.rounds, parts)
 
 
-def timed(functions: dict[str, Callable[[], object]], *, patience_s: float = 3.0) -> Measured:
-    """Time functions in turn; slow ones for fewer rounds, whose spread is small."""
-    return measure(
-        functions,
-        precision=PRECISION,
-        budget_s=patience_s,
-        least_rounds=5,
-        most_rounds=1000,
-        sample_s=0.02,
-        warmup_s=0.05,
-    )
+def resolved_times(
+    functions: Mapping[str, Callable[[], object]], target: Target, *, but: Sequence[str] = ()
+) -> Measured:
+    """Time functions in turn until the quotients with the first are known.
 
+    Args:
+        functions: By name, the dense network first.
+        target: What they run on.
+        but: Names whose times need not be known.
 
-def unresolved(target: Target, known: float, rounds: int) -> AutopruneError:
-    """Return what is to be said of a time that is not known well enough."""
+    Raises:
+        AutopruneError: if that takes too long: the machine is too busy.
+    """
+    known = 0.0
+    rounds = 0
+    for patience_s in (3.0, _PATIENCE_S):
+        measured = measure(
+            functions,
+            precision=PRECISION,
+            budget_s=patience_s,
+            least_rounds=5,
+            most_rounds=1000,
+            sample_s=0.02,
+            warmup_s=0.05,
+        )
+        base, *others = (timing for name, timing in measured.timings.items() if name not in but)
+        known, rounds = max((timing.known(base) for timing in others), default=0.0), measured.rounds
+        if known <= PRECISION:
+            return measured
     busy = busy_note(target.threads or 1, load_average())
-    return AutopruneError(
+    raise AutopruneError(
         f"The time of a network on the target ({target}) is known to {100 * known:.1f} % only after {rounds} rounds, but must be "
         f"to {100 * PRECISION:g} %; nothing is reported from that. {busy or 'Other work disturbs this machine'}: when it is "
         "quiet, run the same again, which continues."

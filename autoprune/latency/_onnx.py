@@ -104,8 +104,9 @@ def _is(event: Mapping[str, Any], layer: Layer) -> bool:
     if _LAYERS.get(arguments.get("op_name", "")) != layer.op:
         return False
     shapes = [next(iter(entry.values())) for entry in arguments.get("input_type_shape", [])]
-    if len(shapes) < 2 or len(shapes[0]) != len(layer.in_shape):
+    if not shapes or len(shapes[0]) != len(layer.in_shape):
         return False
+    weight = shapes[1] if len(shapes) > 1 and len(shapes[1]) > 1 else None  # packed ones are not said
     if layer.op == "linear":
-        return len(shapes[1]) == 2
-    return tuple(shapes[1][2:]) == layer.kernel and tuple(shapes[0][2:]) == layer.in_shape[2:]
+        return weight is None or len(weight) == 2
+    return tuple(shapes[0][2:]) == layer.in_shape[2:] and (weight is None or tuple(weight[2:]) == layer.kernel)

@@ -53,6 +53,23 @@ class Sample:
     spans: tuple[int, ...] | None
 
 
+@dataclass(frozen=True)
+class Multiple:
+    """A network whose channel counts are multiples of a number.
+
+    Attributes:
+        multiple: The number.
+        macs: Share of the dense network's MACs that it has.
+        ratio: Its time divided by the dense network's.
+        at_equal_macs: The same for the share of MACs that was asked for, on the line to the dense network.
+    """
+
+    multiple: int
+    macs: float
+    ratio: float
+    at_equal_macs: float
+
+
 @dataclass(eq=False)
 class Profile:
     """Measurements on one target.
@@ -63,6 +80,7 @@ class Profile:
         path: Its file; None for a profile in memory only.
         networks: Keys of the segments of the dense networks, by fingerprint.
         samples: The measured networks.
+        multiples: Times of multiples of channels, by fingerprint of the dense network (see `best_multiple`).
     """
 
     target: Target
@@ -70,6 +88,7 @@ class Profile:
     path: Path | None = None
     networks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    multiples: dict[str, tuple[Multiple, ...]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, target: Target, path: str | os.PathLike[str] | None) -> Profile:
@@ -163,6 +182,11 @@ class Profile:
             }
         )
 
+    def add_multiples(self, network: str, measured: Sequence[Multiple]) -> None:
+        """Add the times of multiples of channels."""
+        self.multiples[network] = tuple(measured)
+        self._append({"multiples": network, "measured": list(measured)})
+
     def of(self, network: str) -> list[Sample]:
         """Return the measured networks that were made from one dense network."""
         return [sample for sample in self.samples if sample.network == network]
@@ -174,6 +198,9 @@ class Profile:
     def _read(self, line: Mapping[str, Any]) -> None:
         if "network" in line:
             self.networks[str(line["network"])] = tuple(str(key) for key in line["keys"])
+            return
+        if "multiples" in line:
+            self.multiples[str(line["multiples"])] = tuple(Multiple(**entry) for entry in line["measured"])
             return
         keys = self.networks[line["measured"]]
         parts = None if line["parts"] is None else np.array(line["parts"], dtype=np.float64)
