@@ -27,13 +27,14 @@ from autoprune.files import load_safetensors, save_safetensors_atomic, write_jso
 from autoprune.fingerprint import fingerprint
 from autoprune.graph import build_graph
 from autoprune.inputs import Inputs, check_device, check_output, check_part, count_images, example_batch
+from autoprune.latency import Target
 from autoprune.models import check_finite
 from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import sentences, table
 from autoprune.run import RunFolder
 from autoprune.score import Score
-from autoprune.session import check_plugins, execute
+from autoprune.session import check_plugins, execute, target_for
 from autoprune.surgery import load_pruned
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
@@ -91,6 +92,8 @@ def search(
     batch_size: int = 64,
     device: str = "cpu",
     seed: int = 0,
+    target: Target | None = None,
+    profile: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -119,6 +122,8 @@ def search(
         batch_size: Images at a time.
         device: Torch device.
         seed: The one seed of the run.
+        target: What will run the network, where the budget limits latency or memory; by default PyTorch, one image at a time.
+        profile: File of times measured on this target before, which need not be measured again.
         out: Run folder; an unfinished run there is continued, a finished one returned. None keeps nothing on disk.
         progress: Receives what happens.
 
@@ -149,6 +154,8 @@ def search(
             round_to=round_to,
             batch_size=batch_size,
             device=device,
+            target=target_for(wanted, None if target is None else target.to_dict(), device),
+            profile=None if profile is None else str(profile),
             **inputs.recorded,
         )
         with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:

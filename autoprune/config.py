@@ -45,6 +45,8 @@ class RunConfig:
         round_to: Kept counts are multiples of this.
         batch_size: Images at a time in every evaluation.
         device: Torch device.
+        target: What will run the network (`autoprune.latency.Target`), where latency or memory counts; else None.
+        profile: File that measured times were taken over from; None for none.
         version: Version of this format.
 
     Raises:
@@ -72,6 +74,8 @@ class RunConfig:
     round_to: int = 1
     batch_size: int = 64
     device: str = "cpu"
+    target: Mapping[str, Any] | None = None
+    profile: str | None = None
     version: int = CONFIG_VERSION
 
     def __post_init__(self) -> None:
@@ -113,6 +117,7 @@ class RunConfig:
             raise UsageError(
                 f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
             )
+        values = {"target": None, "profile": None, **values}  # autoprune 0.1 had none
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -133,14 +138,15 @@ class RunConfig:
     def differences(self, other: RunConfig) -> list[str]:
         """Say what ``other`` has different, one entry per key: ``"seed: 0 in the run, 1 now"``.
 
-        The weights' path does not count: what it leads to has a fingerprint.
+        The path of the weights does not count, what it leads to has a fingerprint; nor does that of a profile, of which the run
+        has a copy.
         """
         mine, theirs = self.to_dict(), other.to_dict()
         mine["budget"], theirs["budget"] = (_told(each.budget) for each in (self, other))
         return [
             f"{key}: {short(mine[key])} in the run, {short(theirs[key])} now"
             for key in mine
-            if key != "weights" and mine[key] != theirs[key]
+            if key not in ("weights", "profile") and mine[key] != theirs[key]
         ]
 
     def default_name(self) -> str:
@@ -198,6 +204,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "round_to": (int,),
     "batch_size": (int,),
     "device": (str,),
+    "target": (dict, type(None)),
+    "profile": (str, type(None)),
 }
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Protocol
 
 from torch import nn
@@ -17,17 +18,19 @@ from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError
 from autoprune.files import save_safetensors_atomic, write_json_atomic
 from autoprune.graph import IntArray
+from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import Row, build_report, make_row
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
+from autoprune.stopwatch import measured_values, met
 
 RULES = ("uniform", "shallow", "deep")
 FINISHED = 3
 """Policies of each player that are finished: the score ranks them on fewer images than the refit of the result takes."""
 MOST_TRIED = 8
-"""Smallest networks within a drop of accuracy that are finished until one still is within."""
+"""Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough."""
 Counts = tuple[int, ...]
 
 
@@ -64,6 +67,9 @@ class DrivenProblem(ProblemLike, Protocol):
 
     def finish(self, counts: Sequence[int], /) -> Finished:
         """Return the network of a policy with the best refit."""
+
+    def timed(self, network: nn.Module, /) -> Ratio | None:
+        """Return what a finished network takes on the target; None where latency does not count."""
 
 
 class Driver:
@@ -225,26 +231,35 @@ class Driver:
     def _finish(self, name: str, best: Sequence[Episode]) -> Row:
         """Give an agent's best policies the best refit and return the row of the one that is then the best."""
         self._progress.stage(f"Finishing {name}'s best network")
-        episode, finished = self._chosen(best)
+        episode, finished, measured = self._chosen(best)
         if name == self._config.agent:
             policy = self._policy(name, finished.kept, finished.search)
             save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
             policy.save(self._folder.policy_path)
-        return self._row(name, episode, finished)
+        return self._row(name, episode, finished, measured)
 
-    def _chosen(self, best: Sequence[Episode]) -> tuple[Episode, Finished]:
-        """Return which of the policies, the best first, is the best once finished, and its network."""
+    def _chosen(self, best: Sequence[Episode]) -> tuple[Episode, Finished, Ratio | None]:
+        """Return which of the policies, the best first, is the best once finished and timed, its network and its time."""
         budget, dense = self._problem.budget, self._problem.dense
+        first: list[tuple[Episode, Finished]] = []
         if budget.minimize is None:
-            finished = [(episode, self._problem.finish(self._counts(episode))) for episode in best[:FINISHED]]
-            return max(finished, key=lambda pair: (pair[1].search.reward, -_finite(pair[1].search.loss)))
-        if budget.max_drop is None:
-            return best[0], self._problem.finish(self._counts(best[0]))
-        for episode in (*best[:-1][:MOST_TRIED], best[-1]):
-            found = self._problem.finish(self._counts(episode))
-            if budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
-                break
-        return episode, found
+            first = [(episode, self._problem.finish(self._counts(episode))) for episode in best[:FINISHED]]
+            first.sort(key=lambda pair: (-pair[1].search.reward, _finite(pair[1].search.loss)))
+        elif budget.max_drop is None:
+            best = best[:1]
+        others = ((episode, self._problem.finish(self._counts(episode))) for episode in best[len(first) : MOST_TRIED])
+        slow: list[tuple[Episode, Finished, Ratio]] = []
+        for episode, found in chain(first, others):
+            if not budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
+                continue
+            measured = self._problem.timed(found.model)
+            if measured is None or met(budget, measured):
+                return episode, found, measured
+            slow.append((episode, found, measured))
+        if slow:  # each was predicted to be fast enough, and none was
+            return min(slow, key=lambda entry: entry[2].ratio)
+        found = self._problem.finish(self._counts(best[-1]))
+        return best[-1], found, self._problem.timed(found.model)
 
     def _export_smallest(self, rows: Mapping[str, Row]) -> str:
         """Make the smallest network within the drop the run's result, whoever found it; returns who did."""
@@ -258,7 +273,7 @@ class Driver:
             self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
         return name
 
-    def _row(self, name: str, episode: Episode, finished: Finished) -> Row:
+    def _row(self, name: str, episode: Episode, finished: Finished, measured: Ratio | None = None) -> Row:
         fresh = (e.score.cost for e in self._episodes if not e.reused and e.counts == episode.counts)
         return make_row(
             name,
@@ -268,6 +283,7 @@ class Driver:
             episodes=self._of(name),
             counts=episode.counts,
             equal_cost=next(fresh, None),
+            measured=None if measured is None else measured_values(measured),
         )
 
     def _front(self, name: str) -> dict[str, Any] | None:

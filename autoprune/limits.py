@@ -13,8 +13,8 @@ from autoprune.cost import Cost, CostModel, OwnCost, Projector, allowed_counts, 
 from autoprune.errors import UsageError
 from autoprune.graph import Group, PruningGraph
 
-MakeCost = Callable[[tuple[Group, ...]], Cost]
-"""Makes a cost for the groups that are decided."""
+MakeCost = Callable[[tuple[Group, ...], tuple[tuple[int, ...], ...]], Cost]
+"""Makes a cost for the groups that are decided and their allowed counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def decide(
         include_residual: Whether groups that cross a residual join are decided.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this.
-        others: Makes the costs of further kinds ("latency").
+        others: Makes the costs of further kinds ("latency", "memory").
 
     Raises:
         UsageError: if nothing can be pruned or the budget cannot be met; says what can.
@@ -66,7 +66,12 @@ def decide(
         decisions = decidable(graph, include_residual=residual)
         levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
         cost = CostModel(graph, decisions)
-        costs = {kind: _cost(kind, model, graph, decisions, cost, others or {}) for kind in budget.kinds}
+        costs = {
+            kind: others[kind](decisions, levels)
+            if others is not None and kind in others
+            else _cost(kind, model, graph, decisions, cost)
+            for kind in budget.kinds
+        }
         projector = project_onto(budget, costs, levels)
         if decisions and projector.fits(projector.smallest):
             break
@@ -127,10 +132,7 @@ def _cost(
     graph: PruningGraph,
     decisions: tuple[Group, ...],
     cost: CostModel,
-    others: Mapping[str, MakeCost],
 ) -> Cost:
-    if kind in others:
-        return others[kind](decisions)
     if kind == "macs":
         return cost.macs_form
     if kind == "params":

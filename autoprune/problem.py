@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -19,13 +21,15 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
-from autoprune.limits import decide, project_onto
+from autoprune.latency import Ratio, Target
+from autoprune.limits import Decided, MakeCost, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Score
 from autoprune.select import selections
+from autoprune.stopwatch import Stopwatch
 from autoprune.surgery import prune_model
 
 ScoreKind = Literal["sequential", "cached"]
@@ -75,7 +79,10 @@ class Problem:
         finish_images: Calibration images of the finished network's refit.
         rows: Sampled output positions per layer in the search's refits (five times as many for the finished network);
             None for what a quarter of a dense pass pays for, at most 8000.
+        target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
+        profile: Where measured times are kept and continued; None to keep them in memory.
         graph: The model's proved graph, where it is known already.
+        say: Told what is being measured.
 
     Attributes:
         graph: The proved coupling graph.
@@ -114,7 +121,10 @@ class Problem:
         calibration_images: int = 400,
         finish_images: int = 2000,
         rows: int | None = None,
+        target: Target | None = None,
+        profile: Path | None = None,
         graph: PruningGraph | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         if score not in SCORES:
             raise UsageError(f"Unknown score '{score}'.{nearest(score, list(SCORES))} Known: {', '.join(SCORES)}.")
@@ -142,14 +152,11 @@ class Problem:
             graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
         )
         self.notes: tuple[str, ...] = whole_groups(self.graph)
-        decided = decide(
-            self.model,
-            self.graph,
-            self.budget,
-            include_residual=include_residual,
-            min_keep=min_keep,
-            round_to=round_to,
-        )
+        target = target or Target(device=str(self.device))
+        self._stopwatch: Stopwatch | None = None
+        if "latency" in self.budget.kinds:
+            self._stopwatch = Stopwatch(self.model, self.graph, example_input, target, path=profile, say=say)
+        decided = self._decide(target, include_residual=include_residual, min_keep=min_keep, round_to=round_to)
         self.decisions, self.levels, self.cost = decided.decisions, decided.levels, decided.cost
         self.costs, self.projector = decided.costs, decided.projector
         self.notes += decided.notes
@@ -181,6 +188,39 @@ class Problem:
     @property
     def _sizes(self) -> tuple[int, ...]:
         return tuple(group.size for group in self.decisions)
+
+    def _decide(self, target: Target, *, include_residual: bool, min_keep: float, round_to: int) -> Decided:
+        """Settle what is decided; where latency counts, profile, and then once more around the budget."""
+        stopwatch = self._stopwatch
+        others: dict[str, MakeCost] = {}
+        if stopwatch is not None:
+            others["latency"] = stopwatch.cost
+
+        def decided() -> Decided:
+            return decide(
+                self.model,
+                self.graph,
+                self.budget,
+                include_residual=include_residual,
+                min_keep=min_keep,
+                round_to=round_to,
+                others=others,
+            )
+
+        found = decided()
+        if stopwatch is not None:
+            for _ in range(2):
+                stopwatch.refine(found.decisions, [found.projector.project(line) for line in _lines(len(found.levels))])
+                found = decided()
+        return found
+
+    def timed(self, network: nn.Module) -> Ratio | None:
+        """Return what a finished network takes on the target, timed against the dense one; None where latency does not count.
+
+        Raises:
+            AutopruneError: if the machine is too busy for it to be known.
+        """
+        return None if self._stopwatch is None else self._stopwatch.measure(network)
 
     def _make_backend(self, images: Tensor, rows: int) -> Backend:
         return Backend(
@@ -313,6 +353,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
     return found
+
+
+def _lines(decisions: int) -> list[list[float]]:
+    """Return keep ratios that are equal, rise and fall over depth: what a latency profile is sharpest for."""
+    return [np.clip(np.linspace(0.5 - s / 2, 0.5 + s / 2, decisions), 0.05, 1.0).tolist() for s in (0.0, 0.6, -0.6)]
 
 
 def _paired_error(dense: Tensor, right: Tensor | None) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
-from autoprune.budget import Budget, amount, noun
+from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.config import RunConfig
 from autoprune.run import Episode
 from autoprune.score import Score
@@ -35,6 +35,7 @@ class Row:
         counts: Kept channels by group name.
         costs: What else the budget limits, by kind (latency in seconds as predicted).
         drop_se: Standard error of the difference of ``accuracy`` to the dense network's, paired image by image.
+        measured: What it took on the target, where latency counts (see `autoprune.latency.Ratio`).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Row:
     counts: Mapping[str, int]
     costs: Mapping[str, float] = field(default_factory=dict)
     drop_se: float | None = None
+    measured: Mapping[str, float] | None = None
 
     def cost(self, kind: str) -> float:
         """Return one kind of cost (KeyError if it was not measured)."""
@@ -79,6 +81,7 @@ def make_row(
     episodes: Sequence[Episode],
     counts: Mapping[str, int],
     equal_cost: float | None = None,
+    measured: Mapping[str, float] | None = None,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -90,6 +93,7 @@ def make_row(
         episodes: What was scored to find it.
         counts: Kept channels by group name.
         equal_cost: What scoring cost where every score was taken over from an equal policy.
+        measured: What it took on the target.
     """
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
@@ -107,6 +111,7 @@ def make_row(
         counts=dict(counts),
         costs=dict(search.costs),
         drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
+        measured=None if measured is None else dict(measured),
     )
 
 
@@ -179,6 +184,8 @@ def table(report: Mapping[str, Any]) -> str:
         "loss",
         "policies",
         "cost",
+        *(kind for kind in dense.get("costs", {}) if kind != "latency"),
+        *(("predicted", "measured") if "latency" in dense.get("costs", {}) else ()),
     )
     lines: list[tuple[str, ...]] = []
     for row in report["rows"]:
@@ -186,9 +193,9 @@ def table(report: Mapping[str, Any]) -> str:
         several = " best" if row["policies_scored"] > 1 else ""
         cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
         policies = str(row["policies_scored"] or "-")
-        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost))
+        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, *_costs(row, dense)))
     lines += [
-        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), "-", "-")
+        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), *(["-"] * (len(head) - 8)))
         for found in report.get("finetuned", ())
     ]
     return aligned(head, lines)
@@ -205,6 +212,54 @@ def _cells(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...
         _with_error(found),
         "-" if found["loss"] is None else f"{found['loss']:.4f}",
     )
+
+
+def _costs(row: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of the further costs: amounts with their share of the dense network's; latency predicted, measured."""
+    cells = [
+        f"{amount(kind, value)} ({value / dense['costs'][kind]:.3f})"
+        for kind, value in row.get("costs", {}).items()
+        if kind != "latency"
+    ]
+    if "latency" in row.get("costs", {}):
+        value, found = row["costs"]["latency"], row["measured"]
+        cells.append(f"{amount('latency', value)} ({value / dense['costs']['latency']:.3f})")
+        cells.append("-" if found is None else f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})")
+    return tuple(cells)
+
+
+def limit_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return for each limit other than one ratio of MACs: what was asked for, what came out, and whether it is met."""
+    final, dense = report["final"], report["dense"]
+    budget = Budget.from_dict(report["budget"])
+    out = []
+    for limit in budget.limits:
+        value, whole = (Row.from_dict(row).cost(limit.kind) for row in (final, dense))
+        if len(budget.limits) == 1 and limit.kind == "macs":
+            continue
+
+        def said(cost: float, share: float, limit: Limit = limit) -> str:
+            return f"{share:.4f}" if limit.unit == "ratio" else amount(limit.kind, cost)
+
+        asked = said(limit.value, limit.value)
+        text = f"{noun(limit.kind)}: budget {asked}, "
+        found = final.get("measured") if limit.kind == "latency" else None
+        if found is None:
+            out.append(f"{text}used {said(value, value / whole)}.")
+            continue
+        share = found["ratio"] if limit.unit == "ratio" else found["seconds"]
+        verdict = (
+            "met"
+            if share <= limit.value
+            else "met as far as can be measured"
+            if share * (1 - found["known"]) <= limit.value
+            else "NOT met: measured above the budget; profile again on a quiet machine, or ask for a little less"
+        )
+        out.append(
+            f"{text}predicted {said(value, value / whole)}, measured {said(found['seconds'], found['ratio'])} "
+            f"± {100 * found['known']:.1f} % against the dense network in turn: {verdict}."
+        )
+    return out
 
 
 def _with_error(found: Mapping[str, Any]) -> str:
@@ -235,12 +290,13 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     budget = Budget.from_dict(report["budget"])
     if budget.max_drop is not None:
         out = drop_sentences(report, budget)
-        return [*out, *report["notes"], *_cost_sentences(report)]
+        return [*out, *limit_sentences(report), *report["notes"], *_cost_sentences(report)]
     if budget.minimize is not None:
         return [*front_sentences(report), *report["notes"], *_cost_sentences(report)]
     out = [
         f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent} with the best reward on the "
-        "search part, within the budget."
+        "search part, within the budget.",
+        *limit_sentences(report),
     ]
     rivals = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
     better = [row for row in rivals if _merit(row) > _merit(final)]

@@ -7,6 +7,7 @@
     front/              policies and weights along a front (--pareto)
     policy.json         the result
     model.safetensors   its weights
+    profile.jsonl       times measured on the target, where the budget is one of latency
     report.json         the whole report; there exactly if the run is finished
 
 Whole files are written atomically, nothing is ever unpickled.
@@ -98,6 +99,7 @@ class RunFolder:
         self.policy_path = path / "policy.json"
         self.model_path = path / "model.safetensors"
         self.report_path = path / "report.json"
+        self.profile_path = path / "profile.jsonl"
 
     @property
     def exists(self) -> bool:
@@ -220,7 +222,9 @@ class RunFolder:
 
 def _is_ours(name: str) -> bool:
     """Whether a file is one that a process killed before ``config.json`` was there may have left."""
-    return name in (".lock", ".write-test") or (name.startswith(".config.json.") and name.endswith(".tmp"))
+    return name in (".lock", ".write-test", "profile.jsonl") or (
+        name.startswith(".config.json.") and name.endswith(".tmp")
+    )
 
 
 def _mapping(path: Path) -> dict[str, Any]:

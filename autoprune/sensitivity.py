@@ -181,4 +181,4 @@ def _problem(folder: RunFolder, config: RunConfig, *, download: bool, say: Calla
             raise UsageError(
                 f"The {what} of the run in '{folder.path}' changed since it was made; restore it to measure sensitivity."
             )
-    return make_problem(config, inputs)
+    return make_problem(config, inputs, profile=folder.profile_path, say=say)

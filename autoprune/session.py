@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from autoprune.config import RunConfig
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
 from autoprune.inputs import Inputs, load_inputs
+from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.problem import Problem
 from autoprune.progress import Progress
@@ -72,6 +74,7 @@ def search_to_folder(
         values["data"] = None  # the default's data are for the default model only
     values.update(asked)
     budget: Budget = values["budget"]
+    values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
     if budget.max_drop is not None:
         values = {"agent": "sensitivity", "reward": "smallest", **values}
     elif budget.minimize is not None:
@@ -131,7 +134,8 @@ def execute(
     folder.check_writable()
     with folder.lock():
         progress.stage("Tracing the network, proving the groups, collecting statistics")
-        problem = make_problem(config, inputs)
+        _take_over(config, folder)
+        problem = make_problem(config, inputs, profile=folder.profile_path, say=progress.stage)
         make_player(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
@@ -155,8 +159,45 @@ def execute(
         ).run(__version__)
 
 
-def make_problem(config: RunConfig, inputs: Inputs) -> Problem:
-    """Return the pruning problem that a configuration describes (traces, proves, collects statistics).
+def target_for(budget: Budget, asked: Mapping[str, Any] | None, device: str) -> dict[str, Any] | None:
+    """Return the target that a run records, None where nothing depends on it.
+
+    Args:
+        budget: The budget.
+        asked: What was asked for of `autoprune.latency.Target`; the rest is the default.
+        device: Where the search computes.
+
+    Raises:
+        UsageError: if a target was asked for that the budget has nothing to do with, or that is none.
+    """
+    if {"latency", "memory"} & set(budget.kinds):
+        return Target.from_dict({**Target(device=device).to_dict(), **(asked or {})}).resolved.to_dict()
+    if asked:
+        raise UsageError(
+            "The target (--target, --batch, --threads, --dtype, --profile) is about a budget of latency or memory; give one, for "
+            "instance --budget latency=0.7."
+        )
+    return None
+
+
+def _take_over(config: RunConfig, folder: RunFolder) -> None:
+    """Copy a profile that was given into the run's folder, which goes on with it."""
+    if config.profile is None or config.target is None or folder.profile_path.exists():
+        return
+    Profile.load(config.profile, expect=Target.from_dict(config.target))
+    shutil.copyfile(config.profile, folder.profile_path)
+
+
+def make_problem(
+    config: RunConfig, inputs: Inputs, *, profile: Path | None = None, say: Callable[[str], None] | None = None
+) -> Problem:
+    """Return the pruning problem that a configuration describes (traces, proves, collects statistics, measures times).
+
+    Args:
+        config: The configuration.
+        inputs: Model and data.
+        profile: Where measured times are kept.
+        say: Told what is being measured.
 
     Raises:
         UsageError: if what is asked cannot be done; says why.
@@ -177,6 +218,9 @@ def make_problem(config: RunConfig, inputs: Inputs) -> Problem:
         device=config.device,
         seed=config.seed,
         batch_size=config.batch_size,
+        target=None if config.target is None else Target.from_dict(config.target),
+        profile=profile,
+        say=say,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from autoprune import files
 from autoprune.budget import Budget
 from autoprune.choice import front
+from autoprune.latency import Ratio
 from autoprune.policy import Policy
-from autoprune.report import drop_sentences, front_sentences, front_table, sentences, table
+from autoprune.report import drop_sentences, front_sentences, front_table, limit_sentences, sentences, table
 from autoprune.run import RunFolder
 from autoprune.score import Score
 
@@ -136,3 +138,50 @@ def test_of_the_first_few_the_best_once_finished_is_the_result(tmp_path: Path) -
     unique = {tuple(e.counts.values()): e for e in own}.values()
     third = sorted(unique, key=lambda e: -e.score.reward)[2]
     assert report["final"]["counts"] == third.counts
+
+
+class Timed(Problem):
+    """A network's time is its share of the MACs, but a few thousandths more than the policies that score best were predicted."""
+
+    slow: int = 0
+
+    def timed(self, network: Any, /) -> Ratio:
+        self.slow -= 1
+        ratio = 0.52 if self.slow >= 0 else 0.49
+        return Ratio(ratio, 0.01, ratio * 1e-3, 1e-3, 9)
+
+
+@pytest.mark.parametrize("slow", [0, 1, 4, 99])
+def test_the_first_that_is_measured_to_be_fast_enough_is_the_result(slow: int, tmp_path: Path) -> None:
+    problem = Timed()
+    problem.slow = slow
+    problem.budget = Budget(latency=0.5, macs=0.5)
+    report = run("random", tmp_path, problem=problem, episodes=20)
+    own = {tuple(e.counts.values()): e for e in RunFolder(tmp_path).read_episodes() if e.agent == "random"}
+    order = sorted(own.values(), key=lambda e: -e.score.reward)
+    wanted = order[slow] if slow < 8 else order[0]
+    assert report["final"]["counts"] == wanted.counts
+    assert report["final"]["measured"]["ratio"] == (0.49 if slow < 8 else 0.52)
+
+
+@pytest.mark.parametrize(
+    ("budget", "ratio", "known", "words"),
+    [
+        ("latency=0.5", 0.49, 0.01, "budget 0.5000, predicted 0.5000, measured 0.4900 ± 1.0 % .*: met\\."),
+        ("latency=0.5", 0.503, 0.01, "met as far as can be measured"),
+        ("latency=0.5", 0.52, 0.01, "NOT met"),
+        ("latency=5ms", 0.49, 0.01, "budget 5 ms, predicted 5 ms, measured 4.9 ms"),
+        ("latency=0.5,size=1kB", 0.49, 0.01, "weights: budget 1 kB, used 900 B"),
+    ],
+)
+def test_limits_are_said_as_asked_predicted_and_measured(
+    budget: str, ratio: float, known: float, words: str, tmp_path: Path
+) -> None:
+    report = run("uniform", tmp_path)
+    report["budget"] = Budget(budget).to_dict()
+    report["dense"]["costs"] = {"latency": 0.01, "size": 2000.0}
+    report["final"] |= {
+        "costs": {"latency": 0.005, "size": 900.0},
+        "measured": {"ratio": ratio, "known": known, "seconds": ratio * 0.01, "dense_s": 0.01, "rounds": 9},
+    }
+    assert re.search(words, " ".join(limit_sentences(report)))

@@ -20,6 +20,7 @@ Examples:
         --agent ddpg --episodes 200 --seed 1 --out runs/r56
     autoprune search --budget 0.5 --finetune 10
     autoprune search --budget macs=0.5,params=0.6,size=4MB
+    autoprune search --budget latency=0.8 --target onnxruntime --batch 1
     autoprune search --max-drop 0.5
     autoprune search --pareto --minimize params
     autoprune search --out runs/r56    (continues that run, or prints it)
@@ -32,7 +33,8 @@ def search(
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="Share of the MACs that may stay, for instance 0.5; or several limits: macs=0.5,params=0.6,size=4MB.",
+            help="Share of the MACs that may stay, for instance 0.5; or several limits: "
+            "macs=0.5,latency=12ms,params=0.6,size=4MB,memory=2MB.",
         ),
     ] = None,
     max_drop: Annotated[
@@ -106,6 +108,26 @@ def search(
     agent_option: Annotated[
         list[str] | None, typer.Option("--agent-option", metavar="NAME=VALUE", help="An option of the agent's own.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="What will run the network, for budgets of latency: eager, compile or onnxruntime.  [default: eager]",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images in one batch there, for latency and memory.  [default: 1]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads there.  [default: PyTorch's]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, bfloat16 or float16 there.  [default: float32]")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", metavar="FILE", help="Times measured before (autoprune profile), for the same target."
+        ),
+    ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     input_size: options.InputSize = None,
@@ -140,7 +162,11 @@ def search(
     from autoprune.run import RunFolder
     from autoprune.session import search_to_folder
 
+    there = {"runtime": target, "batch": batch, "threads": threads, "dtype": dtype}
+    there = {key: value for key, value in there.items() if value is not None}
     asked: dict[str, Any] = {
+        "target": there or None,
+        "profile": profile,
         "model": model,
         "weights": weights,
         "data": data,

@@ -1,0 +1,90 @@
+"""The latency of a search's networks: profiled before it, predicted during it, measured at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from autoprune.budget import Budget
+from autoprune.graph import Group, PruningGraph
+from autoprune.latency import LatencyCost, Profile, Ratio, Target, measured_ratio, profile_model, refine
+
+Levels = Sequence[tuple[int, ...]]
+
+
+class Stopwatch:
+    """Profiles a network on a target, predicts what its policies take, and measures what they took.
+
+    Args:
+        model: The dense network.
+        graph: Its proved coupling graph.
+        example: Images (B, C, H, W).
+        target: What will run the network.
+        path: Where the profile is kept, so that it is continued and never measured twice; None to keep it in memory.
+        say: Told what is being done.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: PruningGraph,
+        example: Tensor,
+        target: Target,
+        *,
+        path: Path | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.target = target
+        self._model, self._graph, self._example = model, graph, example
+        self._path, self._say = path, say
+        self._profile: Profile | None = None
+
+    def cost(self, decisions: Sequence[Group], levels: Levels) -> LatencyCost:
+        """Return the predicted seconds of one batch, profiling what is not profiled yet.
+
+        Raises:
+            UsageError: if the profile is damaged or for another target or machine.
+            AutopruneError: if the machine is too busy for times to be known.
+        """
+        if self._profile is None or self._path is not None:
+            self._profile = profile_model(
+                self._model,
+                self._graph,
+                decisions,
+                levels,
+                self._example,
+                self.target,
+                path=None if self._path is None else str(self._path),
+                say=self._say,
+            )
+        return LatencyCost(self._profile, self._graph, decisions)
+
+    def refine(self, decisions: Sequence[Group], policies: Sequence[Sequence[int]]) -> None:
+        """Measure some policies as well, so that the prediction is best around them."""
+        assert self._profile is not None
+        refine(self._profile, self._model, self._graph, decisions, policies, self._example, say=self._say)
+
+    def measure(self, network: nn.Module) -> Ratio:
+        """Time a pruned network against the dense one.
+
+        Raises:
+            AutopruneError: if the machine is too busy for the ratio to be known.
+        """
+        return measured_ratio(self._model, network, self.target, self._example)
+
+
+def met(budget: Budget, measured: Ratio) -> bool:
+    """Whether a measured time is within the budget of latency, as far as it is known."""
+    limit = budget.limit("latency")
+    if limit is None:
+        return True
+    value = measured.ratio if limit.unit == "ratio" else measured.seconds
+    return value * (1.0 - measured.known) <= limit.value
+
+
+def measured_values(measured: Ratio) -> dict[str, float]:
+    """Return a measurement as JSON-ready values."""
+    return {key: float(value) for key, value in asdict(measured).items()}
