@@ -88,7 +88,7 @@ def search(
     score: Literal["sequential", "cached"] = "sequential",
     include_residual: bool = False,
     min_keep: float = 0.1,
-    round_to: int = 1,
+    round_to: int | None = None,
     batch_size: int = 64,
     device: str = "cpu",
     seed: int = 0,
@@ -118,7 +118,7 @@ def search(
         score: How policies are scored during the search.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
-        round_to: Kept counts are multiples of this.
+        round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
         batch_size: Images at a time.
         device: Torch device.
         seed: The one seed of the run.
@@ -151,7 +151,7 @@ def search(
             score=score,
             include_residual=include_residual,
             min_keep=min_keep,
-            round_to=round_to,
+            round_to=(0 if "latency" in wanted.kinds else 1) if round_to is None else round_to,
             batch_size=batch_size,
             device=device,
             target=target_for(wanted, None if target is None else target.to_dict(), device),

@@ -42,7 +42,7 @@ class RunConfig:
         score: How the policies are scored during the search, "sequential" or "cached".
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
-        round_to: Kept counts are multiples of this.
+        round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         batch_size: Images at a time in every evaluation.
         device: Torch device.
         target: What will run the network (`autoprune.latency.Target`), where latency or memory counts; else None.
@@ -86,7 +86,7 @@ class RunConfig:
             )
         _check_least("episodes", self.episodes, 1)
         _check_least("seed", self.seed, 0)
-        _check_least("round-to", self.round_to, 1)
+        _check_least("round-to", self.round_to, 0 if "latency" in self.budget.kinds else 1)
         _check_least("batch-size", self.batch_size, 1)
         if not (math.isfinite(self.min_keep) and 0 < self.min_keep <= 1):
             raise UsageError(f"The value of min-keep is {self.min_keep}, but must be above 0 and at most 1.")

@@ -22,7 +22,7 @@ from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
 from autoprune.latency import Ratio, Target
-from autoprune.limits import Decided, MakeCost, decide, project_onto
+from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
@@ -71,7 +71,7 @@ class Problem:
         include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
             be met without; `notes` then says so.
         min_keep: The least share of a group's channels that stays.
-        round_to: Kept counts are multiples of this.
+        round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         device: Torch device.
         seed: Seed of the calibration images and positions.
         batch_size: Images per forward pass when scoring.
@@ -192,6 +192,14 @@ class Problem:
     def _decide(self, target: Target, *, include_residual: bool, min_keep: float, round_to: int) -> Decided:
         """Settle what is decided; where latency counts, profile, and then once more around the budget."""
         stopwatch = self._stopwatch
+        if round_to == 0:
+            if stopwatch is None:
+                raise UsageError(
+                    "Channel counts are to be what is fast on the target, but the budget limits no latency."
+                )
+            chosen = decidable(self.graph, include_residual=include_residual)
+            round_to = stopwatch.multiple(chosen, min_keep=min_keep)
+            self.notes += (f"On the target ({stopwatch.target}) multiples of {round_to} channels are fast.",)
         others: dict[str, MakeCost] = {}
         if stopwatch is not None:
             others["latency"] = stopwatch.cost

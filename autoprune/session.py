@@ -74,6 +74,8 @@ def search_to_folder(
         values["data"] = None  # the default's data are for the default model only
     values.update(asked)
     budget: Budget = values["budget"]
+    if "latency" in budget.kinds:
+        values = {"round_to": 0, **values}
     values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
     if budget.max_drop is not None:
         values = {"agent": "sensitivity", "reward": "smallest", **values}

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from autoprune.budget import Budget
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency import LatencyCost, Profile, Ratio, Target, measured_ratio, profile_model, refine
+from autoprune.latency import (
+    LatencyCost,
+    Profile,
+    Ratio,
+    Target,
+    best_multiple,
+    measured_ratio,
+    profile_model,
+    refine,
+)
 
 Levels = Sequence[tuple[int, ...]]
 
@@ -41,6 +50,23 @@ class Stopwatch:
         self._model, self._graph, self._example = model, graph, example
         self._path, self._say = path, say
         self._profile: Profile | None = None
+
+    def multiple(self, decisions: Sequence[Group], *, min_keep: float) -> int:
+        """Return the smallest multiple of channels that is fast on the target; measured unless the profile knows it.
+
+        Raises:
+            UsageError: if the profile is damaged or for another target or machine.
+            AutopruneError: if the machine is too busy for times to be known.
+        """
+        profile = self._open()
+        return best_multiple(
+            profile, self._model, self._graph, decisions, self._example, min_keep=min_keep, say=self._say
+        )
+
+    def _open(self) -> Profile:
+        if self._profile is None:
+            self._profile = Profile.open(self.target, None if self._path is None else str(self._path))
+        return self._profile
 
     def cost(self, decisions: Sequence[Group], levels: Levels) -> LatencyCost:
         """Return the predicted seconds of one batch, profiling what is not profiled yet.

@@ -108,3 +108,16 @@ def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, A
         except ValueError:
             values[name.replace("-", "_")] = value
     return values
+
+
+def multiple(text: str) -> int | None:
+    """Read ``--round-to``; None for auto.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"The value of --round-to is '{text}', but must be a whole number of at least 1, or auto.")
+    return int(text)

@@ -13,7 +13,6 @@ from autoprune.budget import amount
 from autoprune.cli import _options as options
 from autoprune.cli._bar import StderrBar
 from autoprune.cli._output import result, result_json
-from autoprune.errors import UsageError
 from autoprune.text import aligned
 
 _SHOWN = 12
@@ -63,7 +62,7 @@ def profile(
     from autoprune.limits import decidable
     from autoprune.models import load_model
 
-    multiple = _multiple(round_to)
+    multiple = options.multiple(round_to)
     wanted = Target(target, device, batch, threads, dtype)
     kept = Profile.open(wanted, out)
     loaded = load_model(
@@ -129,15 +128,6 @@ class ProfileProgress(StderrBar):
     def measured(self, done: int, total: int) -> None:
         """Move the bar."""
         self._bar.update(self._task, completed=done, total=total)
-
-
-def _multiple(text: str) -> int | None:
-    """Read ``--round-to``; None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"The value of --round-to is '{text}', but must be a whole number of at least 1, or auto.")
-    return int(text)
 
 
 def _shares(segments: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:

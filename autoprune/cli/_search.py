@@ -103,7 +103,11 @@ def search(
         float | None, typer.Option("--min-keep", help="Least share of a group's channels that stays.  [default: 0.1]")
     ] = None,
     round_to: Annotated[
-        int | None, typer.Option("--round-to", help="Keep multiples of so many channels.  [default: 1]")
+        str | None,
+        typer.Option(
+            "--round-to",
+            help="Keep multiples of so many channels; auto: of what is fast on the target.  [default: 1; auto for latency]",
+        ),
     ] = None,
     agent_option: Annotated[
         list[str] | None, typer.Option("--agent-option", metavar="NAME=VALUE", help="An option of the agent's own.")
@@ -178,7 +182,7 @@ def search(
         "score": score,
         "include_residual": include_residual,
         "min_keep": min_keep,
-        "round_to": round_to,
+        "round_to": None if round_to is None else options.multiple(round_to) or 0,
         "batch_size": batch_size,
         "device": device,
         "agent_options": options.settings(agent_option) if agent_option else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from autoprune.budget import amount
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._headline import best_tuned, short_data, short_model
 from autoprune.page._html import Html, el, join
@@ -74,12 +75,16 @@ def side_by_side(runs: Sequence[Run]) -> Html:
     """Return a table with a line per run."""
     told = tuple(name for name, values in _setups(runs) if len(set(values)) > 1)
     head = ("", *told, "accuracy, %", "dense, %", "MACs ratio", "param. ratio", "fine-tuned, %", "best rule, %")
+    timed = any(run.final is not None and run.final.measured for run in runs)
+    head += ("time, measured",) if timed else ()
     head += ("policies", "cost")
     note = (
         "Accuracy ± one standard error of the agent's refitted network, on images that the search did not see where there "
         "are such. Cost in passes of the dense network over the search images, all in all."
     )
-    return table_box("runs", note, head, [_line(runs, number) for number in range(len(runs))], label="Table of runs")
+    return table_box(
+        "runs", note, head, [_line(runs, number, timed=timed) for number in range(len(runs))], label="Table of runs"
+    )
 
 
 def _setups(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
@@ -93,7 +98,7 @@ def _setups(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _line(runs: Sequence[Run], number: int) -> Html:
+def _line(runs: Sequence[Run], number: int, *, timed: bool) -> Html:
     run = runs[number]
     final, dense, rule, tuned = run.final, run.dense, best_rule(run), best_tuned(run)
     result = tuned.result if tuned is not None else None
@@ -108,9 +113,17 @@ def _line(runs: Sequence[Run], number: int) -> Html:
         el("td", f"{final.params / dense.params:.3f}" if final and dense else "–"),
         el("td", with_error(result["accuracy"], result.get("accuracy_se")) if result is not None else "–"),
         el("td", f"{percent(rule.accuracy)} ({rule.name})" if rule is not None else "–"),
+        _time(final) if timed else None,
         el("td", f"{len(run.episodes):,}"),
         value_cell(run.label, "total_cost", total, "–" if total is None else f"{total:,.0f}"),
     )  # fmt: skip
+
+
+def _time(final: Row | None) -> Html:
+    if final is None or not final.measured:
+        return el("td", "–")
+    found = final.measured
+    return el("td", f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})")
 
 
 def _accuracy(run: Run, field: str, row: Row | None) -> Html:

@@ -61,8 +61,9 @@ def configuration_section(run: Run) -> Html:
 
 def command(config: RunConfig) -> str:
     """Return the command line that makes the same run."""
-    plain = {"select": "obs", "score": "sequential", "min_keep": 0.1, "round_to": 1, "batch_size": 64, "device": "cpu"}
     budget = config.budget
+    plain = {"select": "obs", "score": "sequential", "min_keep": 0.1, "batch_size": 64, "device": "cpu"}
+    plain["round_to"] = 0 if "latency" in budget.kinds else 1
     parts = ["autoprune", "search"]
     parts += ["--budget", str(budget)] if budget.limits else []
     if budget.minimize is not None:
@@ -79,6 +80,8 @@ def command(config: RunConfig) -> str:
     for key, value in plain.items():
         if getattr(config, key) != value:
             parts += [f"--{key.replace('_', '-')}", str(getattr(config, key))]
+    for key, value in (config.target or {}).items():
+        parts += [] if key == "device" else [f"--{'target' if key == 'runtime' else key}", str(value)]
     parts += ["--include-residual"] if config.include_residual else []
     for key, values in (("--mean", config.mean), ("--std", config.std)):
         parts += [key, ",".join(repr(value) for value in values)] if values else []

@@ -8,7 +8,7 @@ from autoprune.page._numbers import big, percent, plural, with_error
 from autoprune.page._run import Run, Tuned
 from autoprune.page._timing import headline_time, timing_part, where
 from autoprune.page._verdict import verdict_box
-from autoprune.report import Row
+from autoprune.report import Row, limit_sentences
 
 
 def short_data(data: str) -> str:
@@ -170,6 +170,10 @@ def head(run: Run, *, level: str = "h1") -> Html:
         el("p", lead(run), class_="lead", data_finished="yes" if run.report is not None else "no"),
         tiles(run),
         verdict_box(run),
+        *(
+            el("p", sentence, class_="note")
+            for sentence in (limit_sentences(run.report) if run.report is not None else ())
+        ),
         table(run),
         timing_part(run),
     )
