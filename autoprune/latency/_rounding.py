@@ -1,0 +1,112 @@
+"""Which multiples of channels a target is fast with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from autoprune.cost import CostModel, Projector, allowed_counts
+from autoprune.graph import Group, PruningGraph
+from autoprune.latency._bench import Bench
+from autoprune.latency._measure import resolved_times
+from autoprune.latency._profile import Multiple, Profile
+from autoprune.latency._segments import Segments
+from autoprune.latency._target import Target
+from autoprune.timing import measuring
+
+MULTIPLES = (1, 2, 4, 8, 16)
+TOLERANCE = 0.02
+
+
+def measure_multiples(
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: Sequence[Group],
+    example: Tensor,
+    target: Target,
+    *,
+    share: float = 0.5,
+    min_keep: float = 0.1,
+    multiples: Sequence[int] = MULTIPLES,
+    say: Callable[[str], None] | None = None,
+) -> tuple[Multiple, ...]:
+    """Time networks with the same share of MACs whose channel counts are multiples of different numbers, in turn.
+
+    Args:
+        model: The dense network.
+        graph: Its coupling graph.
+        decisions: The groups that a policy decides.
+        example: Images (B, C, H, W).
+        target: The target.
+        share: Share of the dense network's MACs; every group keeps about the same share of channels.
+        min_keep: The least share of a group's channels that stays.
+        multiples: The numbers; those with which the share cannot be met are left out.
+        say: Told what is being done.
+
+    Raises:
+        AutopruneError: if the machine is too busy for the times to be known.
+    """
+    tell = say or (lambda text: None)
+    target = target.resolved
+    cost = CostModel(graph, decisions)
+    counts: dict[int, tuple[int, ...]] = {}
+    for multiple in multiples:
+        levels = [allowed_counts(group.size, min_keep=min_keep, round_to=multiple) for group in decisions]
+        projector = Projector([(cost.macs_form, share * cost.dense_macs)], levels)
+        if projector.fits(projector.smallest):
+            counts[multiple] = projector.project([share] * len(levels))
+    tell(f"Timing multiples of {', '.join(map(str, counts))} channels")
+    with measuring(target.threads, lambda text: None), Bench(model, graph, decisions, example, target) as bench:
+        functions = {"dense": bench.whole(bench.module(cost.sizes))}
+        functions |= {str(multiple): bench.whole(bench.module(kept)) for multiple, kept in counts.items()}
+        measured = resolved_times(functions, target)
+    found = []
+    for multiple, kept in counts.items():
+        ratio = measured.timings[str(multiple)].ratio(measured.timings["dense"])
+        macs = cost.macs(kept) / cost.dense_macs
+        slope = (1.0 - ratio) / (1.0 - macs) if macs < 1.0 else 0.0
+        found.append(Multiple(multiple, macs, ratio, ratio + (share - macs) * slope))
+    return tuple(found)
+
+
+def best_multiple(
+    profile: Profile,
+    model: nn.Module,
+    graph: PruningGraph,
+    decisions: Sequence[Group],
+    example: Tensor,
+    *,
+    share: float = 0.5,
+    min_keep: float = 0.1,
+    say: Callable[[str], None] | None = None,
+) -> int:
+    """Return the smallest multiple whose time at equal MACs is within 2 % of the least; measured if the profile has it not.
+
+    Args:
+        profile: The profile; what is measured is added to it.
+        model: The dense network.
+        graph: Its coupling graph.
+        decisions: The groups that a policy decides.
+        example: Images (B, C, H, W).
+        share: See `measure_multiples`, as for the rest.
+        min_keep: See there.
+        say: See there.
+
+    Raises:
+        AutopruneError: if the machine is too busy for the times to be known.
+    """
+    network = Segments(graph, decisions).network
+    if network not in profile.multiples:
+        profile.check(profile.target)
+        measured = measure_multiples(
+            model, graph, decisions, example, profile.target, share=share, min_keep=min_keep, say=say
+        )
+        profile.add_multiples(network, measured)
+    return smallest_fast(profile.multiples[network])
+
+
+def smallest_fast(measured: Sequence[Multiple]) -> int:
+    """Return the smallest multiple whose time at equal MACs is within 2 % of the least; 1 if nothing was measured."""
+    least = min((entry.at_equal_macs for entry in measured), default=0.0)
+    return min((x.multiple for x in measured if x.at_equal_macs <= (1.0 + TOLERANCE) * least), default=1)
