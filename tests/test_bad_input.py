@@ -90,7 +90,7 @@ def test_budget_that_cannot_be_met_says_the_smallest_that_can(here: Path, capsys
         (["--episodes", "0"], "episodes is 0"),
         (["--seed", "-1"], "seed is -1"),
         (["--min-keep", "2"], "min-keep is 2.0"),
-        (["--round-to", "0"], "round-to is 0"),
+        (["--round-to", "0"], "round-to is '0'"),
         (["--mean", "a,b"], "--mean is 'a,b'"),
         (["--input-size", "3x"], "--input-size is '3x'"),
         (["--budget-mode", "excat"], "'excat'"),

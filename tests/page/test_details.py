@@ -10,6 +10,7 @@ from typer.main import get_command
 from autoprune.budget import Budget
 from autoprune.cli._app import app
 from autoprune.config import RunConfig
+from autoprune.latency import Target
 from autoprune.page._details import command
 from autoprune.run import RunFolder
 
@@ -45,16 +46,33 @@ ODD = replace(
 )
 
 
-@pytest.mark.parametrize("config", [PLAIN, ODD])
+FAST = replace(
+    PLAIN,
+    budget=Budget("latency=12ms,size=0.5"),
+    round_to=0,
+    target=Target("onnxruntime", batch=8, threads=2).to_dict(),
+)
+SMALLEST = replace(PLAIN, budget=Budget(max_drop=0.5, size="4MB"), reward="smallest")
+FRONT = replace(PLAIN, budget=Budget(minimize="params"))
+
+
+@pytest.mark.parametrize("config", [PLAIN, ODD, FAST, SMALLEST, FRONT])
 def test_command_asks_for_the_same_run(config: RunConfig) -> None:
     parts = shlex.split(command(config).replace("\\\n", " "))
     assert parts[:2] == ["autoprune", "search"]
     search = get_command(app).commands["search"]  # type: ignore[attr-defined]
     asked = search.make_context("search", parts[2:]).params
-    assert Budget(asked["budget"], asked["budget_mode"] or "exact") == config.budget
+    goal = (asked["max_drop"] is not None or asked["pareto"]) and (asked["minimize"] or "macs")
+    limits = asked["budget"] if asked["budget"] is not None else ()
+    mode = asked["budget_mode"] or "exact"
+    assert Budget(limits, mode, max_drop=asked["max_drop"], minimize=goal or None) == config.budget
+    for name in ("batch", "threads", "dtype"):
+        assert asked[name] == (config.target or {}).get(name)
+    assert asked["target"] == (config.target or {}).get("runtime")
     for name in ("model", "weights", "data", "agent", "episodes", "seed", "reward"):
         assert asked[name] == getattr(config, name)
-    for name in ("select", "score", "min_keep", "round_to", "batch_size", "device", "include_residual"):
+    assert int(asked["round_to"] or ("latency" not in config.budget.kinds)) == config.round_to
+    for name in ("select", "score", "min_keep", "batch_size", "device", "include_residual"):
         assert (asked[name] if asked[name] is not None else getattr(PLAIN, name)) == getattr(config, name)
     assert asked["mean"] == (",".join(map(str, config.mean)) or None)
     assert asked["input_size"] == "x".join(map(str, config.input_shape))
