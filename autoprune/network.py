@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from autoprune.policy import Policy
 from autoprune.rebuild import load_dense
 from autoprune.run import RunFolder
 
-NETWORK_VERSION = 1
+NETWORK_VERSION = 2
 FILE = "network.json"
 Dimension = Mapping[str, int]
 """How many channels of each group lie along one dimension of a layer; "" for those in none or in a group left whole."""
@@ -62,13 +63,21 @@ class Network:
         stages: Its layers in execution order.
         groups: Name, size, kind ("inner" or "residual") and reason (None if it can be pruned) of every coupling group.
         refusals: What made channels unprunable: where, and why.
-        fixed_macs: Multiply-adds that no policy changes.
+        products: Multiply-adds of what is no layer (attention): for one index of all dimensions with channels, these dimensions.
     """
 
     stages: tuple[Stage, ...]
     groups: tuple[tuple[str, int, str, str | None], ...]
     refusals: tuple[tuple[str, str], ...]
-    fixed_macs: int
+    products: tuple[tuple[int, tuple[Dimension, ...]], ...]
+
+    def kept_macs(self, ratios: Mapping[str, tuple[int, int]]) -> int:
+        """Return the multiply-adds of the small network, for group name -> (kept, size)."""
+        products = (
+            scale * math.prod(_left(dimension, ratios) for dimension in dimensions)
+            for scale, dimensions in self.products
+        )
+        return sum(stage.kept_macs(ratios) for stage in self.stages) + sum(products)
 
     @property
     def residual(self) -> frozenset[str]:
@@ -88,7 +97,7 @@ class Network:
             tuple(Stage(**stage) for stage in values["stages"]),
             tuple((str(g[0]), int(g[1]), str(g[2]), g[3]) for g in values["groups"]),
             tuple((str(where), str(why)) for where, why in values["refusals"]),
-            int(values["fixed_macs"]),
+            tuple((int(scale), tuple(dimensions)) for scale, dimensions in values["products"]),
         )
 
 
@@ -112,7 +121,11 @@ def describe(graph: PruningGraph) -> Network:
         )
     groups = tuple((group.name, group.size, group.kind, group.reason) for group in graph.groups)
     refusals = tuple((refusal.where, refusal.reason) for refusal in graph.refusals)
-    return Network(tuple(stages), groups, refusals, graph.fixed_macs)
+    products = tuple(
+        (scale, tuple(_form(factor.slope, factor.offset, decisions) for factor in factors))
+        for scale, factors in cost.product_forms
+    )
+    return Network(tuple(stages), groups, refusals, products)
 
 
 def run_network(folder: RunFolder) -> Network:

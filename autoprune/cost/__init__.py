@@ -3,12 +3,14 @@
 from autoprune.cost._costs import Cost, OwnCost, check_cost, costs, on_network, size_cost
 from autoprune.cost._counted import counted_macs
 from autoprune.cost._levels import allowed_counts
+from autoprune.cost._memory import MemoryCost
 from autoprune.cost._model import CostModel
 from autoprune.cost._project import Projector
 
 __all__ = [
     "Cost",
     "CostModel",
+    "MemoryCost",
     "OwnCost",
     "Projector",
     "allowed_counts",

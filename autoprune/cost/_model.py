@@ -1,8 +1,8 @@
 """Multiply-adds and parameters of any policy without touching a tensor.
 
 A convolution costs (output positions) x (kernel) x (dimension 0 of its weight) x (dimension 1); a linear layer
-likewise; attention and other products of activations hold no channel that goes. The dimensions are affine in the channel
-counts, so the sums are quadratic forms with integer coefficients. They equal half of what
+likewise; attention and other products of activations as often as their dimensions say. The dimensions are affine in the channel
+counts, so the sums are quadratic forms (and a few longer products) with integer coefficients. They equal half of what
 `torch.utils.flop_counter.FlopCounterMode` counts (math attention, no fused transformer layers), and ``sum(p.numel())``, after
 surgery, to the last unit.
 """
@@ -10,7 +10,7 @@ surgery, to the last unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import nn
 
 from autoprune.cost._quadratic import Affine, Elements, IntArray, Quadratic
 from autoprune.errors import AutopruneError
-from autoprune.graph._types import Group, Layer, PruningGraph
+from autoprune.graph._types import Extent, Group, Layer, Product, PruningGraph
 
 
 class CostModel:
@@ -33,8 +33,9 @@ class CostModel:
         sizes: Channels of each decision, the counts of the dense network.
         dense_macs: Multiply-adds of one image, dense.
         dense_params: Number of parameters, dense.
-        macs_form: The quadratic form of the multiply-adds.
+        macs_form: The closed form of the multiply-adds.
         params_form: The number of parameters in the same way.
+        product_forms: Multiply-adds of each of ``graph.products``: scale and factors.
     """
 
     def __init__(
@@ -43,15 +44,14 @@ class CostModel:
         self.sizes: tuple[int, ...] = tuple(group.size for group in decisions)
         self._groups = tuple(decisions)
         self._place = {group.index: place for place, group in enumerate(decisions)}
+        self._all_sizes = [group.size for group in graph.groups]
         self._layers = [self._layer(layer) for layer in graph.layers]
-        self.macs_form = Quadratic(len(self.sizes))
-        for scale, first, second in self._layers:
-            self.macs_form.add(scale, first, second)
-        self.macs_form.add(graph.fixed_macs, self._constant(1), self._constant(1))
+        self.product_forms = tuple(self._product(product) for product in graph.products)
+        self.macs_form = self._sum([*((scale, factors) for scale, *factors in self._layers), *self.product_forms])
         self.params_form = self.elements(_parameter_shapes(graph) if shapes is None else shapes)
         self.dense_macs = self.macs(self.sizes)
         self.dense_params = self.params(self.sizes)
-        expected = sum(layer.macs for layer in graph.layers) + graph.fixed_macs
+        expected = sum(layer.macs for layer in graph.layers) + sum(product.macs for product in graph.products)
         if self.dense_macs != expected or expected >= 2**62:
             raise AutopruneError(
                 f"The closed form counts {self.dense_macs} MACs for the dense network but its layers add up to "
@@ -102,6 +102,29 @@ class CostModel:
             )
         return scale, inputs, outputs
 
+    def affine(self, extent: Extent) -> Affine:
+        """Return how many are left of what channels own."""
+        slope, offset = [0] * len(self.sizes), extent.fixed
+        for index, each in extent.owned:
+            place = self._place.get(index)
+            if place is None:
+                offset += each * self._all_sizes[index]
+            else:
+                slope[place] = each
+        return Affine(tuple(slope), offset)
+
+    def _product(self, product: Product) -> tuple[int, tuple[Affine, ...]]:
+        """Return a product's (multiply-adds of one index of all dimensions with channels, those dimensions)."""
+        factors = tuple(self.affine(extent) for extent in product.extents)
+        dense = math.prod(factor(self.sizes) for factor in factors)
+        scale, rest = divmod(product.macs, dense)
+        if rest:
+            raise AutopruneError(
+                f"The {product.macs} MACs of '{product.node}' are no multiple of its {dense} combinations of channels; "
+                "this is a bug in autoprune, please report it with the model."
+            )
+        return scale, factors
+
     def elements(self, shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, int] | None = None) -> Elements:
         """Return how many elements tensors have, as a function of the counts.
 
@@ -120,18 +143,24 @@ class CostModel:
                     dims[piece.dim] = (np.full(length, -1, dtype=np.int64), np.zeros(length, dtype=np.int64))
                 dims[piece.dim][0][piece.position] = group.index
                 dims[piece.dim][1][piece.position] = piece.unit
-        form = Quadratic(len(self.sizes))
-        rest: list[tuple[int, tuple[Affine, ...]]] = []
+        terms: list[tuple[int, list[Affine]]] = []
         for name, shape in shapes.items():
             cut = owners.get(name, {})
             scale = math.prod(length for dim, length in enumerate(shape) if dim not in cut)
             scale *= 1 if weights is None else weights[name]
-            factors = [self._affine(*cut[dim]) for dim in sorted(cut)]
+            terms.append((scale, [self._affine(*cut[dim]) for dim in sorted(cut)]))
+        return self._sum(terms)
+
+    def _sum(self, terms: Iterable[tuple[int, Sequence[Affine]]]) -> Elements:
+        """Return the sum of products of dimensions; each has its scale and its factors."""
+        form = Quadratic(len(self.sizes))
+        rest: list[tuple[int, tuple[Affine, ...]]] = []
+        for scale, factors in terms:
             if len(factors) > 2:
                 rest.append((scale, tuple(factors)))
             else:
-                factors += [self._constant(1)] * (2 - len(factors))
-                form.add(scale, factors[0], factors[1])
+                first, second = [*factors, self._constant(1), self._constant(1)][:2]
+                form.add(scale, first, second)
         return Elements(form, tuple(rest))
 
     def _checked(self, counts: Sequence[int]) -> Sequence[int]:

@@ -8,15 +8,14 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from torch import Tensor, nn
-from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
+from autoprune.graph._owners import Owners
 from autoprune.graph._propagation import LayerCall, Propagation
-from autoprune.graph._statistics import STATISTICS
 from autoprune.graph._trace import Traced, trace
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal, Statistic
-from autoprune.graph._walk import OUTPUT, op_name, propagate
+from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal
+from autoprune.graph._walk import OUTPUT, propagate
 
 SINGLE = "it has a single channel, and one must stay"
 TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"
@@ -60,7 +59,8 @@ class _Classes:
             units, counts = np.unique(roots, return_counts=True)
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
                 self.signature[unit].append((number, count))
-        for number, labels in enumerate(p.links.values(), len(self.slots)):
+        dims = [labels for call in p.products.values() for labels in call.dims]
+        for number, labels in enumerate([*p.links.values(), *dims], len(self.slots)):
             units, counts = np.unique(self.root[labels], return_counts=True)
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
                 self.signature[unit].append((number, count))
@@ -120,20 +120,6 @@ def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
         if group.reason is not None and group.reason not in named:
             found.setdefault(group.reason, group.name)
     return [Refusal(where, reason) for reason, where in found.items()]
-
-
-def _statistics(
-    traced: Traced, p: Propagation, classes: _Classes, group_of: IntArray, unit_of: IntArray
-) -> tuple[Statistic, ...]:
-    calls: dict[str, list[Node]] = {name: [] for name in STATISTICS}
-    for node in traced.program.graph.nodes:
-        calls.get(op_name(node.target), []).append(node)
-    found = []
-    for node, (call, dim, labels) in p.statistics.items():
-        roots = classes.root[labels]
-        number = calls[call.op].index(node)
-        found.append(Statistic(node.name, call.op, dim, group_of[roots], unit_of[roots], number))
-    return tuple(found)
 
 
 def _too_few(units: list[int], slices: list[ChannelSlice]) -> str | None:
@@ -209,6 +195,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
                 reason=classes.reason.get(units[0]) or _too_few(units, slices[index]),
             )
         )
+    owners = Owners(classes.root, group_of, unit_of, groups)
     assumed = [Refusal("the forward pass", traced.assumption)] if traced.assumption else []
     return PruningGraph(
         program=traced.program,
@@ -216,13 +203,14 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         groups=tuple(groups),
         refusals=(*assumed, *p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
-        fixed_macs=counter.others(p.products),
+        products=owners.products(traced, p, counter),
         assumption=traced.assumption,
-        statistics=_statistics(traced, p, classes, group_of, unit_of),
+        statistics=owners.statistics(traced, p),
+        elements=owners.elements(p),
         computed={node.name: weight for node, weight in p.computed.items()},
         sizes=tuple(
-            ModuleSize(source.module, source.attribute, source.item, group_of[roots], unit_of[roots])
-            for source, roots in ((source, classes.root[labels]) for source, labels in p.links.items())
+            ModuleSize(source.module, source.attribute, source.item, *owners(labels))
+            for source, labels in p.links.items()
         ),
     )
 

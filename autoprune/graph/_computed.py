@@ -55,6 +55,32 @@ class ComputedWeight:
         Args:
             values: Value of every placeholder that is read.
         """
+        result: Tensor = self._run(values)[self.node]
+        return result
+
+    def lies_along(self) -> dict[Node, tuple[bool, bool]]:
+        """Return for every node that makes a tensor whether it has as many elements as there are output, and input channels."""
+        shapes = {node: concrete(node.meta["val"].shape) for node in self.names}
+        vectors = dict(self.vectors)
+
+        def sizes(rows: int, columns: int) -> dict[Node, int]:
+            values = {}
+            for node, shape in shapes.items():
+                new = list(shape)
+                if node is self.source:
+                    new[:2] = [rows, columns]
+                elif node in vectors:
+                    new[vectors[node]] = rows
+                values[node] = torch.empty(new, device="meta")
+            env = self._run(values)
+            return {node: env[node].numel() for node in self.nodes if isinstance(env[node], Tensor)}
+
+        rows, columns = shapes[self.source][:2]
+        whole, fewer, slim = sizes(rows, columns), sizes(max(rows - 1, 1), columns), sizes(rows, max(columns - 1, 1))
+        return {node: (fewer[node] < whole[node], slim[node] < whole[node]) for node in whole}
+
+    def _run(self, values: Mapping[Node, Any]) -> dict[Node, Any]:
+        """Return the values of the placeholders and of all nodes."""
         env: dict[Node, Any] = dict(values)
         before, after = concrete(self.source.meta["val"].shape), tuple(env[self.source].shape)
         for node in self.nodes:
@@ -63,8 +89,7 @@ class ComputedWeight:
             if str(node.target).startswith(_SHAPED):
                 args = (args[0], _shape(args[0], args[1], before, after), *args[2:])
             env[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-        result: Tensor = env[self.node]
-        return result
+        return env
 
 
 def _shape(x: Tensor, sizes: Sequence[int], before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:

@@ -12,7 +12,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from autoprune.graph._computed import ComputedWeight
 from autoprune.graph._trace import tensor_names
-from autoprune.graph._types import Group, PruningGraph
+from autoprune.graph._types import Group, IntArray, PruningGraph
 
 _NORMS = ("aten.layer_norm.", "aten.group_norm.", "aten.rms_norm.")
 
@@ -34,6 +34,7 @@ class Masking:
         consumers: For each convolution and linear node the unit of every input channel, shape (in_channels,).
         norms: For each norm node the unit of every element of its scale, in the scale's shape.
         statistics: For each mean or the like over channels their dimension and the unit of each of them.
+        products: For each product that sums over channels the operand, its dimension and the unit of each index of it.
     """
 
     def __init__(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> None:
@@ -46,16 +47,22 @@ class Masking:
         self.consumers: dict[str, Tensor] = {}
         for layer in graph.layers:
             if layer.reads_channels:
-                inside = (layer.in_group >= 0) & (offset[layer.in_group] >= 0)
-                if inside.any():
-                    index = np.where(inside, offset[layer.in_group] + layer.in_unit, self.count)
-                    self.consumers[layer.node] = torch.from_numpy(index)
+                index = self._units(layer.in_group, layer.in_unit)
+                if bool((index < self.count).any()):
+                    self.consumers[layer.node] = index
         self.norms = self._norms(graph, groups, names)
         self.statistics: dict[str, tuple[int, Tensor]] = {}
         for statistic in graph.statistics:
-            index = np.where(statistic.group >= 0, offset[statistic.group] + statistic.unit, self.count)
-            index[offset[statistic.group] < 0] = self.count
-            self.statistics[statistic.node] = (statistic.dim, torch.from_numpy(index))
+            self.statistics[statistic.node] = (statistic.dim, self._units(statistic.group, statistic.unit))
+        self.products: dict[str, tuple[int, int, Tensor]] = {}
+        for product in graph.products:
+            if product.dim is not None:
+                self.products[product.node] = (product.operand, product.dim, self._units(product.group, product.unit))
+
+    def _units(self, group: IntArray, unit: IntArray) -> Tensor:
+        """Return the number of the unit of every channel."""
+        masked = (group >= 0) & (self.offset[group] >= 0)
+        return torch.from_numpy(np.where(masked, self.offset[group] + unit, self.count))
 
     def _norms(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -141,7 +148,7 @@ class _Interpreter(fx.Interpreter):
             return self.fetch_args_kwargs_from_env(n)[0][0]  # a gradient must see through it
         masking = self.masking
         if self.mask is None or not any(
-            n.name in known for known in (masking.consumers, masking.norms, masking.statistics)
+            n.name in known for known in (masking.consumers, masking.norms, masking.statistics, masking.products)
         ):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -153,6 +160,10 @@ class _Interpreter(fx.Interpreter):
             if self.mask.requires_grad:
                 x = x * factor[kept].to(x.dtype).view([-1 if d == dim else 1 for d in range(x.dim())])
             return n.target(x, *args[1:], **kwargs)  # type: ignore[operator]
+        if n.name in masking.products:
+            operand, dim, units = masking.products[n.name]
+            factor = self.mask[units.to(self.mask.device)]
+            return n.target(*_scaled(args, operand, dim, factor), **kwargs)  # type: ignore[operator]
         if n.name in self.masking.norms:
             factor = self.mask[self.masking.norms[n.name].to(self.mask.device)]
             return _masked_norm(str(n.target), factor.to(args[0].dtype), args)
@@ -174,6 +185,15 @@ class _Interpreter(fx.Interpreter):
         leaves = {node: self.given[node] for node in computed.names}
         leaves[computed.source] = leaves[computed.source].index_select(1, own)
         return torch.zeros_like(dense).index_copy_(1, own, computed.evaluate(leaves))
+
+
+def _scaled(args: tuple[Any, ...], operand: int, dim: int, factor: Tensor) -> tuple[Any, ...]:
+    """Return a product's arguments with one operand multiplied along one of its dimensions."""
+    listed = isinstance(args[-1], (list, tuple))  # einsum's operands are a list
+    operands = list(args[-1] if listed else args)
+    x = operands[operand]
+    operands[operand] = x * factor.to(x.dtype).view([-1 if d == dim else 1 for d in range(x.dim())])
+    return (*args[:-1], operands) if listed else tuple(operands)
 
 
 def placeholder_names(graph: PruningGraph, model: nn.Module) -> dict[str, str]:

@@ -1,14 +1,12 @@
 """Multiply-adds of one image: of every layer, and of all other operators that the referee counts.
 
-The referee is half of what ``torch.utils.flop_counter.FlopCounterMode`` counts (with the math attention backend). The operators
-beside layers (attention, ``matmul``, ``einsum``) hold no channel that can be removed, so what they cost is a constant.
+The referee is half of what ``torch.utils.flop_counter.FlopCounterMode`` counts (with the math attention backend).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,22 +69,19 @@ class MacCounter:
             positions = shape[0] * math.prod(shape[2:])
         return self._per_image(positions, node) * math.prod(layer.weight.shape)
 
-    def others(self, nodes: Sequence[Node]) -> int:
-        """Return the multiply-adds of operators that are no layers, counted by the referee on tensors without data."""
-        total = 0
-        for node in nodes:
-            if not isinstance(node.target, torch._ops.OpOverload):
-                continue
-            try:
-                args = map_arg(node.args, self._empty)
-                kwargs = map_arg(node.kwargs, self._empty)
-                with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-                    node.target(*args, **kwargs)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
-                _log.debug("The MACs of %s are not counted: %s", node.target, error)
-                continue
-            total += self._per_image(counter.get_total_flops() // 2, node)
-        return total
+    def product(self, node: Node) -> int:
+        """Return the multiply-adds of an operator that is no layer, counted by the referee on tensors without data."""
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return 0
+        try:
+            args = map_arg(node.args, self._empty)
+            kwargs = map_arg(node.kwargs, self._empty)
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+                node.target(*args, **kwargs)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+            _log.debug("The MACs of %s are not counted: %s", node.target, error)
+            return 0
+        return self._per_image(counter.get_total_flops() // 2, node)
 
     def _empty(self, node: Node) -> Any:
         return pytree.tree_map(self._empty_value, node.meta.get("val"))

@@ -92,6 +92,21 @@ class LayerCall:
     balanced: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class ProductCall:
+    """A call that multiplies but is no layer, as the rules saw it.
+
+    Attributes:
+        node: The node.
+        dims: The labels along each dimension that it runs over and that holds channels.
+        reads: Number of an operand, its dimension and the labels along it, where it sums over channels.
+    """
+
+    node: Node
+    dims: tuple[IntArray, ...] = ()
+    reads: tuple[int, int, IntArray] | None = None
+
+
 @dataclass(eq=False)
 class Propagation:
     """What is known of all labels while the program is walked through.
@@ -107,6 +122,7 @@ class Propagation:
         residual: Labels that crossed a sum of two layers' outputs.
         opaque: Labels that freeze what they meet, and why.
         products: Calls of operators that may multiply and add (``matmul``, attention, unknown ones), but for layers.
+        values: Labels of the value of every node.
         sizes: Finds the attributes of modules that numbers in the program come from.
         links: Attributes that say how many channels there are, and the labels of those that they count.
         computed: Layers whose weight is a ``ComputedWeight``.
@@ -122,7 +138,8 @@ class Propagation:
     frozen_params: dict[str, str] = field(default_factory=dict)
     residual: list[IntArray] = field(default_factory=list)
     opaque: dict[int, str] = field(default_factory=dict)
-    products: list[Node] = field(default_factory=list)
+    products: dict[Node, ProductCall] = field(default_factory=dict)
+    values: Mapping[Node, Any] = field(default_factory=dict)
     sizes: SizeFinder | None = None
     links: dict[Source, IntArray] = field(default_factory=dict)
     computed: Mapping[Node, Any] = field(default_factory=dict)
@@ -236,6 +253,10 @@ class Propagation:
     def source_list(self, call: Call, values: Sequence[int]) -> list[Source]:
         """Return the items of the list, an attribute of a module, that the numbers in a call come from; or nothing."""
         return [] if self.sizes is None else self.sizes.numbers(call.node, values)
+
+    def view_sources(self, call: Call, shape: Sequence[int]) -> list[Source | None]:
+        """Return for each dimension of a view the attribute of a module that its size comes from."""
+        return [None] * len(shape) if self.sizes is None else self.sizes.dims(call.node, shape)
 
     def link(self, sources: Sequence[Source], labels: IntArray) -> IntArray:
         """Let attributes count the channels ``labels``; an attribute that is read twice ties what it counts each time."""

@@ -10,6 +10,7 @@ import inspect
 import linecache
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 """A frame in the stack trace that a traced node keeps: file and line."""
 _OWN = re.compile(r"\bself\.(\w+)")
 _STATEMENT_LINES = 6
+_VIEWS = re.compile(r"\.(?:view|reshape)\(((?:[^()]|\([^()]*\))*)\)")
+_COMMA = re.compile(r",(?![^(]*\))")
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,17 @@ def _statement(node: Node) -> str:
     return text
 
 
-def _read_in_methods(kind: type[nn.Module]) -> set[str]:
-    """Return the attributes that a class's methods name, but for the constructor."""
-    methods = [value for name, value in vars(kind).items() if name != "__init__" and inspect.isfunction(value)]
-    try:
-        return {name for method in methods for name in _OWN.findall(inspect.getsource(method))}
-    except (OSError, TypeError):  # made without a file
-        return set()
+def _source(kind: type[nn.Module]) -> str:
+    """Return the source of a class's methods, inherited ones too, but for constructors and those of torch's own classes."""
+    texts = []
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch.nn."):
+            continue
+        for name, value in vars(base).items():
+            if name != "__init__" and inspect.isfunction(value):
+                with suppress(OSError, TypeError):  # made without a file
+                    texts.append(inspect.getsource(value))
+    return "\n".join(texts)
 
 
 class SizeFinder:
@@ -82,6 +89,18 @@ class SizeFinder:
         self._modules = {
             path: module for path, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule)
         }
+        self._sources: dict[int, str] = {}
+
+    def _module(self, node: Node) -> tuple[str, nn.Module | None]:
+        """Return the module that a node was called in, and its path."""
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        return path, self._modules.get(path) if stack else None
+
+    def _source(self, kind: type[nn.Module]) -> str:
+        if id(kind) not in self._sources:
+            self._sources[id(kind)] = _source(kind)
+        return self._sources[id(kind)]
 
     def _candidates(self, node: Node, values: tuple[int, ...]) -> tuple[str, list[str]]:
         """Return the path of the module that a node was called in, and its attributes that ``values`` may come from.
@@ -89,22 +108,45 @@ class SizeFinder:
         They are those that the node's statement names; where it names no number (the traced frame is a call of another
         method), the only one that any method names.
         """
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path = str(stack[-1][0]) if stack else ""
-        module = self._modules.get(path) if stack else None
+        path, module = self._module(node)
         if module is None:
             return path, []
         own = _read(module)
         named = set(_OWN.findall(_statement(node))) & own.keys()
         if named:
             return path, sorted(name for name in named if own[name] == values)
-        fitting = [name for name in sorted(_read_in_methods(type(module)) & own.keys()) if own[name] == values]
+        fitting = [
+            name for name in sorted(set(_OWN.findall(self._source(type(module)))) & own.keys()) if own[name] == values
+        ]
         return path, fitting if len(fitting) == 1 else []
 
     def number(self, node: Node, value: int) -> list[Source]:
         """Return the attributes that say ``value`` in the statement of a node."""
         path, names = self._candidates(node, (value,))
         return [Source(path, name) for name in names]
+
+    def dims(self, node: Node, shape: Sequence[int]) -> list[Source | None]:
+        """Return for each dimension of a view the attribute that its code names there (``x.view(n, self.heads, -1)``).
+
+        That is looked for in the node's statement, and where it is not there (the traced frame is a call of another method),
+        in all methods.
+        """
+        path, module = self._module(node)
+        own = {} if module is None else _read(module)
+        for text in (_statement(node), *([] if module is None else [self._source(type(module))])):
+            fitting: dict[tuple[Source | None, ...], None] = {}
+            for found in _VIEWS.findall(text):
+                words = [word.strip() for word in _COMMA.split(found.strip().strip("()"))]
+                names = [match.group(1) if (match := _OWN.fullmatch(word)) else "" for word in words]
+                if len(names) == len(shape):
+                    sizes = zip(names, shape, strict=True)
+                    fitting[tuple(Source(path, name) if own.get(name) == (size,) else None for name, size in sizes)] = (
+                        None
+                    )
+            fitting.pop((None,) * len(shape), None)
+            if len(fitting) == 1:
+                return list(next(iter(fitting)))
+        return [None] * len(shape)
 
     def numbers(self, node: Node, values: Sequence[int]) -> list[Source]:
         """Return the items of the list that the statement of a node names and that equals ``values``; or nothing."""

@@ -216,25 +216,29 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
     batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
     if refused is None:
         return Traced(
-            program, tensors, tuple(inputs), shapes, is_symbolic(batch), None, _scripted(model), SizeFinder(model)
+            program, tensors, tuple(inputs), shapes, is_symbolic(batch), None, _fixed(model), SizeFinder(model)
         )
     assumption = (
         f"torch.export refuses the model ({refused}), so one pass of the example input was recorded: what is found "
         "and proved holds for inputs that take the same path through the code"
     )
     any_batch = _takes_any_batch(model, program, example_input)
-    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _scripted(model), SizeFinder(model))
+    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _fixed(model), SizeFinder(model))
 
 
-def _scripted(model: nn.Module) -> dict[str, str]:
-    """Return the tensors of scripted modules: their code cannot be given others."""
+def _fixed(model: nn.Module) -> dict[str, str]:
+    """Return the tensors of modules whose code takes no others: scripted ones, and torch's attention."""
     found: dict[str, str] = {}
     names = tensor_names(model)
     for path, module in model.named_modules():
+        reason = None
         if isinstance(module, torch.jit.ScriptModule):
             reason = (
                 f"the module '{path}' is scripted, so it cannot be changed; prune first and script the pruned model"
             )
+        elif isinstance(module, nn.MultiheadAttention):
+            reason = f"the module '{path}' is torch's MultiheadAttention, which takes channels of one number only (`embed_dim`)"
+        if reason is not None:
             for name in names:
                 if name.startswith(f"{path}." if path else ""):
                     found.setdefault(names[name], reason)

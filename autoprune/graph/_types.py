@@ -112,6 +112,44 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Extent:
+    """A number that falls with the channels: the elements of a tensor, or those along one of its dimensions.
+
+    Attributes:
+        fixed: How many belong to no group.
+        owned: Pairs (group's index, how many each channel of it owns).
+    """
+
+    fixed: int
+    owned: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A call that multiplies activations with one another (``matmul``, attention).
+
+    Attributes:
+        node: Name of its node in ``PruningGraph.program.graph``.
+        op: Name of the operator ("aten.matmul").
+        number: How many calls of this operator come before it.
+        macs: Multiply-adds of one image on the dense model.
+        extents: The dimensions along which channels lie; ``macs`` is a multiple of their sizes.
+        operand, dim: Where it reads channels that it sums over: the number of the operand and its dimension; None if it does not.
+        group, unit: For each index of that dimension its group and the channel in it, -1 where it is in none.
+    """
+
+    node: str
+    op: str
+    number: int
+    macs: int
+    extents: tuple[Extent, ...] = ()
+    operand: int = 0
+    dim: int | None = None
+    group: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unit: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
 class ModuleSize:
     """A number among a module's attributes that the forward cuts channels by: it follows the channels that are left.
 
@@ -169,11 +207,13 @@ class PruningGraph:
         refusals: Operators and tensors that made channels unprunable.
         dynamic_batch: Whether ``program`` accepts any batch size.
         proved: Whether every group without a reason has passed the proof.
-        fixed_macs: Multiply-adds of one image in operators that are no layers (attention, ``matmul``), whatever is removed.
+        products: Calls that multiply but are no layers (attention, ``matmul``).
         assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
         sizes: Attributes of modules that count channels.
         statistics: Means and the like over channels, taken over those that are left.
         computed: Layers (by node) whose weight the forward computes from ``weight``, and how (``ComputedWeight``).
+        elements: For each tensor that a node of ``program.graph`` makes what its number of elements is a multiple of: the product
+            of some extents. A value of several tensors has several; None where channels own differing numbers of elements.
     """
 
     program: ExportedProgram
@@ -182,11 +222,12 @@ class PruningGraph:
     refusals: tuple[Refusal, ...] = ()
     dynamic_batch: bool = True
     proved: bool = field(default=False)
-    fixed_macs: int = 0
+    products: tuple[Product, ...] = ()
     assumption: str | None = None
     sizes: tuple[ModuleSize, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     computed: Mapping[str, Any] = field(default_factory=dict)
+    elements: Mapping[str, tuple[tuple[Extent, ...] | None, ...]] = field(default_factory=dict)
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

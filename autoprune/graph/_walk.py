@@ -15,11 +15,12 @@ from torch.fx.node import map_arg
 from autoprune.errors import UsageError
 from autoprune.graph._computed import ComputedWeight, computed_weights
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
-from autoprune.graph._propagation import Call, Param, Propagation, Rule, concrete
+from autoprune.graph._propagation import Call, Param, ProductCall, Propagation, Rule, concrete
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
 from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES, move
 from autoprune.graph._rules_norms import NORM_RULES
+from autoprune.graph._rules_products import PRODUCT_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES, REDUCED
 from autoprune.graph._statistics import meets_only
 from autoprune.graph._trace import Traced
@@ -29,7 +30,14 @@ _log = logging.getLogger(__name__)
 
 OUTPUT = "they are channels of the network's output"
 
-_RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCE_RULES, **MOVE_RULES, **LAYER_RULES, **NORM_RULES}
+_RULES: dict[str, Rule] = {
+    **ELEMENTWISE_RULES,
+    **REDUCE_RULES,
+    **MOVE_RULES,
+    **LAYER_RULES,
+    **NORM_RULES,
+    **PRODUCT_RULES,
+}
 
 
 def _all_tensors(p: Propagation, call: Call) -> Any:
@@ -111,7 +119,10 @@ class _Walk:
                 self.env[node] = self._value(node)
         layers = {layer.call.node for layer in self.p.layers}
         self._judge_statistics(layers)
-        self.p.products += [n for n in nodes if op_name(n.target) in LAYER_RULES and n not in layers]
+        for node in nodes:
+            if op_name(node.target) in LAYER_RULES and node not in layers:
+                self.p.products[node] = ProductCall(node)
+        self.p.values = self.env
         return self.p
 
     def _judge_statistics(self, layers: set[Node]) -> None:
@@ -181,6 +192,8 @@ class _Walk:
         rule = _RULES.get(call.op)
         if call.op not in ELEMENTWISE_RULES and call.op not in MOVE_RULES:
             self.mixed.add(node)
+        if call.op in PRODUCT_RULES:
+            self.p.products[node] = ProductCall(node)
         try:
             result = rule(self.p, call) if rule else self._unknown(call, args, kwargs)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # fail closed
@@ -191,7 +204,7 @@ class _Walk:
         return result
 
     def _unknown(self, call: Call, args: Any, kwargs: Any) -> Any:
-        self.p.products.append(call.node)
+        self.p.products[call.node] = ProductCall(call.node)
         if not _tensors([args, kwargs]):
             value = call.node.meta.get("val")
             if isinstance(value, Tensor):

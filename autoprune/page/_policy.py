@@ -50,7 +50,7 @@ def costs(run: Run, key: str) -> Bars | None:
     if final is None or network is None or not run.sizes():
         return None
     ratios = ratios_of(run, final)
-    if network.fixed_macs + sum(stage.kept_macs(ratios) for stage in network.stages) != final.macs:
+    if network.kept_macs(ratios) != final.macs:
         return None
     bars = []
     for stage in network.stages:

@@ -89,7 +89,7 @@ class Run:
         if self.dense is not None:
             return self.dense.macs
         network = self.network
-        return None if network is None else network.fixed_macs + sum(stage.macs for stage in network.stages)
+        return None if network is None else network.kept_macs({})
 
     @property
     def part(self) -> str:
@@ -170,7 +170,7 @@ def _row(values: Mapping[str, Any]) -> Row:
     row = Row.from_dict(values)
     for key in ("accuracy", "search_accuracy", "macs", "params", "policies_scored"):
         _number(getattr(row, key), key)
-    for key in ("accuracy_se", "loss", "search_reward", "score_cost"):
+    for key in ("accuracy_se", "loss", "search_reward", "score_cost", "images"):
         if getattr(row, key) is not None:
             _number(getattr(row, key), key)
     for name, count in row.counts.items():

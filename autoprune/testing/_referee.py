@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from autoprune.cost import CostModel, counted_macs
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.surgery import Kept, prune_model
-from autoprune.testing._weights import LayerWeights
+from autoprune.testing._weights import LayerWeights, MaskedProducts
 
 
 class SurgeryCheck(NamedTuple):
@@ -114,7 +114,17 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
         (statistic.op, statistic.number): (statistic.dim, _stays(graph, kept, statistic.group, statistic.unit))
         for statistic in graph.statistics
     }
-    with _MaskedNorms(_scales(graph, kept, tensors)), LayerWeights(computed), _Statistics(counted):
+    summed = {
+        (product.op, product.number): (
+            product.operand,
+            product.dim,
+            _stays(graph, kept, product.group, product.unit),
+        )
+        for product in graph.products
+        if product.dim is not None
+    }
+    norms = _MaskedNorms(_scales(graph, kept, tensors))
+    with norms, LayerWeights(computed), _Statistics(counted), MaskedProducts(summed):
         return leaves(masked(images))
 
 

@@ -1,7 +1,8 @@
-"""Weights that forwards compute, as the layers receive them: watched and replaced in eager PyTorch, call by call."""
+"""What layers and products receive in eager PyTorch, call by call: weights watched and replaced, operands masked."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,3 +43,40 @@ class LayerWeights(TorchFunctionMode):
             change = self.replaced.get(number)
             args = (given, weight if change is None else change(weight), *args[2:])
         return func(*args, **kwargs)
+
+
+class MaskedProducts(TorchFunctionMode):
+    """Products of activations that leave out terms.
+
+    Args:
+        masks: Operator and number of the call among those of this operator -> operand, dimension, and which of its indices stay.
+    """
+
+    _OPS: Mapping[Any, str] = {
+        **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), "aten.matmul"),
+        **dict.fromkeys((torch.bmm, Tensor.bmm), "aten.bmm"),
+        **dict.fromkeys((torch.mm, Tensor.mm), "aten.mm"),
+        torch.einsum: "aten.einsum",
+    }
+
+    def __init__(self, masks: Mapping[tuple[str, int], tuple[int, int, Tensor]]) -> None:
+        super().__init__()
+        self.masks = masks
+        self.calls: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` on what stays."""
+        op = self._OPS.get(func)
+        if op is not None:
+            mask = self.masks.get((op, self.calls[op]))
+            self.calls[op] += 1
+            if mask is not None:
+                operand, dim, stays = mask
+                skipped = 1 if op == "aten.einsum" else 0  # its equation
+                operands = list(args[skipped:])
+                x = operands[operand]
+                operands[operand] = x * stays.to(x).view([-1 if d == dim else 1 for d in range(x.dim())])
+                args = (*args[:skipped], *operands)
+        return func(*args, **(kwargs or {}))

@@ -58,7 +58,7 @@ def test_undecided_groups_stay_whole_and_the_order_is_the_callers() -> None:
 def test_counts_are_exact_far_beyond_float_precision() -> None:
     model, graph, _ = chain((4, 6, 5))
     cost = CostModel(graph, graph.groups, shapes=shapes_of(model))
-    form = cost.macs_form
+    form = cost.macs_form.form
     form.matrix *= 10**14
     k = [3, 5, 4]
     assert form(k) == form.constant + sum(

@@ -25,13 +25,7 @@ Make = Callable[[int, int, int], "Step | None"]
 
 OPERATORS: dict[str, Make] = {}
 REFUSED = {
-    *(
-        "mixed by einsum",
-        "positions mixed by matmul",
-        "attention of positions",
-        "roll of channels",
-        "softmax over channels",
-    ),
+    *("mixed by einsum", "roll of channels", "softmax over channels"),
     *(
         "largest channel",
         "mean channel",
@@ -274,6 +268,9 @@ _function("sum of positions", lambda x: x * x.sum((2, 3), keepdim=True).expand_a
 _function("largest channel", lambda x: x * x.amax(1, keepdim=True))
 _function("channels of zeros", lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)))
 _function("attention of positions", lambda x: (x.flatten(2) @ (x.flatten(2).mT @ x.flatten(2)).softmax(-1)).view_as(x))
+_both("correlation", lambda x, y: x * (x.flatten(2).mT @ y.flatten(2)).softmax(-1).amax((1, 2))[:, None, None, None])
+_both("product by einsum", lambda x, y: torch.einsum("nchw,nchv->nchv", x, y))
+_both("context", lambda x, y: x + (x.flatten(2) @ y.flatten(2).softmax(-1).mT).unsqueeze(-1), lambda c, d: d == 1)
 # Cuts
 _function("halves swapped", lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), _even)
 _function("halves multiplied", lambda x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], _even)
@@ -294,6 +291,32 @@ _function(
 )
 _function("narrow", lambda x: x.narrow(1, 1, x.shape[1] - 1), lambda c: c > 2)
 _function("picked channel", lambda x: x * x[:, :1])
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
+class Attention(Step):
+    """Attention with as many heads as its attribute says."""
+
+    def __init__(self, width: int, heads: int, fused: bool) -> None:
+        super().__init__(lambda m, x, y: x)
+        self.heads, self.size, self.fused = heads, width // heads, fused
+        self.a, self.b = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        cut = self.a(tokens).reshape(len(x), SIDE * SIDE, 3, self.heads, self.size)
+        q, k, v = cut.permute(2, 0, 3, 1, 4).unbind(0)
+        attend = F.scaled_dot_product_attention if self.fused else _attend
+        attended = attend(q, k, v)
+        return self.b(attended.transpose(1, 2).flatten(2)).transpose(1, 2).unflatten(2, (SIDE, SIDE))
+
+
+def _attention(c: int, d: int, form: int) -> Step | None:
+    heads = (2, 3)[form % 2]
+    return Attention(c, heads, form > 3) if c % heads == 0 else None
 
 
 def _fixed_split(c: int, d: int, form: int) -> Step | None:
@@ -320,5 +343,6 @@ class Split(Step):
         return torch.cat([b, a.sigmoid()], 1)
 
 
+OPERATORS["attention"] = _attention
 OPERATORS["split with fixed sizes"] = _fixed_split
 OPERATORS["split with its own sizes"] = _own_split

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.graph import _computed, _rules_layers, _rules_move, _rules_norms, _walk, build_graph, prove
+from autoprune.graph import _computed, _interpret, _rules_layers, _rules_move, _rules_norms, _walk, build_graph, prove
 from autoprune.graph._labels import NEUTRAL, along, core, neutral, varying
 from autoprune.graph._propagation import Call, Param, Propagation, Rule
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES
 from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES
 from autoprune.graph._rules_norms import NORM_RULES
+from autoprune.graph._rules_products import PRODUCT_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES
 from autoprune.graph._unionfind import UnionFind
 from autoprune.surgery import _prune
@@ -31,7 +32,7 @@ from autoprune.testing import check_surgery
 
 from ._nets import CASES, Net, conv, sandwich
 
-TABLES = (ELEMENTWISE_RULES, REDUCE_RULES, MOVE_RULES, LAYER_RULES, NORM_RULES)
+TABLES = (ELEMENTWISE_RULES, REDUCE_RULES, MOVE_RULES, LAYER_RULES, NORM_RULES, PRODUCT_RULES)
 IMAGES = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -215,6 +216,12 @@ MUTATIONS = [
     Mutation("layer_norm", apart, "layer norm over channels"),
     Mutation("layer_norm", loose, norm_without_scale, refused=True),
     Mutation("group_norm", apart, "group norm"),
+    Mutation("matmul", turned, "matmul over positions"),
+    Mutation("matmul", apart, "correlation of two layers"),
+    Mutation("einsum", turned, "einsum over positions"),
+    Mutation("einsum", apart, "product by einsum"),
+    Mutation("attention", turned, "attention heads"),
+    Mutation("attention", loose, "attention with heads of open size"),
 ]
 
 
@@ -323,8 +330,10 @@ HELPERS: list[tuple[Any, str, Callable[..., Any], str | Callable[[], nn.Module]]
     (_rules_layers, "_bias", lambda p, call, out: out, "residual"),
     (_rules_norms, "from_channels", lambda labels, shape, dim: _turn(_from_channels(labels, shape, dim)), "batch norm"),
     (_walk._Walk, "_written", lambda self, call, result: None, added_into_zeros),
-    (_walk._Walk, "_unknown", passed, "matmul with the channels"),
+    (_walk._Walk, "_unknown", passed, "an unknown operator over channels"),
     (_walk._Walk, "_weight", lambda self, weight: self.env[weight.source], "weight norm"),
+    (_interpret, "_scaled", lambda args, *_: args, "correlation of two layers"),
+    (Propagation, "view_sources", lambda self, call, shape: [None] * len(shape), "attention heads"),
     (_computed._Trial, "by_channel", lambda self: True, mixed_outputs),
     (_prune, "update_sizes", lambda *_: None, Halves),
     (_prune, "update_attributes", lambda *_: None, many_groups),

@@ -91,7 +91,7 @@ def test_any_policy_on_a_traced_graph(name: str, tmp_path: Path) -> None:
     assert len(decisions) >= 3
     cost = CostModel(graph, decisions)
     budget = cost.dense_macs * 6 // 10
-    projector = Projector(cost, budget, [allowed_counts(group.size) for group in decisions])
+    projector = Projector([(cost.macs_form, budget)], [allowed_counts(group.size) for group in decisions])
     rng = np.random.default_rng(0)
     for _ in range(3):
         counts = projector.project(rng.random(len(decisions)))
