@@ -17,7 +17,9 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import export_model
 from autoprune.graph import Group, PruningGraph
 from autoprune.latency._eager import EagerSegments, hooked_layers
+from autoprune.latency._family import OnnxFamily
 from autoprune.latency._onnx import OnnxSegments
+from autoprune.latency._segments import Segments
 from autoprune.latency._target import Target
 from autoprune.surgery import prune_model
 from autoprune.timing import batch_of, compile_runner, eager_runner, onnx_runner
@@ -100,13 +102,16 @@ class Stand:
 
     def exported(self, network: nn.Module) -> Path:
         """Return an ONNX file of a network for the target's batch."""
-        path = Path(self._folder.name) / f"{self._files}.onnx"
-        self._files += 1
+        path = self._file()
         if not export_model(
             self.placed(network), batch_of(self.images, max(2, self.target.batch)), path, format="onnx"
         ):
             export_model(network, self.images, path, format="onnx")
         return path
+
+    def _file(self) -> Path:
+        self._files += 1
+        return Path(self._folder.name) / f"{self._files}.onnx"
 
 
 class Bench(Stand):
@@ -132,6 +137,7 @@ class Bench(Stand):
             )
         super().__init__(example, target)
         self._model, self._graph, self._decisions = model, graph, tuple(decisions)
+        self._family: OnnxFamily | None = None
         self.spans: tuple[int, ...] | None = None
         if target.runtime == "eager":
             dense = self.placed(self.module([group.size for group in decisions]))
@@ -150,11 +156,15 @@ class Bench(Stand):
         Raises:
             AutopruneError: if it does not run on the target.
         """
-        network = self.module(counts)
         if self.target.runtime == "onnxruntime":
-            path, threads = self.exported(network), self.target.threads or 1
+            if self._family is None:
+                self._family = OnnxFamily(
+                    lambda kept: self.exported(self.module(kept)), Segments(self._graph, self._decisions)
+                )
+            path, threads = self._family.write(counts, self._file()), self.target.threads or 1
             parts = OnnxSegments(path, threads, self.images, self._graph.layers)
             return Ready(onnx_runner(path, threads)(self.images), parts)
+        network = self.module(counts)
         whole = self.whole(network)
         if self.spans is None:
             return Ready(whole, None)

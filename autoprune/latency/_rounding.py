@@ -58,8 +58,8 @@ def measure_multiples(
             counts[multiple] = projector.project([share] * len(levels))
     tell(f"Timing multiples of {', '.join(map(str, counts))} channels")
     with measuring(target.threads, lambda text: None), Bench(model, graph, decisions, example, target) as bench:
-        functions = {"dense": bench.whole(bench.module(cost.sizes))}
-        functions |= {str(multiple): bench.whole(bench.module(kept)) for multiple, kept in counts.items()}
+        functions = {"dense": bench.ready(cost.sizes).whole}
+        functions |= {str(multiple): bench.ready(kept).whole for multiple, kept in counts.items()}
         measured = resolved_times(functions, target)
     found = []
     for multiple, kept in counts.items():
