@@ -62,6 +62,10 @@ class DrivenProblem(ProblemLike, Protocol):
         """What the user should know about how the problem was set up."""
 
     @property
+    def setup_images(self) -> float:
+        """What preparing the search computed, in images through the dense network."""
+
+    @property
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part."""
 
@@ -284,6 +288,7 @@ class Driver:
             counts=episode.counts,
             equal_cost=next(fresh, None),
             measured=None if measured is None else measured_values(measured),
+            setup_images=self._problem.setup_images,
         )
 
     def _front(self, name: str) -> dict[str, Any] | None:

@@ -12,11 +12,13 @@ from statistics import median
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from autoprune.budget import Budget
+from autoprune.cost import MemoryCost
 from autoprune.errors import UsageError
 from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
@@ -94,6 +96,8 @@ class Problem:
         dense: The dense network's score on the search part.
         dense_seconds: Time of one pass of the dense network over the search part (median of three), the unit of
             `Score.cost`.
+        setup_images: What preparing the search computed, in images through the dense network: the statistics of the calibration
+            images, and four passes over the search images.
         notes: Sentences that the user should read before the search.
 
     Raises:
@@ -182,6 +186,9 @@ class Problem:
         self.dense_seconds = max(median(score.seconds for score in passes), 1e-9)
         self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
         self.dense = self._rewarded(self.dense)
+        widths = [inputs(self._sizes) for _, inputs, _ in self.cost.layer_forms]
+        statistics = self._backend.refit_macs(widths) / self.cost.dense_macs if self._refits else 0.0
+        self.setup_images = statistics + 4 * (self._search.size or 0)
         self._dense_right["search"] = self._search.right
         self._dense_report: Score | None = None
 
@@ -200,7 +207,7 @@ class Problem:
             chosen = decidable(self.graph, include_residual=include_residual)
             round_to = stopwatch.multiple(chosen, min_keep=min_keep)
             self.notes += (f"On the target ({stopwatch.target}) multiples of {round_to} channels are fast.",)
-        others: dict[str, MakeCost] = {}
+        others: dict[str, MakeCost] = {"memory": lambda chosen, _: MemoryCost(self.graph, chosen, batch=target.batch)}
         if stopwatch is not None:
             others["latency"] = stopwatch.cost
 
@@ -277,6 +284,14 @@ class Problem:
         """
         return self._surgery(self._refit(self._backend, counts))
 
+    def errors(self) -> list[npt.NDArray[np.float64]] | None:
+        """Return what the statistics say of every decision: the error of its readers, once refitted, for each count kept.
+
+        In shares of the readers' mean squared output, from the calibration images' moments; no network is run. Shapes
+        (size + 1,), 0 for the whole group. None where nothing is refitted.
+        """
+        return [self._backend.errors(group) for group in self.decisions] if self._refits else None
+
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Run a network over the search part and return (accuracy, loss)."""
         return self._search(model)
@@ -298,7 +313,19 @@ class Problem:
         began = time.perf_counter()
         score = self._evaluated(self._search, self.prune(counts), counts)
         seconds = time.perf_counter() - began
-        return self._rewarded(replace(score, seconds=seconds, cost=seconds / self.dense_seconds))
+        found = replace(score, seconds=seconds, cost=seconds / self.dense_seconds, images=self._equivalents(counts))
+        return self._rewarded(found)
+
+    def _equivalents(self, counts: Sequence[int], *, finish: bool = False) -> float:
+        """Return what a score (or finishing) computes, in images through the dense network."""
+        if self._search.size is None:
+            return math.nan
+        backend = self._best_backend() if finish else self._backend
+        macs = float(self._search.size * self.cost.macs(counts))
+        if self._refits:
+            widths = [inputs(counts) for _, inputs, _ in self.cost.layer_forms]
+            macs += backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
+        return macs / self.cost.dense_macs
 
     def finish(self, counts: Sequence[int]) -> Finished:
         """Return a policy's network after the best refit: sequential, on more calibration images and positions."""
@@ -325,6 +352,7 @@ class Problem:
         model = self._surgery(refit)
         _ = self.dense_report  # so that the report's accuracy is compared image by image
         search = self._rewarded(self._evaluated(self._search, model, counts))
+        search = replace(search, images=self._equivalents(counts, finish=True))
         report = None if self._report is None else self._rewarded(self._evaluated(self._report, model, counts))
         return Finished(model, refit.kept, search, report)
 

@@ -36,6 +36,8 @@ class Row:
         costs: What else the budget limits, by kind (latency in seconds as predicted).
         drop_se: Standard error of the difference of ``accuracy`` to the dense network's, paired image by image.
         measured: What it took on the target, where latency counts (see `autoprune.latency.Ratio`).
+        images: What the search that found it computed, in images through the dense network: preparation and all its scores, also
+            those taken over from others; None where it is not known.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Row:
     costs: Mapping[str, float] = field(default_factory=dict)
     drop_se: float | None = None
     measured: Mapping[str, float] | None = None
+    images: float | None = None
 
     def cost(self, kind: str) -> float:
         """Return one kind of cost (KeyError if it was not measured)."""
@@ -82,6 +85,7 @@ def make_row(
     counts: Mapping[str, int],
     equal_cost: float | None = None,
     measured: Mapping[str, float] | None = None,
+    setup_images: float = math.nan,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -94,7 +98,9 @@ def make_row(
         counts: Kept channels by group name.
         equal_cost: What scoring cost where every score was taken over from an equal policy.
         measured: What it took on the target.
+        setup_images: What preparing the search computed, in images through the dense network.
     """
+    effort = setup_images + sum(episode.score.images for episode in episodes)
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
     return Row(
@@ -112,6 +118,7 @@ def make_row(
         costs=dict(search.costs),
         drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
         measured=None if measured is None else dict(measured),
+        images=effort if episodes and math.isfinite(effort) else None,
     )
 
 
@@ -184,6 +191,7 @@ def table(report: Mapping[str, Any]) -> str:
         "loss",
         "policies",
         "cost",
+        "images",
         *(kind for kind in dense.get("costs", {}) if kind != "latency"),
         *(("predicted", "measured") if "latency" in dense.get("costs", {}) else ()),
     )
@@ -193,7 +201,8 @@ def table(report: Mapping[str, Any]) -> str:
         several = " best" if row["policies_scored"] > 1 else ""
         cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
         policies = str(row["policies_scored"] or "-")
-        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, *_costs(row, dense)))
+        effort = "-" if row.get("images") is None else f"{row['images'] / 1e3:,.1f}k"
+        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, effort, *_costs(row, dense)))
     lines += [
         (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), *(["-"] * (len(head) - 8)))
         for found in report.get("finetuned", ())
@@ -390,6 +399,11 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
     out.append(
         f"{agent} had {count} {'policies' if count > 1 else 'policy'} scored{each}. The whole run, with the simple rules' "
         f"rows, scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
+        + (
+            ""
+            if own.get("images") is None
+            else f" In multiply-adds {agent}'s search took as much as {own['images']:,.0f} dense images."
+        )
     )
     return out
 

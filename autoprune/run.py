@@ -67,7 +67,7 @@ class Episode:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Episode:
         """Read what ``to_record`` gave, null being a number that was not finite."""
-        score = {key: math.nan if record[key] is None else float(record[key]) for key in _FLOATS}
+        score = {key: _float(record[key]) for key in _FLOATS}
         return cls(
             agent=str(record["agent"]),
             episode=int(record["episode"]),
@@ -76,7 +76,8 @@ class Episode:
                 macs=int(record["macs"]),
                 params=int(record["params"]),
                 **score,
-                drop_se=math.nan if record.get("drop_se") is None else float(record["drop_se"]),
+                images=_float(record.get("images")),
+                drop_se=_float(record.get("drop_se")),
                 costs=dict(record.get("costs", {})),
             ),
             feasible=bool(record["feasible"]),
@@ -218,6 +219,11 @@ class RunFolder:
         path = self.path / "rows" / f"{_file_name(name)}.json"
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, dict(row))
+
+
+def _float(value: Any) -> float:
+    """Return a number of a record, null or missing being one that was not finite."""
+    return math.nan if value is None else float(value)
 
 
 def _is_ours(name: str) -> bool:

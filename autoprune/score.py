@@ -19,6 +19,8 @@ class Score:
         params: Number of parameters.
         reward: What the reward function made of it (NaN before it was asked).
         seconds: Wall-clock time the score took.
+        images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
+            through the dense network; independent of the machine. NaN where the number of search images is not known.
         drop_se: Standard error of the accuracy's difference to the dense network's, paired image by image; NaN where the
             images are not known one by one.
         cost: The same in dense passes: seconds over those of one eager pass of the dense network over the search images.
@@ -33,6 +35,7 @@ class Score:
     reward: float = math.nan
     seconds: float = 0.0
     cost: float = 0.0
+    images: float = math.nan
     drop_se: float = math.nan
     costs: Mapping[str, float] = field(default_factory=dict)
 

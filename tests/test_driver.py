@@ -40,6 +40,7 @@ class Problem(ToyProblem):
     def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01) -> None:
         super().__init__(4, budget=budget, steps=4)
         self.gain = finish_gain
+        self.setup_images = 7.0
         self.notes = ("One thing to know.",)
         self.dense_report = replace(self.dense, accuracy=0.94)
         self.finished: list[tuple[int, ...]] = []

@@ -11,7 +11,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_every_example_is_tested() -> None:
-    known = {"quick_start", "custom_reward", "own_model_and_data", "finetune_pytorch", "finetune_lightning"}
+    known = {
+        "quick_start",
+        "custom_reward",
+        "custom_cost",
+        "own_model_and_data",
+        "finetune_pytorch",
+        "finetune_lightning",
+    }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == known
 
 
@@ -20,6 +27,7 @@ def test_every_example_is_tested() -> None:
     [
         ("quick_start", "ddpg best *"),
         ("custom_reward", "where 0.800 were allowed"),
+        ("custom_cost", "where 0.600 were allowed"),
         ("own_model_and_data", "% of the test images"),
         ("finetune_pytorch", "fine-tuned"),
         ("finetune_lightning", "fine-tuned"),

@@ -90,14 +90,27 @@ def table(run: Run) -> Html | None:
     if not run.rows:
         return None
     dense = run.dense
-    head = ("", "accuracy, %", "search acc., %", "loss", "MACs", "ratio", "parameters", "ratio", "policies", "cost")
+    head = (
+        "",
+        "accuracy, %",
+        "search acc., %",
+        "loss",
+        "MACs",
+        "ratio",
+        "parameters",
+        "ratio",
+        "policies",
+        "cost",
+        "images",
+    )
     lines = [_line(run, row, dense) for row in run.rows]
     lines += [_tuned_line(tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
     note = (
         f"Accuracy{error} on {part}; search acc. on the images that policies were scored on. Loss in nats. "
-        "Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense network (median)."
+        "Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense network (median). "
+        "Images: what the whole search for it computed, in images through the dense network."
     )
     return table_box("networks", note, head, lines, label="Table of networks")
 
@@ -126,6 +139,7 @@ def _line(run: Run, row: Row, dense: Row | None) -> Html:
         el("td", f"{row.params / dense.params:.3f}" if dense else "–"),
         value_cell(row.name, "policies_scored", row.policies_scored, f"{row.policies_scored:,}" if row.policies_scored else "–"),
         value_cell(row.name, "score_cost", row.score_cost, "–" if row.score_cost is None else f"{row.score_cost:.2f}"),
+        value_cell(row.name, "images", row.images, "–" if row.images is None else f"{row.images:,.0f}"),
         class_="own" if own else None,
     )  # fmt: skip
 
@@ -154,6 +168,7 @@ def _tuned_line(tuned: Tuned, dense: Row | None) -> Html:
         el("td", f"{result['macs'] / dense.macs:.3f}" if dense else "–"),
         value_cell(name, "params", result["params"], f"{result['params']:,}"),
         el("td", f"{result['params'] / dense.params:.3f}" if dense else "–"),
+        el("td", "–"),
         el("td", "–"),
         el("td", "–"),
     )

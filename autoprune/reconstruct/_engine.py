@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
 from autoprune.reconstruct._sequential import Refit, columns_kept, in_channels_kept, narrow_outputs, sequential_refit
 from autoprune.reconstruct._statistics import Statistics
-from autoprune.select import Consumer, Evidence, NestedSelection, Selection
+from autoprune.select import Consumer, Evidence, NestedSelection, Selection, elimination_errors
 
 RIDGE = 3e-3
 MAX_ACTIVATION_BYTES = 2**31
@@ -61,8 +62,13 @@ class Backend:
             self._kept[key] = self.selection.keep(self._evidence(group), count)
         return self._kept[key]
 
-    def _evidence(self, group: Group) -> Evidence:
-        moments: tuple[Consumer, ...] = self.statistics.consumers(group) if "moments" in self.selection.needs else ()
+    def errors(self, group: Group) -> npt.NDArray[np.float64]:
+        """Return the error that a group's readers make for every count kept, see `elimination_errors`; shape (size + 1,)."""
+        return elimination_errors(self._evidence(group, moments=True))
+
+    def _evidence(self, group: Group, *, moments: bool = False) -> Evidence:
+        wanted = moments or "moments" in self.selection.needs
+        consumers: tuple[Consumer, ...] = self.statistics.consumers(group) if wanted else ()
         producers = {layer.weight: layer for layer in self.graph.layers if layer.name in group.producers}
         magnitude = torch.zeros(group.size, dtype=torch.float64)
         for part in group.slices:
@@ -70,7 +76,7 @@ class Backend:
                 weight = self._plan.tensor_by_name(part.tensor).double().cpu()
                 norms = weight.abs().sum(dim=[dim for dim in range(weight.dim()) if dim != part.dim])
                 magnitude.index_add_(0, torch.from_numpy(part.unit), norms[torch.from_numpy(part.position)])
-        return Evidence(group.size, moments, magnitude.to(self.statistics.images.device))
+        return Evidence(group.size, consumers, magnitude.to(self.statistics.images.device))
 
     def _choices(self, counts: Sequence[int]) -> dict[int, IntArray]:
         return {
@@ -109,6 +115,30 @@ class Backend:
         """Choose channels and refit all layers in order, each on what the pruned network really feeds it."""
         kept = self._choices(counts)
         return Refit(self._named(kept), sequential_refit(self._plan, self.statistics, kept, ridge=RIDGE))
+
+    def refit_macs(self, widths: Sequence[int], *, forward: bool = True) -> float:
+        """Return the multiply-adds of a refit: the calibration images through the network, and the least squares.
+
+        Args:
+            widths: Input channels that stay of every layer of the graph, of one convolution group.
+            forward: Whether images run through the network (a sequential refit), or the moments are there already (a cached one).
+        """
+        total = 0.0
+        for layer, width in zip(self.graph.layers, widths, strict=True):
+            dense_width = layer.in_channels // layer.groups
+            if forward:
+                total += self.images * layer.macs * width / dense_width
+            if layer.name not in self.statistics.rows or (not forward and width == dense_width):
+                continue
+            columns, outputs = width * math.prod(layer.kernel), layer.out_channels // layer.groups
+            rows = len(self.statistics.rows[layer.name].index[0]) if forward else 0
+            total += layer.groups * columns * (rows * (columns + outputs) + columns * (columns / 3 + outputs))
+        return total
+
+    @property
+    def images(self) -> int:
+        """Number of calibration images."""
+        return len(self.statistics.images)
 
     def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:
         """Refit sequentially to channels chosen elsewhere (a policy file), by group name."""

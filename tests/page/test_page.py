@@ -34,7 +34,7 @@ def test_every_number_of_the_table_is_the_reports(run: Path) -> None:
     page, _ = written(run)
     fields = ("accuracy", "search_accuracy", "loss", "macs", "params")
     for row in report["rows"]:
-        for field in (*fields, "policies_scored", "score_cost"):
+        for field in (*fields, "policies_scored", "score_cost", "images"):
             shown = page.values[row["name"], field]
             assert (json.loads(shown) if shown else None) == row[field]
         assert f"{100 * row['accuracy']:.2f}\xa0±\xa0{100 * row['accuracy_se']:.2f}" in page.text

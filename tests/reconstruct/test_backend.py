@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.cost import CostModel
 from autoprune.reconstruct import Backend, Statistics, fit_affine
 from autoprune.reconstruct._engine import RIDGE
 from autoprune.reconstruct._plan import Affine, Dense
@@ -198,3 +200,18 @@ def test_the_dense_network_is_untouched() -> None:
     found.cached(halved(found))
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("make", [Residual, Plain, Grouped])
+def test_the_effort_is_what_torch_counts(make: Callable[[], nn.Module], share: float) -> None:
+    network = trained(make())
+    x = images(12)
+    made = backend(network, x)
+    counts = [max(1, int(share * group.size)) for group in made.decisions]
+    cost = CostModel(made.graph, made.decisions)
+    counted = made.refit_macs([inputs(counts) for _, inputs, _ in cost.layer_forms])
+    with FlopCounterMode(display=False) as counter:
+        made.sequential(counts)
+    # Factorisations and triangular solves are not counted by torch, and pools and norms by nobody.
+    assert 0.7 < counter.get_total_flops() / 2 / counted < 1.1
