@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.cost import CostModel, allowed_counts
+from autoprune.cost import Cost, CostModel, MemoryCost, allowed_counts, size_cost
+from autoprune.errors import AutopruneError
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.limits import decidable
 
@@ -30,7 +32,8 @@ def inspect_model(
         round_to: Kept counts are multiples of this.
 
     Returns:
-        ``macs``, ``params``, ``smallest_macs``, ``smallest_budget``; ``groups``, ``refusals`` and ``layers`` as lists of
+        ``macs``, ``params``, ``smallest_macs``, ``smallest_budget``; ``budgets``: by kind the dense network's and the smallest
+        that can be met, ``dense`` and ``least``; ``groups``, ``refusals`` and ``layers`` as lists of
         dictionaries in execution order. A group's letters are what people call it by; a layer's ``in_groups`` and
         ``out_groups`` are names of groups (none for the image's channels).
 
@@ -42,6 +45,11 @@ def inspect_model(
     cost = CostModel(graph, decisions)
     least = [allowed_counts(group.size, min_keep=min_keep, round_to=round_to)[0] for group in decisions]
     smallest = cost.macs(least)
+    whole = [group.size for group in decisions]
+    costs: dict[str, Cost] = {"macs": cost.macs_form, "params": cost.params_form}
+    costs["size"] = size_cost(cost, model.state_dict())
+    with suppress(AutopruneError):  # where memory has no closed form, budgets of it are refused
+        costs["memory"] = MemoryCost(graph, decisions)
     decided = {group.name for group in decisions}
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters(remove_duplicate=False)}
     return {
@@ -49,6 +57,7 @@ def inspect_model(
         "params": cost.dense_params,
         "smallest_macs": smallest,
         "smallest_budget": smallest / cost.dense_macs,
+        "budgets": {kind: {"dense": found(whole), "least": found(least)} for kind, found in costs.items()},
         "groups": [
             {
                 "name": group.name,

@@ -12,6 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autoprune.budget import amount
+
 COLOURS = (
     *("bright_cyan", "bright_magenta", "bright_green", "bright_yellow", "bright_blue", "bright_red"),
     *("cyan", "magenta", "green", "yellow", "blue", "red"),
@@ -222,9 +224,12 @@ def _budgets(found: Mapping[str, Any]) -> Text:
     if not decided:
         return Text("No group can be pruned, so only the budget 1 can be met.")
     groups = "1 group is" if decided == 1 else f"{decided} groups are"
-    return Text(
-        f"{groups} decided by a search; budgets from {_up(found['smallest_budget'])} to 1 of the MACs can be met."
-    )
+    least = [
+        f"{kind}={_up(values['least'] / values['dense'])} (of {amount(kind, values['dense'])})"
+        for kind, values in found["budgets"].items()
+        if values["dense"]
+    ]
+    return Text(f"{groups} decided by a search; the smallest budgets that can be met: {', '.join(least)}.")
 
 
 def _up(ratio: float) -> str:
