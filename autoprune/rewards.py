@@ -1,7 +1,7 @@
 """Reward functions: what a policy is worth to the searcher, ``fn(score, dense, budget) -> float``.
 
-The three built-in ones are those of He et al., "AMC: AutoML for Model Compression and Acceleration on Mobile Devices"
-(ECCV 2018), section 3.4: R_err, R_FLOPs and R_Param. A user's own is a function with the same signature, registered
+R_err, R_FLOPs and R_Param are those of He et al., "AMC: AutoML for Model Compression and Acceleration on Mobile Devices"
+(ECCV 2018), section 3.4. A user's own is a function with the same signature, registered
 with ``@rewards.register("name")``, installed under the entry-point group ``autoprune.rewards``, or named as
 ``package.module:function``.
 """
@@ -21,7 +21,7 @@ RewardFn = Callable[[Score, Score, Budget], float]
 
 rewards: Registry[RewardFn] = Registry("reward", "autoprune.rewards")
 
-SIZE_TRADING = frozenset({"accuracy-flops", "accuracy-params"})
+SIZE_TRADING = frozenset({"accuracy-flops", "accuracy-params", "accuracy-latency"})
 """Rewards that trade size against accuracy themselves: pointless where every policy has the same size."""
 
 
@@ -59,6 +59,28 @@ def accuracy_params(score: Score, dense: Score, budget: Budget) -> float:
         budget: The budget of the search.
     """
     return -(1.0 - score.accuracy) * math.log(max(score.params, 1))
+
+
+@rewards.register("accuracy-latency")
+def accuracy_latency(score: Score, dense: Score, budget: Budget) -> float:
+    """Return ``accuracy * (latency / target)**-0.07``: twice as fast is worth 5 % of the accuracy.
+
+    The soft constraint of Tan et al., "MnasNet" (CVPR 2019), equation 2; the target is the budget's limit of latency.
+
+    Args:
+        score: The policy's result.
+        dense: The unpruned network's result.
+        budget: The budget of the search.
+
+    Raises:
+        UsageError: if the budget limits no latency.
+    """
+    limit = budget.limit("latency")
+    if limit is None:
+        raise UsageError(
+            "The reward 'accuracy-latency' needs a budget of latency; give for instance --budget latency=0.8."
+        )
+    return score.accuracy * (score.of("latency") / limit.of(dense.of("latency"))) ** -0.07
 
 
 @rewards.register("smallest")

@@ -1,6 +1,7 @@
 """Rewards against the paper's formulas, and what is said about bad ones."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,32 @@ def test_a_reward_that_is_no_finite_number_is_refused(value):
 
     with pytest.raises(UsageError, match="'broken'"):
         call_reward(broken, SMALL, DENSE, EXACT)
+
+
+def test_latency_is_mnasnets_soft_constraint():
+    fast, slow = (replace(SMALL, accuracy=0.75, costs={"latency": seconds}) for seconds in (0.005, 0.010))
+    dense = replace(DENSE, costs={"latency": 0.020})
+    reward = rewards.get("accuracy-latency")
+    assert reward(slow, dense, Budget("latency=0.5", "at-most")) == pytest.approx(0.75)
+    assert reward(fast, dense, Budget("latency=10ms", "at-most")) == pytest.approx(0.75 * 2**0.07)
+    with pytest.raises(UsageError, match="--budget latency"):
+        reward(slow, dense, EXACT)
+
+
+def test_the_smallest_within_the_drop_is_worth_most_and_beyond_it_the_nearest():
+    dense, budget = Score(0.9, 0.1, 1000, 100), Budget(max_drop=2.0)
+    scores = [
+        Score(0.95, 0.1, 100, 10),
+        Score(0.89, 0.1, 200, 10),
+        Score(0.90, 0.1, 900, 10),
+        Score(0.87, 0.1, 100, 10),
+        Score(0.889, 0.1, 100, 10, drop_se=0.03),
+    ]
+    values = [rewards.get("smallest")(score, dense, budget) for score in scores]
+    assert values[:4] == pytest.approx([0.9, 0.8, 0.1, -0.01])
+    assert values[4] == pytest.approx(-0.021)
+    with pytest.raises(UsageError, match="--max-drop"):
+        rewards.get("smallest")(scores[0], dense, EXACT)
 
 
 def test_a_reward_that_raises_is_named():

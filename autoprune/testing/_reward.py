@@ -30,7 +30,7 @@ class RewardContract:
     budget: ClassVar[Budget] = Budget(0.5, "at-most")
     follows_accuracy: ClassVar[bool] = True
 
-    dense = Score(accuracy=0.95, loss=0.2, macs=1_000_000, params=10_000)
+    dense = Score(accuracy=0.95, loss=0.2, macs=1_000_000, params=10_000, costs={"latency": 0.011})
 
     def make_reward(self) -> RewardFn:
         """Return the reward function."""
@@ -40,7 +40,7 @@ class RewardContract:
         """Return scores from the best possible to the worst."""
         sizes = ((1_000_000, 10_000), (500_000, 5_000), (1, 1))
         return [
-            Score(accuracy, loss, macs, params, seconds=1.0, cost=0.5)
+            Score(accuracy, loss, macs, params, seconds=1.0, cost=0.5, costs={"latency": 1e-3 + 1e-8 * macs})
             for (accuracy, loss), (macs, params) in product(((1.0, 0.0), (0.95, 0.2), (0.1, 2.3), (0.0, 50.0)), sizes)
         ]
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.testing import RewardContract
 
@@ -18,6 +19,16 @@ class TestFlops(RewardContract):
 
 class TestParams(RewardContract):
     reward = "accuracy-params"
+
+
+class TestLatency(RewardContract):
+    reward = "accuracy-latency"
+    budget = Budget("latency=0.5", "at-most")
+
+
+class TestSmallest(RewardContract):
+    reward = "smallest"
+    budget = Budget(max_drop=5.0)
 
 
 class TestOwn(RewardContract):
