@@ -22,8 +22,24 @@ coupling groups that passed the proof, of all. **Right** compares pruned network
 channel counts drawn for all prunable groups at once, against the dense network that ignores the removed channels (largest
 distance relative to the output's norm, in double precision where the network is small enough), and MACs and parameters with
 torch's counters. **Trace** is `build_graph`, in brackets relative to `torch.export.export` alone; **proof** is `prove`; both
-on one thread.
+in CPU seconds on one thread.
 """
+
+ENOUGH = 0.95
+"""Convolutional families with a smaller share of prunable layers are named, with what stands in the way."""
+
+NAMED = {
+    "condconv": "some layers mix their weights for every image anew from several sets (conditional convolutions); such a weight "
+    "is no parameter that could be cut. All other layers are pruned.",
+    "eca": "each block weighs its channels by a convolution that runs along the channels (ECA), so every channel's weight "
+    "depends on which channels are its neighbours, and removing one would change those of others. The channels inside the "
+    "blocks are pruned.",
+    "gc-resnet": "each context block makes a map of attention with one single channel, in which there is nothing to remove. "
+    "All other layers are pruned.",
+    "shufflenet": "every unit splits its channels into halves and shuffles them, and so couples each channel of a stage to every "
+    "other; removing some exactly would need a step that gathers channels, which the network does not have. The channels "
+    "inside the units are pruned.",
+}
 
 EXCEPTIONS = """## Exceptions
 
@@ -39,7 +55,7 @@ def render(entries: Sequence[Entry], records: Mapping[str, Mapping[str, Any]]) -
     parts = [
         HEAD.format(models=len(shown), families=len({entry.family for entry, _ in shown}), policies=3),
         _summary(shown),
-        "## Families\n\n" + _families(right),
+        "## Families\n\n" + _families(right) + "\n\n" + _named(right),
         "## Networks\n\n" + _networks(shown),
         EXCEPTIONS + _exceptions(shown),
     ]
@@ -89,6 +105,20 @@ def _families(right: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:
                 kind = "attention or MLPs over positions" if mixing else "convolutional"
                 rows.append([family, kind, str(len(records)), f"{good} of {of}", _percent(records)])
     return table(["family", "kind", "networks", "prunable", "share"], rows)
+
+
+def _named(right: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:
+    """Return why convolutional families have a small share."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry, record in right:
+        if not entry.mixing:
+            found[entry.family].append(record)
+    lines = [f"Convolutional families with less than {ENOUGH:.0%} of their layers prunable, and why:\n"]
+    for family, records in sorted(found.items()):
+        good, of = _share(records)
+        if good < ENOUGH * of:
+            lines.append(f"- **{family}** ({_percent(records)}): {NAMED.get(family, 'see the exceptions below.')}")
+    return "\n".join(lines)
 
 
 def _networks(shown: Sequence[tuple[Entry, Mapping[str, Any]]]) -> str:

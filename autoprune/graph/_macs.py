@@ -67,7 +67,9 @@ class MacCounter:
         else:
             shape = before if layer.kind == "conv_transpose" else self.shape(node)
             positions = shape[0] * math.prod(shape[2:])
-        return self._per_image(positions, node) * math.prod(layer.weight.shape)
+        weight = node.args[1]
+        shape = self.shape(weight) if isinstance(weight, Node) else layer.weight.shape
+        return self._per_image(positions * math.prod(shape), node)
 
     def product(self, node: Node) -> int:
         """Return the multiply-adds of an operator that is no layer, counted by the referee on tensors without data."""

@@ -160,7 +160,9 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, s
         for images, dynamic in attempts:
             try:
                 shapes = _open_batch(model) if dynamic else None
-                return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False), None
+                program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+                _inline_regions(program)
+                return program, None
             except Exception as failure:
                 error = error or failure
         _check_runs(model, example_input)
@@ -176,6 +178,30 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, s
         f"The model can be traced neither by torch.export ({_first_line(refused)}) nor by recording it ({_first_line(error)}); "
         "make its forward free of what the messages name."
     ) from error
+
+
+def _inline_regions(program: ExportedProgram) -> None:
+    """Put what ran under ``torch.autocast(enabled=False)`` or with gradients on or off into the program itself."""
+    module, graph = program.graph_module, program.graph
+    wrapped = torch.ops.higher_order.wrap_with_autocast, torch.ops.higher_order.wrap_with_set_grad_enabled
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target not in wrapped:
+            continue
+        count = 4 if node.target is wrapped[0] else 1  # the region's settings, before its graph
+        if count == 4 and node.args[2] is not False:
+            continue
+        function, *inputs = node.args[count:]
+        inner = getattr(module, str(function.target)).graph
+        values = dict(zip(inner.find_nodes(op="placeholder"), inputs, strict=True))
+        with graph.inserting_before(node):
+            outputs = graph.graph_copy(inner, values)
+        for user in list(node.users):
+            user.replace_all_uses_with(outputs[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(node)
+        if not function.users:
+            graph.erase_node(function)
+    module.recompile()
 
 
 def _check_runs(model: nn.Module, example_input: Tensor) -> None:

@@ -392,6 +392,7 @@ case(
 one("checkpoint", "right", lambda m, x: checkpoint(m.a, x, use_reentrant=False), a=lambda: conv(8, 8))
 one("no_grad inside", "right", lambda m, x: _no_grad(m, x), a=lambda: conv(8, 8))
 one("branch on the channel count", "right", lambda m, x: x * 2 if x.shape[1] > 0 else x)
+one("region without autocast", "right", lambda m, x: _exact(m, x), a=lambda: conv(8, 8), b=lambda: conv(8, 8))
 one("unused layer output", "right", lambda m, x: (m.a(x), x)[1], a=lambda: conv(8, 8))
 one("branch on the channels", "partly", lambda m, x: m.a(x) if x.amax() > -100 else x, a=lambda: conv(8, 8))
 case(
@@ -422,6 +423,12 @@ case(
     "right",
     lambda: Net(lambda m, x: m.b(F.relu(m.a(x))), a=conv(3, 8), b=conv(8, 4)).requires_grad_(False),
 )
+
+
+def _exact(m: Net, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        y = m.a(x)
+    return x + m.b(y)
 
 
 def _no_grad(m: Net, x: Tensor) -> Tensor:

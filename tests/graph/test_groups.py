@@ -159,7 +159,7 @@ def test_unknown_operator_is_named_with_its_line() -> None:
     graph = build_graph(model, IMAGES)
     reason = str(graph.group("a").reason)
     assert "aten.linalg_matrix_exp" in reason
-    assert "_nets.py:" in reason
+    assert "_cases.py:" in reason
     assert [refusal.reason for refusal in graph.refusals] == [reason]
     assert "aten.linalg_matrix_exp" not in known_ops()
 
