@@ -310,7 +310,8 @@ class Driver:
                 folder.mkdir(exist_ok=True)
                 save_safetensors_atomic(folder / f"{label}.safetensors", finished.model.state_dict())
                 self._policy(name, finished.kept, finished.search).save(folder / f"{label}.json")
-                kept = {**self._row(label, episode, finished).to_dict(), "cost": finished.search.of(kind)}
+                row = self._row(label, episode, finished, self._problem.timed(finished.model))
+                kept = {**row.to_dict(), "cost": finished.search.of(kind)}
                 self._folder.write_row(label, kept)
             rows.append(kept)
         return {

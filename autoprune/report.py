@@ -231,10 +231,15 @@ def _costs(row: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
         if kind != "latency"
     ]
     if "latency" in row.get("costs", {}):
-        value, found = row["costs"]["latency"], row["measured"]
+        value = row["costs"]["latency"]
         cells.append(f"{amount('latency', value)} ({value / dense['costs']['latency']:.3f})")
-        cells.append("-" if found is None else f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})")
+        cells.append(_measured(row))
     return tuple(cells)
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    found = row["measured"]
+    return "-" if found is None else f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})"
 
 
 def limit_sentences(report: Mapping[str, Any]) -> list[str]:
@@ -365,10 +370,12 @@ def front_table(report: Mapping[str, Any]) -> str:
             f"{row['cost'] / found['dense']:.3f}",
             f"{100 * row['search_accuracy']:.2f}",
             _with_error(row),
+            *((_measured(row),) if kind == "latency" else ()),
         )
         for row in found["points"]
     ]
-    return aligned(("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc"), lines)
+    head = ("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc")
+    return aligned((*head, "measured") if kind == "latency" else head, lines)
 
 
 def front_sentences(report: Mapping[str, Any]) -> list[str]:
