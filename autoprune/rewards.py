@@ -80,7 +80,7 @@ def accuracy_latency(score: Score, dense: Score, budget: Budget) -> float:
         raise UsageError(
             "The reward 'accuracy-latency' needs a budget of latency; give for instance --budget latency=0.8."
         )
-    return score.accuracy * (score.of("latency") / limit.of(dense.of("latency"))) ** -0.07
+    return score.accuracy * math.pow(score.of("latency") / limit.of(dense.of("latency")), -0.07)
 
 
 @rewards.register("smallest")

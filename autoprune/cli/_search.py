@@ -81,7 +81,8 @@ def search(
         str | None,
         typer.Option(
             "--reward",
-            help="accuracy, accuracy-flops, accuracy-params, accuracy-latency, smallest or package.module:function.  [default: accuracy; with "
+            help="accuracy, accuracy-flops, accuracy-params, accuracy-latency, smallest or package.module:function.  "
+            "[default: accuracy; with "
             "--max-drop smallest]",
         ),
     ] = None,
