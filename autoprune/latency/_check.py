@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -48,6 +49,6 @@ def measured_ratio(model: nn.Module, pruned: nn.Module, target: Target, example:
     target = target.resolved
     with measuring(target.threads, lambda text: None), Stand(example, target) as stand:
         functions = {name: stand.whole(copy.deepcopy(net)) for name, net in (("dense", model), ("pruned", pruned))}
-        measured = resolved_times(functions, target)
+        measured = resolved_times(functions, target, clock=time.perf_counter, patience_s=60.0)
     base, own = measured.timings["dense"], measured.timings["pruned"]
     return Ratio(own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds)

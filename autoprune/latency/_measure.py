@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import Bench, Ready
+from autoprune.latency._bench import Bench, Ready, clock_of
 from autoprune.latency._design import design
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._segments import Segments
@@ -26,7 +26,6 @@ PRECISION = 0.02
 """A network is measured until the quotient of its time and the dense one's is known to this share of itself."""
 NETWORKS = 34
 LEAST_NETWORKS = 14
-_PATIENCE_S = 20.0
 
 
 def profile_model(
@@ -184,7 +183,7 @@ def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
     functions = {"dense": dense.whole, "network": ready.whole}
     if ready.parts is not None:
         functions["parts"] = ready.parts
-    measured = resolved_times(functions, target, but=("parts",))
+    measured = resolved_times(functions, target, clock=clock_of(target), but=("parts",))
     base, own = measured.timings["dense"], measured.timings["network"]
     ratio = own.ratio(base) if ready is not dense else 1.0
     parts = None
@@ -194,29 +193,37 @@ def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
 
 
 def resolved_times(
-    functions: Mapping[str, Callable[[], object]], target: Target, *, but: Sequence[str] = ()
+    functions: Mapping[str, Callable[[], object]],
+    target: Target,
+    *,
+    clock: Callable[[], float],
+    but: Sequence[str] = (),
+    patience_s: float = 20.0,
 ) -> Measured:
     """Time functions in turn until the quotients with the first are known.
 
     Args:
         functions: By name, the dense network first.
         target: What they run on.
+        clock: Tells seconds.
         but: Names whose times need not be known.
+        patience_s: How long a second try may take, if they are not known after 3 seconds.
 
     Raises:
         AutopruneError: if that takes too long: the machine is too busy.
     """
     known = 0.0
     rounds = 0
-    for patience_s in (3.0, _PATIENCE_S):
+    for seconds in (3.0, patience_s):
         measured = measure(
             functions,
             precision=PRECISION,
-            budget_s=patience_s,
+            budget_s=seconds,
             least_rounds=5,
             most_rounds=1000,
             sample_s=0.02,
             warmup_s=0.05,
+            clock=clock,
         )
         base, *others = (timing for name, timing in measured.timings.items() if name not in but)
         known, rounds = max((timing.known(base) for timing in others), default=0.0), measured.rounds

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from autoprune.cost import CostModel, Projector, allowed_counts
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import Bench
+from autoprune.latency._bench import Bench, clock_of
 from autoprune.latency._measure import resolved_times
 from autoprune.latency._profile import Multiple, Profile
 from autoprune.latency._segments import Segments
@@ -60,7 +60,7 @@ def measure_multiples(
     with measuring(target.threads, lambda text: None), Bench(model, graph, decisions, example, target) as bench:
         functions = {"dense": bench.ready(cost.sizes).whole}
         functions |= {str(multiple): bench.ready(kept).whole for multiple, kept in counts.items()}
-        measured = resolved_times(functions, target)
+        measured = resolved_times(functions, target, clock=clock_of(target))
     found = []
     for multiple, kept in counts.items():
         ratio = measured.timings[str(multiple)].ratio(measured.timings["dense"])
