@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from autoprune.graph import PruningGraph
+from autoprune.graph import IntArray, PruningGraph
+from autoprune.testing._weights import MaskedProducts
 
 _LAYERS = {torch.conv1d, torch.conv2d, torch.conv3d, F.linear}
 _TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
@@ -235,27 +236,38 @@ def _all_calls_seen() -> Iterator[None]:
             setattr(F, name, function)
 
 
-def _counted(graph: PruningGraph | None, rows: Sequence[Tensor]) -> dict[tuple[str, int], tuple[int, Tensor]]:
-    """Return what the means over channels of norms written by hand are taken over, known from the output channels left."""
-    if graph is None or not graph.statistics:
-        return {}
+def _left(graph: PruningGraph, rows: Sequence[Tensor]) -> Callable[[IntArray, IntArray], list[bool]]:
+    """Return what tells which channels, given as groups and units, are among the layers' output channels that are left."""
     left = {
         (int(layer.out_group[row]), int(layer.out_unit[row]))
         for layer, own in zip(graph.layers, rows, strict=True)
         for row in own.tolist()
     }
+    return lambda group, unit: [
+        channel[0] < 0 or channel in left for channel in zip(group.tolist(), unit.tolist(), strict=True)
+    ]
+
+
+def _counted(graph: PruningGraph | None, rows: Sequence[Tensor]) -> dict[tuple[str, int], tuple[int, Tensor]]:
+    """Return what the means over channels of norms written by hand are taken over."""
+    if graph is None or not graph.statistics:
+        return {}
+    stays = _left(graph, rows)
     return {
-        (statistic.op, statistic.number): (
-            statistic.dim,
-            torch.tensor(
-                [
-                    place
-                    for place, channel in enumerate(zip(statistic.group.tolist(), statistic.unit.tolist(), strict=True))
-                    if channel[0] < 0 or channel in left
-                ]
-            ),
-        )
-        for statistic in graph.statistics
+        (found.op, found.number): (found.dim, torch.tensor(stays(found.group, found.unit)).nonzero()[:, 0])
+        for found in graph.statistics
+    }
+
+
+def _summed(graph: PruningGraph | None, rows: Sequence[Tensor]) -> dict[tuple[str, int], tuple[int, int, Tensor]]:
+    """Return the channels that products sum over."""
+    if graph is None or all(product.dim is None for product in graph.products):
+        return {}
+    stays = _left(graph, rows)
+    return {
+        (found.op, found.number): (found.operand, found.dim, torch.tensor(stays(found.group, found.unit)))
+        for found in graph.products
+        if found.dim is not None
     }
 
 
@@ -286,7 +298,9 @@ def distance(dense: nn.Module, small: nn.Module, images: Tensor, graph: PruningG
             None if one is None or other is None else torch.isin(one, other)
             for one, other in zip(whole.norms, part.norms, strict=True)
         ]
-        with _Masked([weight for weight, _ in read], stays, _counted(graph, [rows for _, rows in read])):
+        rows = [own for _, own in read]
+        masked = _Masked([weight for weight, _ in read], stays, _counted(graph, rows))
+        with masked, MaskedProducts(_summed(graph, rows)):
             expected = leaves(dense(images))
     if [a.shape for a in found] != [b.shape for b in expected]:
         return math.inf

@@ -1,10 +1,11 @@
-"""Prunes one network after the other with one tool, and judges it: a name a line on stdin, a JSON object a line on stdout."""
+"""Prunes one network after the other with one tool, and judges it: its name on stdin, a JSON object a line on stdout."""
 
 from __future__ import annotations
 
 import json
 import os
 import resource
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -148,7 +149,7 @@ def judge(tool: str, name: str) -> dict[str, Any]:
 
 
 def main(tool: str) -> None:
-    """Answer the names on stdin."""
+    """Answer the lines on stdin, a name and its limit in CPU seconds, after which the process ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what is printed on the way is no answer
@@ -157,7 +158,10 @@ def main(tool: str) -> None:
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
-        answers.write(json.dumps(judge(tool, line.strip())) + "\n")
+        name, _, limit_s = line.strip().rpartition("\t")
+        signal.setitimer(signal.ITIMER_PROF, float(limit_s))
+        answers.write(json.dumps(judge(tool, name)) + "\n")
+        signal.setitimer(signal.ITIMER_PROF, 0)
         answers.flush()
 
 

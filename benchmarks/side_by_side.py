@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("autoprune", "torch-pruning")
 SHARE = 6
 """A case gets such a part of a network's time."""
+WAIT = 20
+"""So many times the limit, which is one of CPU time, may pass on the clock."""
 OUTCOMES = ("right", "refused", "wrong", "crashed", "hung")
 NETWORKS = (
     *(
@@ -79,7 +83,7 @@ statistics and scales make sure that nothing hides.
 - *refused*: nothing is removed, or autoprune says that it cannot;
 - *wrong*: the pruned network runs, but computes something else;
 - *crashed*: the tool raises an exception (`MemoryError` beyond 16 GiB, too), or the pruned network does;
-- *hung*: no answer in {limit:.0f} s ({case_limit:.0f} s for a case).
+- *hung*: no answer in {limit:.0f} CPU seconds ({case_limit:.0f} for a case).
 
 What a right answer is worth depends on how much was removed: *left* is the share of the parameters that are left.
 """
@@ -122,15 +126,19 @@ class Worker:
             self.start()
         assert self.process is not None
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{name}\n")
+        self.process.stdin.write(f"{name}\t{limit_s}\n")
         self.process.stdin.flush()
         try:
-            answer = self.answers.get(timeout=limit_s)
+            answer = self.answers.get(timeout=limit_s * WAIT)
         except queue.Empty:
-            self.stop()
-            return {"outcome": "hung", "why": f"no answer in {limit_s:.0f} s"}
+            answer = None
         if answer is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=5)
+            out_of_time = self.process.poll() in (None, -signal.SIGPROF)
             self.stop()
+            if out_of_time:
+                return {"outcome": "hung", "why": f"no answer in {limit_s:.0f} CPU seconds"}
             return {"outcome": "crashed", "why": "the process ended"}
         found: dict[str, Any] = json.loads(answer)
         return found
@@ -171,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, help="Where the document is written (Markdown); it is printed in any case.")
     parser.add_argument("--only", default="", help="Only networks and cases whose name contains this.")
-    parser.add_argument("--limit-s", type=float, default=180.0, help="Time limit per network and tool.")
+    parser.add_argument("--limit-s", type=float, default=180.0, help="CPU time per network and tool.")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from tests.graph._nets import CASES
