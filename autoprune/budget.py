@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from autoprune.errors import UsageError
@@ -191,6 +191,11 @@ class Budget:
         object.__setattr__(self, "mode", mode if minimize is None else "at-most")
         object.__setattr__(self, "max_drop", max_drop)
         object.__setattr__(self, "minimize", minimize)
+
+    def tightened(self, kind: str, factor: float) -> Budget:
+        """Return the same budget with one limit times ``factor`` (in (0, 1])."""
+        limits = [replace(limit, value=limit.value * factor) if limit.kind == kind else limit for limit in self.limits]
+        return Budget(limits, self.mode, max_drop=self.max_drop, minimize=self.minimize)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -24,13 +24,15 @@ from autoprune.progress import Progress
 from autoprune.report import Row, build_report, make_row
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
-from autoprune.stopwatch import measured_values, met
+from autoprune.stopwatch import excess, measured_values, met
 
 RULES = ("uniform", "shallow", "deep")
 FINISHED = 3
 """Policies of each player that are finished: the score ranks them on fewer images than the refit of the result takes."""
 MOST_TRIED = 8
 """Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough."""
+MOST_TIGHTENED = 4
+"""How often a network that is slower than predicted is made smaller."""
 Counts = tuple[int, ...]
 
 
@@ -261,9 +263,34 @@ class Driver:
                 return episode, found, measured
             slow.append((episode, found, measured))
         if slow:  # each was predicted to be fast enough, and none was
-            return min(slow, key=lambda entry: entry[2].ratio)
+            return self._tightened(slow)
         found = self._problem.finish(self._counts(best[-1]))
         return best[-1], found, self._problem.timed(found.model)
+
+    def _tightened(self, slow: list[tuple[Episode, Finished, Ratio]]) -> tuple[Episode, Finished, Ratio]:
+        """Shrink the best of networks that are slower than predicted until it is measured to be fast enough.
+
+        Where the smallest network is too slow as well, the fastest that was measured is returned; the report says so.
+        """
+        budget, names = self._problem.budget, self._names
+        episode, _, measured = slow[0]
+        sizes = [group.size for group in self._problem.decisions]
+        factor = 1.0
+        for _ in range(MOST_TIGHTENED):
+            factor /= excess(budget, measured)
+            projector = self._problem.at(budget.tightened("latency", factor)).projector
+            if not projector.fits([levels[0] for levels in self._problem.levels]):
+                break
+            self._progress.stage("The network is slower than predicted: shrinking it")
+            ratios = [count / size for count, size in zip(self._counts(episode), sizes, strict=True)]
+            counts = tuple(projector.project(ratios))
+            found = self._problem.finish(counts)
+            measured = self._problem.timed(found.model) or measured
+            smaller = replace(episode, counts=dict(zip(names, counts, strict=True)), score=found.search)
+            slow.append((smaller, found, measured))
+            if met(budget, measured):
+                return slow[-1]
+        return min(slow, key=lambda entry: entry[2].ratio)
 
     def _export_smallest(self, rows: Mapping[str, Row]) -> str:
         """Make the smallest network within the drop the run's result, whoever found it; returns who did."""

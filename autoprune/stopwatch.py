@@ -102,13 +102,17 @@ class Stopwatch:
         return measured_ratio(self._model, network, self.target, self._example)
 
 
-def met(budget: Budget, measured: Ratio) -> bool:
-    """Whether a measured time is within the budget of latency, as far as it is known."""
+def excess(budget: Budget, measured: Ratio) -> float:
+    """Return a measured time as a share of the budget of latency; 0 if there is none."""
     limit = budget.limit("latency")
     if limit is None:
-        return True
-    value = measured.ratio if limit.unit == "ratio" else measured.seconds
-    return value * (1.0 - measured.known) <= limit.value
+        return 0.0
+    return (measured.ratio if limit.unit == "ratio" else measured.seconds) / limit.value
+
+
+def met(budget: Budget, measured: Ratio) -> bool:
+    """Whether a measured time is within the budget of latency, as far as it is known."""
+    return excess(budget, measured) * (1.0 - measured.known) <= 1.0
 
 
 def measured_values(measured: Ratio) -> dict[str, float]:
