@@ -134,13 +134,25 @@ class Bench(Stand):
         decisions: The groups that a policy decides, in order.
         example: Images (B, C, H, W), repeated or cut to the target's batch.
         target: The target, `Target.resolved`.
+        clock: Tells seconds; by default `clock_of` the target.
+
+    Attributes:
+        clock: Tells seconds.
+        spans: Number of the first layer of each segment that is told apart; None where only the whole network is timed.
 
     Raises:
         UsageError: if the device is not there, or the network takes no such batch.
     """
 
     def __init__(
-        self, model: nn.Module, graph: PruningGraph, decisions: Sequence[Group], example: Tensor, target: Target
+        self,
+        model: nn.Module,
+        graph: PruningGraph,
+        decisions: Sequence[Group],
+        example: Tensor,
+        target: Target,
+        *,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if not graph.dynamic_batch and target.batch != graph.layers[0].in_shape[0]:
             raise UsageError(
@@ -149,6 +161,7 @@ class Bench(Stand):
         super().__init__(example, target)
         self._model, self._graph, self._decisions = model, graph, tuple(decisions)
         self._family: OnnxFamily | None = None
+        self.clock = clock_of(target) if clock is None else clock
         self.spans: tuple[int, ...] | None = None
         if target.runtime == "eager":
             dense = self.placed(self.module([group.size for group in decisions]))
@@ -180,4 +193,4 @@ class Bench(Stand):
         if self.spans is None:
             return Ready(whole, None)
         names = [self._graph.layers[number].name for number in self.spans]
-        return Ready(whole, EagerSegments(network, self.images, names, clock=clock_of(self.target)))
+        return Ready(whole, EagerSegments(network, self.images, names, clock=self.clock))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -33,7 +34,14 @@ class Ratio:
     rounds: int
 
 
-def measured_ratio(model: nn.Module, pruned: nn.Module, target: Target, example: Tensor) -> Ratio:
+def measured_ratio(
+    model: nn.Module,
+    pruned: nn.Module,
+    target: Target,
+    example: Tensor,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Ratio:
     """Time a pruned network against the dense one on a target.
 
     Args:
@@ -41,6 +49,7 @@ def measured_ratio(model: nn.Module, pruned: nn.Module, target: Target, example:
         pruned: The pruned one; likewise.
         target: The target.
         example: Images (B, C, H, W).
+        clock: Tells seconds.
 
     Raises:
         UsageError: if the device is not there.
@@ -49,6 +58,6 @@ def measured_ratio(model: nn.Module, pruned: nn.Module, target: Target, example:
     target = target.resolved
     with measuring(target.threads, lambda text: None), Stand(example, target) as stand:
         functions = {name: stand.whole(copy.deepcopy(net)) for name, net in (("dense", model), ("pruned", pruned))}
-        measured = resolved_times(functions, target, clock=time.perf_counter, patience_s=60.0)
+        measured = resolved_times(functions, target, clock=clock, patience_s=60.0)
     base, own = measured.timings["dense"], measured.timings["pruned"]
     return Ratio(own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds)

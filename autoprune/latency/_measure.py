@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import Bench, Ready, clock_of
+from autoprune.latency._bench import Bench, Ready
 from autoprune.latency._design import design
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._segments import Segments
@@ -40,6 +40,7 @@ def profile_model(
     networks: int = NETWORKS,
     budget_s: float = 150.0,
     seed: int = 0,
+    clock: Callable[[], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
     say: Say | None = None,
 ) -> Profile:
@@ -59,6 +60,7 @@ def profile_model(
         networks: How many networks.
         budget_s: After so many seconds no other is begun, once there are 14.
         seed: Of the choice of networks.
+        clock: Tells seconds; None for the one that suits the target.
         progress: Told how many networks are measured, of how many.
         say: Told what is being done.
 
@@ -76,6 +78,7 @@ def profile_model(
         example,
         design(levels, networks, seed=seed),
         say=say,
+        clock=clock,
         progress=progress,
         enough=lambda done: done >= LEAST_NETWORKS and time.perf_counter() - began > budget_s,
     )
@@ -90,6 +93,7 @@ def refine(
     policies: Sequence[Sequence[int]],
     example: Tensor,
     *,
+    clock: Callable[[], float] | None = None,
     say: Say | None = None,
 ) -> None:
     """Measure given policies too, so that the profile predicts best around them.
@@ -101,6 +105,7 @@ def refine(
         decisions: The groups that a policy decides.
         policies: Kept channels of each decision.
         example: Images (B, C, H, W).
+        clock: Tells seconds; None for the one that suits the target.
         say: Told what is being done.
 
     Raises:
@@ -108,7 +113,7 @@ def refine(
         AutopruneError: as in `profile_model`.
     """
     wanted = [tuple(group.size for group in decisions), *(tuple(int(count) for count in counts) for counts in policies)]
-    _measure_all(profile, model, graph, decisions, example, wanted, say=say)
+    _measure_all(profile, model, graph, decisions, example, wanted, clock=clock, say=say)
 
 
 def _measure_all(
@@ -120,6 +125,7 @@ def _measure_all(
     wanted: Sequence[tuple[int, ...]],
     *,
     say: Say | None = None,
+    clock: Callable[[], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
     enough: Callable[[int], bool] = lambda done: False,
 ) -> None:
@@ -135,14 +141,15 @@ def _measure_all(
     if not todo or enough(done):
         return
     profile.add_network(segments.network, segments.keys)
-    with measuring(profile.target.threads, tell), Bench(model, graph, decisions, example, profile.target) as bench:
+    bench = Bench(model, graph, decisions, example, profile.target, clock=clock)
+    with measuring(profile.target.threads, tell), bench:
         tell(f"Measuring {len(todo)} networks")
         dense = bench.ready(segments.sizes)
         for counts in todo:
             if enough(done):
                 return
             ready = dense if counts == segments.sizes else bench.ready(counts)
-            found = _settled(dense, ready, profile.target)
+            found = _settled(dense, ready, profile.target, bench.clock)
             profile.add(
                 Sample(
                     network=segments.network,
@@ -174,7 +181,7 @@ class _Found:
     parts: FloatArray | None
 
 
-def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
+def _settled(dense: Ready, ready: Ready, target: Target, clock: Callable[[], float]) -> _Found:
     """Time a network in turn with the dense one until the quotient is known.
 
     Raises:
@@ -183,7 +190,7 @@ def _settled(dense: Ready, ready: Ready, target: Target) -> _Found:
     functions = {"dense": dense.whole, "network": ready.whole}
     if ready.parts is not None:
         functions["parts"] = ready.parts
-    measured = resolved_times(functions, target, clock=clock_of(target), but=("parts",))
+    measured = resolved_times(functions, target, clock=clock, but=("parts",))
     base, own = measured.timings["dense"], measured.timings["network"]
     ratio = own.ratio(base) if ready is not dense else 1.0
     parts = None
