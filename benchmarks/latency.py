@@ -164,7 +164,7 @@ def table(folder: Path) -> str:
     )
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--out", type=Path)
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--checks", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=150.0)
     options = parser.parse_args()
+    failed = False
     options.results.mkdir(parents=True, exist_ok=True)
     for model, target in cases():
         if options.only in name_of(model, target):
@@ -179,11 +180,13 @@ def main() -> None:
                 run(model, target, options.results, options.checks, options.seconds)
             except AutopruneError as error:
                 print(f"{name_of(model, target)}: {error}", file=sys.stderr, flush=True)
+                failed = True
     if options.out is not None:
         write_text_atomic(options.out, table(options.results))
     else:
         print(table(options.results))
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
 from autoprune.cost import CostModel, Projector, allowed_counts
@@ -29,6 +30,7 @@ def measure_multiples(
     share: float = 0.5,
     min_keep: float = 0.1,
     multiples: Sequence[int] = MULTIPLES,
+    seed: int = 0,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Multiple, ...]:
     """Time networks with the same share of MACs whose channel counts are multiples of different numbers, in turn.
@@ -39,9 +41,11 @@ def measure_multiples(
         decisions: The groups that a policy decides.
         example: Images (B, C, H, W).
         target: The target.
-        share: Share of the dense network's MACs; every group keeps about the same share of channels.
+        share: Share of the dense network's MACs. Groups keep different shares of their channels, the same for every multiple: a
+            uniform one hits multiples of 8 by chance where channels come in powers of 2.
         min_keep: The least share of a group's channels that stays.
         multiples: The numbers; those with which the share cannot be met are left out.
+        seed: Of these shares.
         say: Told what is being done.
 
     Raises:
@@ -50,17 +54,18 @@ def measure_multiples(
     tell = say or (lambda text: None)
     target = target.resolved
     cost = CostModel(graph, decisions)
+    asked = np.random.default_rng(seed).permutation(np.linspace(0.4, 1.0, len(decisions))).tolist()
     counts: dict[int, tuple[int, ...]] = {}
     for multiple in multiples:
         levels = [allowed_counts(group.size, min_keep=min_keep, round_to=multiple) for group in decisions]
         projector = Projector([(cost.macs_form, share * cost.dense_macs)], levels)
         if projector.fits(projector.smallest):
-            counts[multiple] = projector.project([share] * len(levels))
+            counts[multiple] = projector.project(asked)
     tell(f"Timing multiples of {', '.join(map(str, counts))} channels")
     with measuring(target.threads, lambda text: None), Bench(model, graph, decisions, example, target) as bench:
         functions = {"dense": bench.ready(cost.sizes).whole}
         functions |= {str(multiple): bench.ready(kept).whole for multiple, kept in counts.items()}
-        measured = resolved_times(functions, target, clock=clock_of(target))
+        measured = resolved_times(functions, target, clock=clock_of(target), patience_s=60.0)
     found = []
     for multiple, kept in counts.items():
         ratio = measured.timings[str(multiple)].ratio(measured.timings["dense"])
