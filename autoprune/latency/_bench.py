@@ -25,6 +25,7 @@ from autoprune.latency._target import Target
 from autoprune.surgery import prune_model
 from autoprune.timing import batch_of, compile_runner, eager_runner, onnx_runner
 
+_FEW = 4
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -134,6 +135,7 @@ class Bench(Stand):
         decisions: The groups that a policy decides, in order.
         example: Images (B, C, H, W), repeated or cut to the target's batch.
         target: The target, `Target.resolved`.
+        expected: How many networks will be made ready; ONNX files of few are exported, of many cut out of the dense one's.
         clock: Tells seconds; by default `clock_of` the target.
 
     Attributes:
@@ -152,6 +154,7 @@ class Bench(Stand):
         example: Tensor,
         target: Target,
         *,
+        expected: int = 1000,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if not graph.dynamic_batch and target.batch != graph.layers[0].in_shape[0]:
@@ -161,6 +164,7 @@ class Bench(Stand):
         super().__init__(example, target)
         self._model, self._graph, self._decisions = model, graph, tuple(decisions)
         self._family: OnnxFamily | None = None
+        self._expected = expected
         self.clock = clock_of(target) if clock is None else clock
         self.spans: tuple[int, ...] | None = None
         if target.runtime == "eager":
@@ -181,11 +185,12 @@ class Bench(Stand):
             AutopruneError: if it does not run on the target.
         """
         if self.target.runtime == "onnxruntime":
-            if self._family is None:
+            if self._family is None and self._expected > _FEW:
                 self._family = OnnxFamily(
                     lambda kept: self.exported(self.module(kept)), Segments(self._graph, self._decisions)
                 )
-            path, threads = self._family.write(counts, self._file()), self.target.threads or 1
+            family, threads = self._family, self.target.threads or 1
+            path = self.exported(self.module(counts)) if family is None else family.write(counts, self._file())
             parts = OnnxSegments(path, threads, self.images, self._graph.layers)
             return Ready(onnx_runner(path, threads)(self.images), parts)
         network = self.module(counts)

@@ -164,7 +164,10 @@ def _check(profile: Profile, segments: Segments, decisions: Sequence[Group]) -> 
             f"'{missing[0].layer}'); add the model to it with autoprune profile."
         )
     varied = {name for sample in profile.of(segments.network) for name in sample.counts}
-    if still := [group for group in decisions if group.name not in varied]:
+    kinds = {group.kind for group in decisions if group.name in varied}
+    if still := [
+        group for group in decisions if group.kind not in kinds
+    ]:  # of one alone there may be but one allowed count
         raise UsageError(
             f"{where} has no network in which '{still[0].name}' keeps fewer channels; add some with autoprune profile"
             f"{' --include-residual' if still[0].kind == 'residual' else ''}."

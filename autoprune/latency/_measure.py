@@ -141,7 +141,7 @@ def _measure_all(
     if not todo or enough(done):
         return
     profile.add_network(segments.network, segments.keys)
-    bench = Bench(model, graph, decisions, example, profile.target, clock=clock)
+    bench = Bench(model, graph, decisions, example, profile.target, expected=len(todo) + 1, clock=clock)
     with measuring(profile.target.threads, tell), bench:
         tell(f"Measuring {len(todo)} networks")
         dense = bench.ready(segments.sizes)
