@@ -23,7 +23,7 @@ from autoprune.timing import Measured, busy_note, load_average, measure, measuri
 FloatArray = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 PRECISION = 0.02
-"""A network is measured until the quotient of its time and the dense one's is known to this share of itself."""
+"""The quotient of a network's time and the dense one's must be known to this share of itself; half is tried for."""
 NETWORKS = 34
 LEAST_NETWORKS = 14
 
@@ -214,17 +214,17 @@ def resolved_times(
         target: What they run on.
         clock: Tells seconds.
         but: Names whose times need not be known.
-        patience_s: How long a second try may take, if they are not known after 3 seconds.
+        patience_s: How long a second try may take, if they are not known after 2 seconds.
 
     Raises:
         AutopruneError: if that takes too long: the machine is too busy.
     """
     known = 0.0
     rounds = 0
-    for seconds in (3.0, patience_s):
+    for precision, seconds in ((PRECISION / 2, 2.0), (PRECISION, patience_s)):
         measured = measure(
             functions,
-            precision=PRECISION,
+            precision=precision,
             budget_s=seconds,
             least_rounds=5,
             most_rounds=1000,
