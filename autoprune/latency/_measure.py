@@ -23,7 +23,8 @@ from autoprune.timing import Measured, busy_note, load_average, measure, measuri
 FloatArray = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 PRECISION = 0.02
-"""The quotient of a network's time and the dense one's must be known to this share of itself; half is tried for."""
+"""The quotient of a network's time and the dense one's is to be known to this share of itself."""
+_LEAST_PARTS, _MOST_PARTS, _PARTS_S = 5, 50, 0.3
 NETWORKS = 34
 LEAST_NETWORKS = 14
 
@@ -188,14 +189,16 @@ def _settled(dense: Ready, ready: Ready, target: Target, clock: Callable[[], flo
         AutopruneError: if that takes too long.
     """
     functions = {"dense": dense.whole, "network": ready.whole}
-    if ready.parts is not None:
-        functions["parts"] = ready.parts
-    measured = resolved_times(functions, target, clock=clock, but=("parts",))
+    measured = resolved_times(functions, target, clock=clock, limit=2 * PRECISION, patience_s=8.0)
     base, own = measured.timings["dense"], measured.timings["network"]
     ratio = own.ratio(base) if ready is not dense else 1.0
     parts = None
-    if ready.parts is not None and (seconds := ready.parts.seconds()) is not None and len(seconds):
-        parts = shares(seconds, own.median_s)
+    if ready.parts is not None:
+        for _ in range(max(_LEAST_PARTS, min(_MOST_PARTS, round(_PARTS_S / own.median_s)))):
+            ready.parts()
+        seconds = ready.parts.seconds()
+        if seconds is not None and len(seconds):
+            parts = shares(seconds, own.median_s)
     return _Found(base.median_s, ratio, own.known(base), measured.rounds, parts)
 
 
@@ -204,20 +207,23 @@ def resolved_times(
     target: Target,
     *,
     clock: Callable[[], float],
-    but: Sequence[str] = (),
+    limit: float = PRECISION,
     patience_s: float = 20.0,
 ) -> Measured:
     """Time functions in turn until the quotients with the first are known.
+
+    One percent is tried for, then with more time two.
 
     Args:
         functions: By name, the dense network first.
         target: What they run on.
         clock: Tells seconds.
-        but: Names whose times need not be known.
-        patience_s: How long a second try may take, if they are not known after 2 seconds.
+        limit: The share of itself to which a quotient must be known in the end: more for the samples of a profile, which a
+            regression averages over and whose error is stated, than for what is reported.
+        patience_s: How long the second try may take.
 
     Raises:
-        AutopruneError: if that takes too long: the machine is too busy.
+        AutopruneError: if that is not reached: the machine is too busy.
     """
     known = 0.0
     rounds = 0
@@ -232,14 +238,16 @@ def resolved_times(
             warmup_s=0.05,
             clock=clock,
         )
-        base, *others = (timing for name, timing in measured.timings.items() if name not in but)
+        base, *others = measured.timings.values()
         known, rounds = max((timing.known(base) for timing in others), default=0.0), measured.rounds
         if known <= PRECISION:
             return measured
+    if known <= limit:
+        return measured
     busy = busy_note(target.threads or 1, load_average())
     raise AutopruneError(
         f"The time of a network on the target ({target}) is known to {100 * known:.1f} % only after {rounds} rounds, but must be "
-        f"to {100 * PRECISION:g} %; nothing is reported from that. {busy or 'Other work disturbs this machine'}: when it is "
+        f"to {100 * limit:g} %; nothing is reported from that. {busy or 'Other work disturbs this machine'}: when it is "
         "quiet, run the same again, which continues."
     )
 
