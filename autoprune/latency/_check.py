@@ -58,6 +58,6 @@ def measured_ratio(
     target = target.resolved
     with measuring(target.threads, lambda text: None), Stand(example, target) as stand:
         functions = {name: stand.whole(copy.deepcopy(net)) for name, net in (("dense", model), ("pruned", pruned))}
-        measured = resolved_times(functions, target, clock=clock, patience_s=60.0)
+        measured = resolved_times(functions, target, clock=clock, try_s=10.0, patience_s=60.0)
     base, own = measured.timings["dense"], measured.timings["pruned"]
     return Ratio(own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds)

@@ -208,6 +208,7 @@ def resolved_times(
     *,
     clock: Callable[[], float],
     limit: float = PRECISION,
+    try_s: float = 2.0,
     patience_s: float = 20.0,
 ) -> Measured:
     """Time functions in turn until the quotients with the first are known.
@@ -220,14 +221,15 @@ def resolved_times(
         clock: Tells seconds.
         limit: The share of itself to which a quotient must be known in the end: more for the samples of a profile, which a
             regression averages over and whose error is stated, than for what is reported.
-        patience_s: How long the second try may take.
+        try_s: How long the first try may take.
+        patience_s: How long the second may.
 
     Raises:
         AutopruneError: if that is not reached: the machine is too busy.
     """
     known = 0.0
     rounds = 0
-    for precision, seconds in ((PRECISION / 2, 2.0), (PRECISION, patience_s)):
+    for precision, seconds in ((PRECISION / 2, try_s), (PRECISION, patience_s)):
         measured = measure(
             functions,
             precision=precision,
