@@ -7,10 +7,15 @@ checks it.
 
 from __future__ import annotations
 
+from autoprune.agents._auto import Auto
 from autoprune.agents._base import Agent, Counts, Told, agents
-from autoprune.agents._ddpg import DDPG
+from autoprune.agents._ddpg import DDPG, SAC, TD3
+from autoprune.agents._evolution import Evolution
 from autoprune.agents._front import Front
+from autoprune.agents._generations import CMAES, NSGA2
+from autoprune.agents._gp import GP
 from autoprune.agents._ladder import STEPS, Ladder
+from autoprune.agents._netadapt import NetAdapt
 from autoprune.agents._players import make_player
 from autoprune.agents._random import Random, random_policy
 from autoprune.agents._resolve import make_agent, resolve_agent
@@ -19,15 +24,23 @@ from autoprune.agents._sensitivity import Sensitivity
 from autoprune.agents._tpe import TPE
 
 __all__ = [
+    "CMAES",
     "DDPG",
+    "GP",
+    "NSGA2",
+    "SAC",
     "STEPS",
+    "TD3",
     "TPE",
     "Agent",
+    "Auto",
     "Counts",
     "Deep",
+    "Evolution",
     "FixedRule",
     "Front",
     "Ladder",
+    "NetAdapt",
     "Random",
     "Sensitivity",
     "Shallow",

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -29,6 +29,7 @@ from scipy.special import ndtr, ndtri
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._random import random_policy
 from autoprune.envs import Features, ProblemLike, Walk, to_ratio, trajectory
+from autoprune.envs._features import FloatArray
 from autoprune.errors import UsageError
 from autoprune.score import Score
 
@@ -61,6 +62,9 @@ class DDPG(Agent):
         UsageError: if a value is out of its range.
     """
 
+    learner: ClassVar[str] = "LearnDDPG"
+    """What learns, of ``autoprune.agents._sb3``."""
+
     def __init__(
         self,
         problem: ProblemLike,
@@ -88,6 +92,7 @@ class DDPG(Agent):
         self.updates = max(steps, 30) if updates is None else updates
         self.baseline_rate = baseline_rate
         self._identity: dict[str, Any] = {
+            **({} if self.learner == "LearnDDPG" else {"learner": self.learner}),
             "seed": seed,
             "episodes": episodes,
             "sizes": [group.size for group in problem.decisions],
@@ -107,12 +112,13 @@ class DDPG(Agent):
         }
         _check(self._identity["options"])
 
-        from autoprune.agents._sb3 import TwoRateDDPG, seeded  # Slow to import, and only this agent needs it.
+        from autoprune.agents import _sb3  # Slow to import, and only the learners need it.
 
-        self._seeded = seeded
+        self._seeded = _sb3.seeded
         self._features = Features(problem)
-        with seeded(self.rng(0, _BUILD)):
-            self._model = TwoRateDDPG(
+        learner: type[_sb3.Learner] = getattr(_sb3, self.learner)
+        with self._seeded(self.rng(0, _BUILD)):
+            self._model = learner(
                 problem,
                 actor_rate=actor_rate,
                 critic_rate=critic_rate,
@@ -134,10 +140,13 @@ class DDPG(Agent):
         walk = Walk(self.problem, self._features)
         ratios = []
         for levels, group in zip(self.problem.levels, self.problem.decisions, strict=True):
-            mean = to_ratio(self._model.act(walk.observe()))
-            ratios.append(truncated_normal(rng, mean, sigma, levels[0] / group.size, 1.0))
+            ratios.append(self._play(walk.observe(), rng, sigma, levels[0] / group.size))
             walk.step(ratios[-1])
         return tuple(self.problem.projector.project(ratios))
+
+    def _play(self, observation: FloatArray, rng: np.random.Generator, sigma: float, low: float) -> float:
+        """Return the keep ratio for an observation: the actor's, with noise, from ``low`` to 1."""
+        return truncated_normal(rng, to_ratio(self._model.act(observation)), sigma, low, 1.0)
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Store the policy's transitions, move the baseline, and learn once the warm-up is over."""
@@ -181,6 +190,25 @@ class DDPG(Agent):
                 self._told = known = found[0]["episodes"]
                 self._digest = digest
         super().restore(folder, told[known:])
+
+
+@agents.register("td3")
+class TD3(DDPG):
+    """TD3 (Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Methods", ICML 2018); DDPG's options."""
+
+    learner = "LearnTD3"
+
+
+@agents.register("sac")
+class SAC(DDPG):
+    """SAC (Haarnoja et al., "Soft Actor-Critic", ICML 2018); DDPG's options, but the actor explores by itself, without noise."""
+
+    learner = "LearnSAC"
+
+    def _play(self, observation: FloatArray, rng: np.random.Generator, sigma: float, low: float) -> float:
+        """Return the keep ratio for an observation, drawn by the actor."""
+        with self._seeded(rng):
+            return max(to_ratio(self._model.act(observation, deterministic=False)), low)
 
 
 def truncated_normal(rng: np.random.Generator, mean: float, sigma: float, low: float, high: float) -> float:

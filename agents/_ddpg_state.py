@@ -1,4 +1,4 @@
-"""DDPG's state on disk: one safetensors file and the JSON that names it, nothing pickled.
+"""The state of DDPG, TD3 and SAC on disk: one safetensors file and the JSON that names it, nothing pickled.
 
 The tensors are written first, under a name of their own, then the JSON in one step, then older tensors are removed: the
 folder holds a consistent state at every moment. Generators need no entry, every episode's random numbers come from the seed
@@ -19,13 +19,13 @@ from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
 
 if TYPE_CHECKING:
-    from autoprune.agents._sb3 import TwoRateDDPG
+    from autoprune.agents._sb3 import Learner
 
 VERSION = 1
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def save_state(folder: Path, model: TwoRateDDPG, episodes: int, identity: Mapping[str, Any]) -> None:
+def save_state(folder: Path, model: Learner, episodes: int, identity: Mapping[str, Any]) -> None:
     """Save networks, targets, optimisers, replay and baseline.
 
     Args:
@@ -39,11 +39,14 @@ def save_state(folder: Path, model: TwoRateDDPG, episodes: int, identity: Mappin
     """
     replay = model.replay
     tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
-    for role, optimizer in (("actor", model.actor.optimizer), ("critic", model.critic.optimizer)):
+    for role, optimizer in model.optimizers().items():
         for index, entries in optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{role}.{index}.{name}": value for name, value in entries.items()})
     for name in REPLAY:
         tensors[f"replay.{name}"] = torch.from_numpy(getattr(replay, name)[: replay.size()].copy())
+    entropy = getattr(model, "log_ent_coef", None)
+    if entropy is not None:
+        tensors["entropy.log"] = entropy.detach()
     path = folder / f"ddpg-{episodes:06d}.safetensors"
     save_safetensors_atomic(path, tensors)
     state = {
@@ -72,14 +75,14 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         return None
 
 
-def load_state(model: TwoRateDDPG, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def load_state(model: Learner, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Put a state that ``read_state`` returned into a learner of the same shape."""
-    parts: dict[str, dict[str, Tensor]] = {"policy": {}, "optimizer": {}, "replay": {}}
+    parts: dict[str, dict[str, Tensor]] = {"policy": {}, "optimizer": {}, "replay": {}, "entropy": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     model.policy.load_state_dict(parts["policy"])
-    for role, optimizer in (("actor", model.actor.optimizer), ("critic", model.critic.optimizer)):
+    for role, optimizer in model.optimizers().items():
         entries: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             owner, index, key = name.split(".")
@@ -87,6 +90,9 @@ def load_state(model: TwoRateDDPG, state: Mapping[str, Any], tensors: Mapping[st
                 entries.setdefault(int(index), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    if parts["entropy"]:
+        with torch.no_grad():
+            getattr(model, "log_ent_coef").copy_(parts["entropy"]["log"])  # noqa: B009  (SAC's alone)
     replay = model.replay
     for name in REPLAY:
         stored = parts["replay"][name].numpy()

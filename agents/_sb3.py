@@ -1,4 +1,4 @@
-"""Stable-Baselines3's DDPG with two learning rates, a reward baseline, and random numbers of its own."""
+"""Stable-Baselines3's DDPG, TD3 and SAC with two learning rates, a reward baseline, and random numbers of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -49,27 +50,29 @@ class EpisodeReplay(ReplayBuffer):
         return samples._replace(rewards=(samples.rewards - self.baseline) / self.scale)
 
 
-class TwoRateDDPG(stable_baselines3.DDPG):
-    """DDPG whose actor and critic keep learning rates of their own; the original resets both to one at every update.
+class Learner(OffPolicyAlgorithm):
+    """What the three learners have in common: actor and critic keep learning rates of their own, and learn from whole episodes.
+
+    The originals reset both rates to one at every update.
 
     Args:
         problem: What is pruned; gives the spaces.
         actor_rate: The actor's learning rate.
-        critic_rate: The critic's learning rate.
-        **options: Anything ``stable_baselines3.DDPG`` takes.
+        critic_rate: The critic's learning rate (and the entropy coefficient's).
+        **options: Anything the algorithm takes.
     """
 
     def __init__(self, problem: ProblemLike, *, actor_rate: float, critic_rate: float, **options: Any) -> None:
-        self._rates = (actor_rate, critic_rate)
+        self._actor_rate, self._critic_rate = actor_rate, critic_rate
         super().__init__(
             "MlpPolicy",
             ChannelPruningEnv(problem),
             learning_rate=critic_rate,
             replay_buffer_class=EpisodeReplay,
-            device="cpu",  # Two small networks on batches of 64: faster than any transfer.
+            device="cpu",  # Small networks on batches of 64: faster than any transfer.
             **options,
         )
-        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
+        self._update_learning_rate(list(self.optimizers().values()))
         self.set_logger(Logger(folder=None, output_formats=[]))
 
     @property
@@ -78,15 +81,37 @@ class TwoRateDDPG(stable_baselines3.DDPG):
         assert isinstance(self.replay_buffer, EpisodeReplay)
         return self.replay_buffer
 
-    def act(self, observation: npt.NDArray[np.float32]) -> float:
-        """Return the actor's action in [-1, 1] for an observation of shape (11,), without noise."""
-        action, _ = self.predict(observation, deterministic=True)
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimisers by what they change."""
+        policy: Any = self.policy
+        return {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
+
+    def act(self, observation: npt.NDArray[np.float32], *, deterministic: bool = True) -> float:
+        """Return the actor's action in [-1, 1] for an observation of shape (11,), without noise if ``deterministic``."""
+        action, _ = self.predict(observation, deterministic=deterministic)
         return float(action[0])
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        for optimizer, rate in zip((self.actor.optimizer, self.critic.optimizer), self._rates, strict=True):
+        for name, optimizer in self.optimizers().items():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = self._actor_rate if name == "actor" else self._critic_rate
+
+
+class LearnDDPG(Learner, stable_baselines3.DDPG):
+    """DDPG."""
+
+
+class LearnTD3(Learner, stable_baselines3.TD3):
+    """TD3: two critics of which the smaller counts, noise on the target's action, an actor that learns every other update."""
+
+
+class LearnSAC(Learner, stable_baselines3.SAC):
+    """SAC: two critics and a stochastic actor, paid for its entropy."""
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimisers by what they change."""
+        found = super().optimizers()
+        return found if self.ent_coef_optimizer is None else {**found, "entropy": self.ent_coef_optimizer}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import gymnasium
 
 from autoprune.envs._env import ChannelPruningEnv
 from autoprune.envs._features import FEATURES, Features
-from autoprune.envs._protocol import CostLike, GraphLike, ProblemLike, ProjectorLike
+from autoprune.envs._protocol import CostLike, GraphLike, KnowsErrors, ProblemLike, ProjectorLike
 from autoprune.envs._walk import Trajectory, Walk, to_action, to_ratio, trajectory
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "CostLike",
     "Features",
     "GraphLike",
+    "KnowsErrors",
     "ProblemLike",
     "ProjectorLike",
     "Trajectory",

@@ -7,7 +7,7 @@ formula.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,9 @@ class ProjectorLike(Protocol):
     def usage(self, counts: Sequence[int], /) -> float:
         """Return how much of the budget a policy uses: the largest share of a limit; at most 1 fits."""
 
+    def usage_many(self, counts: npt.ArrayLike, /) -> npt.NDArray[np.float64]:
+        """Return the usage of many policies; counts of shape (N, decisions), result of shape (N,)."""
+
     def project(self, ratios: Sequence[float], /) -> tuple[int, ...]:
         """Return the counts nearest to the keep ratios asked for that meet the budget."""
 
@@ -56,6 +59,14 @@ class ProjectorLike(Protocol):
 
     def bounds(self, prefix: Sequence[int], /) -> tuple[int, int]:
         """Return the smallest and the largest count the next decision after ``prefix`` may take."""
+
+
+@runtime_checkable
+class KnowsErrors(Protocol):
+    """A problem that knows from its statistics how much each count of each decision disturbs; not every one does."""
+
+    def errors(self) -> Sequence[npt.NDArray[np.float64]] | None:
+        """Return for each decision the error of each count from 0 to the group's size, 0 for the whole group; None: not known."""
 
 
 class ProblemLike(Protocol):

@@ -61,7 +61,8 @@ def search(
         str | None,
         typer.Option(
             "--agent",
-            help="ddpg, tpe, uniform, shallow, deep, random or sensitivity.  [default: ddpg; with "
+            help="auto, ddpg, td3, sac, tpe, gp, cmaes, nsga2, evolution, netadapt, sensitivity, uniform, shallow, deep or "
+            "random.  [default: ddpg; with "
             "--max-drop sensitivity, with --pareto nsga2]",
         ),
     ] = None,

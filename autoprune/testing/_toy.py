@@ -51,6 +51,13 @@ class ToyCost:
         """Return the MACs of the chain."""
         return sum(self.layer_macs(counts))
 
+    def many(self, counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the MACs of many policies; counts of shape (N, T), result of shape (N,)."""
+        widths = np.pad(np.asarray(counts, dtype=np.int64), ((0, 0), (1, 1)))
+        widths[:, 0], widths[:, -1] = self._first, self._last
+        macs: npt.NDArray[np.int64] = (widths[:, :-1] * widths[:, 1:]) @ np.array(self._positions, dtype=np.int64)
+        return macs
+
     def params(self, counts: Sequence[int]) -> int:
         """Return the number of weights, counting every kernel as 3x3."""
         widths = [self._first, *counts, self._last]
@@ -124,11 +131,15 @@ class ToyProjector:
 
     def fits_many(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Return which of many policies are within the budget; counts of shape (N, T), result of shape (N,)."""
-        return np.array([self.fits(row) for row in np.asarray(counts).tolist()], dtype=np.bool_)
+        return self._cost.many(counts) <= self.budget_macs
 
     def usage(self, counts: Sequence[int]) -> float:
         """Return the share of the budget that a policy uses."""
         return self._cost.macs(counts) / self.budget_macs
+
+    def usage_many(self, counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the usage of many policies; counts of shape (N, T), result of shape (N,)."""
+        return self._cost.many(counts) / self.budget_macs
 
 
 class ToyProblem:
@@ -195,11 +206,8 @@ class ToyProblem:
         """Return the best policy within the budget and its accuracy, found by trying every one (for few decisions)."""
         grid = np.array(list(product(*self.levels)), dtype=np.int64)  # (policies, T)
         shares = grid / np.array([group.size for group in self.decisions])
-        widths = np.pad(grid, ((0, 0), (1, 1)), constant_values=1)
-        widths[:, 0], widths[:, -1] = 3, 10
-        macs = (widths[:, :-1] * widths[:, 1:] * np.array(self.cost._positions)).sum(axis=1)
         values = 0.95 - (self._weights * (1.0 - shares) ** 2).sum(axis=1)
-        values[macs > self.projector.budget_macs] = -np.inf
+        values[self.cost.many(grid) > self.projector.budget_macs] = -np.inf
         best = int(values.argmax())
         return tuple(int(count) for count in grid[best]), float(values[best])
 

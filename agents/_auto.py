@@ -1,0 +1,163 @@
+"""The built-in searcher: believe, solve, score, learn.
+
+What the statistics say of every group's channels, and the scores so far, make a belief about the loss of every policy
+(`Surrogate`). Each episode scores the policy that minimises it within the budget, in turn the most promising one (the mean)
+and one that may be better still (the mean minus some standard deviations: Srinivas et al., "Gaussian Process Optimization in
+the Bandit Setting", ICML 2010). The loss is what is modelled: it tells policies apart whose accuracies tie.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from autoprune.agents._allocate import Objective, allocate, improve, neighbours
+from autoprune.agents._base import Agent, Counts, agents
+from autoprune.agents._random import random_policy
+from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
+from autoprune.envs import KnowsErrors, ProblemLike
+from autoprune.errors import UsageError
+from autoprune.score import Score
+
+FIRST = (1.0, -1.0, 2.5)
+"""How the first policies weigh depth, as a logarithm: mildly towards the end, towards the start, strongly towards the end."""
+NEAR = 32  # exchanges that are looked at where the best policy was scored already
+WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)  # of the noise that others get, in keep ratio
+_WORST = math.log(1e3)  # the most that a loss is taken to grow
+
+
+@agents.register("auto")
+class Auto(Agent):
+    """Solves the allocation on a surrogate of the loss that learns from every score.
+
+    Args:
+        problem: What is pruned.
+        seed: Seed of the noise that makes other policies where the best one was scored already.
+        episodes: How many policies will be scored at most.
+        explore: Standard deviations that every other policy is given credit for.
+        statistics: Whether the belief starts from the calibration statistics' error curves (else from a parabola).
+
+    Raises:
+        UsageError: if an option is out of range.
+    """
+
+    needs_budget: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        problem: ProblemLike,
+        *,
+        seed: int = 0,
+        episodes: int = 100,
+        explore: float = 2.0,
+        statistics: bool = True,
+    ) -> None:
+        super().__init__(problem, seed=seed, episodes=episodes)
+        if isinstance(explore, bool) or not isinstance(explore, int | float) or not 0 <= explore < math.inf:
+            raise UsageError(f"The value of 'explore' is {explore!r}, but the auto agent needs a number of at least 0.")
+        if not isinstance(statistics, bool):
+            raise UsageError(f"The value of 'statistics' is {statistics!r}, but the auto agent needs true or false.")
+        self._explore = float(explore)
+        self._surrogate = Surrogate(
+            error_curves(problem, statistics=statistics), [group.size for group in problem.decisions]
+        )
+        self._counts: list[Counts] = []
+        self._values: list[float] = []
+        self._asked: tuple[int, Counts] | None = None
+
+    def ask(self, episode: int) -> Counts:
+        """Return the policy to score next."""
+        if self._asked is None or self._asked[0] != episode:
+            self._asked = (episode, self._propose(episode))
+        return self._asked[1]
+
+    def tell(self, episode: int, counts: Counts, score: Score) -> None:
+        """Learn a policy's loss."""
+        self._counts.append(counts)
+        self._values.append(growth(self.problem, score))
+        self._asked = None
+
+    def _propose(self, episode: int) -> Counts:
+        told = len(self._counts)
+        if told < len(FIRST):
+            weights = self._surrogate.tilted(FIRST[told])
+            return self._best(lambda k: self._surrogate.errors(k) @ weights, weights, [], episode)
+        self._surrogate.fit(self._counts, self._values)
+        credit = self._explore if episode % 2 else 0.0
+
+        def objective(counts: IntArray) -> FloatArray:
+            mean, deviation = self._surrogate.predict(counts)
+            return mean - credit * deviation
+
+        best = [self._counts[int(place)] for place in np.argsort(self._values, kind="stable")[:2]]
+        return self._best(
+            objective, self._surrogate.weights, [k for k in best if self.problem.projector.fits(k)], episode
+        )
+
+    def _best(self, objective: Objective, weights: FloatArray, starts: list[Counts], episode: int) -> Counts:
+        """Return the best policy found that was not scored yet (a scored one where there is no other)."""
+        levels, projector = self.problem.levels, self.problem.projector
+        tables = [
+            weight * errors
+            for weight, errors in zip(np.maximum(weights, 1e-3 * weights.max()), self._tables(), strict=True)
+        ]
+        starts = [allocate(tables, levels, projector), *starts]
+        ends = list(dict.fromkeys(improve(objective, start, levels, projector) for start in starts))
+        values = objective(np.asarray(ends, dtype=np.int64))
+        best = ends[int(np.argmin(values))]
+        known = set(self._counts)
+        if best in known:
+            others = [counts for counts in self._around(objective, best, episode) if counts not in known]
+            if others:
+                return others[int(np.argmin(objective(np.asarray(others, dtype=np.int64))))]
+        return best
+
+    def _around(self, objective: Objective, best: Counts, episode: int) -> list[Counts]:
+        """Return policies near the best one: an exchange away, or its keep ratios with some noise; and random ones."""
+        levels, projector = self.problem.levels, self.problem.projector
+        near = neighbours(objective, np.asarray(best, dtype=np.int64), levels, projector)
+        order = np.argsort(objective(near), kind="stable")[:NEAR] if len(near) else ()
+        found = [projector.fill([int(count) for count in near[int(place)]]) for place in order]
+        rng = self.rng(episode)
+        sizes = np.array([group.size for group in self.problem.decisions])
+        noisy = [np.asarray(best) / sizes + rng.normal(0.0, width, len(sizes)) for width in WIDTHS]
+        found += [projector.project(ratios.tolist()) for ratios in noisy]
+        found += [random_policy(self.problem, rng) for _ in WIDTHS]
+        return list(dict.fromkeys(found))
+
+    def _tables(self) -> list[FloatArray]:
+        """Return the error of every level of every group."""
+        sizes = [levels[-1] for levels in self.problem.levels]
+        tables = []
+        for group, levels in enumerate(self.problem.levels):
+            counts = np.tile(np.asarray(sizes, dtype=np.int64), (len(levels), 1))
+            counts[:, group] = levels
+            tables.append(self._surrogate.errors(counts)[:, group])
+        return tables
+
+
+def growth(problem: ProblemLike, score: Score) -> float:
+    """Return the logarithm of a loss over the dense network's; of the share of errors where no loss is measured."""
+    dense = problem.dense
+    if math.isfinite(dense.loss) and dense.loss > 0:
+        before, after = dense.loss, score.loss
+    else:
+        before, after = 1.0 - dense.accuracy, 1.0 - score.accuracy
+    before = max(before, 1e-3)
+    return min(math.log(max(after, 1e-6) / before), _WORST) if math.isfinite(after) else _WORST
+
+
+def error_curves(problem: ProblemLike, *, statistics: bool = True) -> list[npt.NDArray[np.float64]]:
+    """Return for each group the error of every count, from 0 to its size: the problem's own where it knows them.
+
+    Args:
+        problem: The problem.
+        statistics: Whether to ask it; else, and where it does not know, a parabola.
+    """
+    known = problem.errors() if statistics and isinstance(problem, KnowsErrors) else None
+    if known is not None:
+        return [np.asarray(curve, dtype=np.float64) for curve in known]
+    return [(1.0 - np.arange(group.size + 1) / group.size) ** 2 for group in problem.decisions]

@@ -1,0 +1,108 @@
+"""What the Optuna agents have in common: one float parameter ``keep.<group name>`` per decision, rules first."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from autoprune.agents._base import Agent, Counts
+from autoprune.agents._rules import rule_policies
+from autoprune.envs import ProblemLike
+from autoprune.errors import UsageError
+from autoprune.score import Score
+
+
+class OptunaAgent(Agent):
+    """A sampler proposes keep ratios, the projector moves them onto the budget.
+
+    Args:
+        problem: What is pruned.
+        seed: Seed of the sampler.
+        episodes: How many policies will be scored.
+        rules: Whether the first policies are those of the three rules.
+
+    Raises:
+        UsageError: if ``rules`` is not a bool.
+    """
+
+    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, rules: bool = True) -> None:
+        super().__init__(problem, seed=seed, episodes=episodes)
+        import optuna
+
+        if not isinstance(rules, bool):
+            raise UsageError(f"The value of 'rules' is {rules!r}, but {self._name} needs true or false.")
+        self._optuna = optuna
+        self._first = rule_policies(problem) if rules else []
+        self._space = {
+            f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)
+            for group, levels in zip(problem.decisions, problem.levels, strict=True)
+        }
+
+    @property
+    def _name(self) -> str:
+        return f"the {type(self).__name__.lower()} agent"
+
+    def _whole(self, low: int = 1, **values: object) -> None:
+        """Check whole numbers.
+
+        Raises:
+            UsageError: if one is none, or below ``low``.
+        """
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise UsageError(
+                    f"The value of '{name}' is {value!r}, but {self._name} needs a whole number of at least {low}."
+                )
+
+    def _applied(self, trial: Any) -> Counts:
+        """Return the policy that a trial's parameters lead to."""
+        return tuple(self.problem.projector.project([trial.params[name] for name in self._space]))
+
+    def _trial(self, counts: Counts, score: Score) -> Any:
+        """Return a finished trial of the keep ratios that were applied."""
+        ratios = [count / group.size for count, group in zip(counts, self.problem.decisions, strict=True)]
+        return self._optuna.trial.create_trial(
+            params=dict(zip(self._space, ratios, strict=True)), distributions=dict(self._space), value=score.reward
+        )
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Keep Optuna from logging, and leave its logging as the user set it."""
+        verbosity = self._optuna.logging.get_verbosity()
+        self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
+        try:
+            yield
+        finally:
+            self._optuna.logging.set_verbosity(verbosity)
+
+
+class Retold(OptunaAgent):
+    """One whose study is made anew from the history for every proposal, so that it is a function of that alone."""
+
+    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, rules: bool = True) -> None:
+        super().__init__(problem, seed=seed, episodes=episodes, rules=rules)
+        self._trials: list[Any] = []
+
+    @abstractmethod
+    def _sampler(self, seed: int) -> Any:
+        """Return a new sampler."""
+
+    def ask(self, episode: int) -> Counts:
+        """Return a rule's policy at first, then the projection of what the sampler proposes."""
+        if episode < len(self._first):
+            return self._first[episode]
+        return self._applied(self._study(episode).ask(dict(self._space)))
+
+    def tell(self, episode: int, counts: Counts, score: Score) -> None:
+        """Add the applied keep ratios and the reward to the history the study is built from."""
+        self._trials.append(self._trial(counts, score))
+
+    def _study(self, episode: int) -> Any:
+        """Return a study that holds the history, its sampler seeded for one episode."""
+        with self._quietly():
+            sampler = self._sampler(int(self.rng(episode).integers(2**31)))
+            study = self._optuna.create_study(direction="maximize", sampler=sampler)
+            study.add_trials(self._trials)
+        return study

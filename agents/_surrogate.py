@@ -1,0 +1,123 @@
+"""What is believed of a loss before and while policies are scored: a Gaussian process over kept counts.
+
+The logarithm of the loss over the dense network's is a sum over groups, plus what the sum misses:
+
+    y(k) = Σ_g w_g e_g(k_g) + r(k) + noise
+
+``e_g(k)`` is the error that group g's readers make when k of its channels stay and the readers are refitted: a curve that is
+known before anything is scored (``Problem.errors``). How much such an error matters is the group's weight ``w_g``, normal
+around a curve over depth; ``r`` is a smooth function of all keep ratios. Everything is conditioned on the
+scores in closed form (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7), the few scales are
+those of the largest marginal likelihood on a grid (section 5.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import nnls
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+TILTS = (-1.0, 0.0, 1.0, 2.0)  # weight of the last group over the first, as a logarithm
+SPREAD = 0.7  # standard deviation of a weight around the curve, relative
+RESIDUALS = (0.05, 0.15)  # standard deviation of r, in the unit of a weight
+NOISE = 0.02  # of a score, in the same unit
+REACH = 0.35  # how far r is alike, in keep ratio, root mean square over the groups
+
+
+class Surrogate:
+    """A belief about the loss of every policy, given the scores of some.
+
+    Args:
+        curves: For each group the error of every count from 0 to its size, shape (size + 1,), 0 for the whole group.
+        sizes: Channels of each group.
+    """
+
+    def __init__(self, curves: Sequence[FloatArray], sizes: Sequence[int]) -> None:
+        self._curves = [np.asarray(curve, dtype=np.float64) for curve in curves]
+        self._sizes = np.asarray(sizes, dtype=np.float64)
+        self._depth = np.linspace(0.0, 1.0, len(sizes)) if len(sizes) > 1 else np.array([0.5])
+        self._told: FloatArray = np.zeros((0, len(sizes)))
+        self._settle(1.0, RESIDUALS[0], 1.0)
+        self.weights = self._profile.copy()
+        """How much a unit of error matters in each group, at least 0, shape (groups,)."""
+
+    def errors(self, counts: npt.ArrayLike) -> FloatArray:
+        """Return the groups' errors of many policies; counts of shape (N, groups), result the same."""
+        k = np.asarray(counts, dtype=np.int64)
+        return np.stack([curve[k[:, group]] for group, curve in enumerate(self._curves)], axis=1)
+
+    def tilted(self, tilt: float) -> FloatArray:
+        """Return the curve over depth that weights lie around: from exp(-tilt/2) to exp(tilt/2), shape (groups,)."""
+        return np.exp(tilt * (self._depth - 0.5))
+
+    def _settle(self, tilt: float, residual: float, scale: float) -> None:
+        self._profile = self.tilted(tilt)
+        self._spread: FloatArray = (SPREAD * self._profile) ** 2
+        self._residual = residual
+        self._scale = scale
+
+    def _smooth(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Return the covariance of r between policies (as counts), shape (left, right)."""
+        a, b = left / self._sizes, right / self._sizes
+        square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+        found: FloatArray = self._residual**2 * np.exp(-0.5 * np.maximum(square, 0.0) / (len(self._sizes) * REACH**2))
+        return found
+
+    def fit(self, counts: npt.ArrayLike, values: npt.ArrayLike) -> None:
+        """Condition on scores.
+
+        Args:
+            counts: The policies, shape (N, groups).
+            values: log(loss / dense loss) of each, shape (N,).
+        """
+        self._told = np.asarray(counts, dtype=np.float64)
+        y = np.asarray(values, dtype=np.float64)
+        x = self.errors(counts)
+        found = []
+        for tilt, residual in product(TILTS, RESIDUALS):
+            self._settle(tilt, residual, 1.0)
+            mean = x @ self._profile
+            factor = cholesky(self._covariance(x), lower=True)
+            white_y, white_mean = (solve_triangular(factor, v, lower=True) for v in (y, mean))
+            a, b, n = float(white_y @ white_y), float(white_y @ white_mean), len(y)
+            # All scales in units of the weights' own: the one that is most likely is the root of a quadratic.
+            inverse = (b + np.sqrt(b * b + 4 * max(a, 1e-12) * n)) / (2 * max(a, 1e-12))
+            misfit = white_y * inverse - white_mean
+            likely = -0.5 * misfit @ misfit - np.log(np.diag(factor)).sum() + n * np.log(inverse)
+            found.append((likely - 0.5 * (tilt - 1.0) ** 2, (tilt, residual, 1.0 / inverse)))
+        self._settle(*max(found)[1])
+        self._factor = cholesky(self._covariance(x), lower=True)
+        self._x, y = x, y / self._scale
+        # Weights at least 0: more channels never hurt.
+        rest = cholesky(self._smooth(self._told, self._told) + NOISE**2 * np.eye(len(y)), lower=True)
+        prior = np.diag(1.0 / np.sqrt(self._spread))
+        rows = np.concatenate([solve_triangular(rest, x, lower=True), prior])
+        right = np.concatenate([solve_triangular(rest, y, lower=True), prior @ self._profile])
+        weights, _ = nnls(rows, right)
+        self._left_over = cho_solve((rest, True), y - x @ weights)
+        self.weights = self._scale * weights
+
+    def _covariance(self, x: FloatArray) -> FloatArray:
+        noise = NOISE**2 * np.eye(len(x))
+        return (x * self._spread) @ x.T + self._smooth(self._told, self._told) + noise
+
+    def predict(self, counts: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Return mean and standard deviation of log(loss / dense loss); counts of shape (N, groups), results (N,)."""
+        k = np.asarray(counts, dtype=np.int64)
+        x = self.errors(k)
+        mean = x @ self.weights
+        own = (x**2) @ self._spread + self._residual**2
+        if len(self._told):
+            smooth = self._smooth(np.asarray(k, dtype=np.float64), self._told)
+            mean += self._scale * (smooth @ self._left_over)
+            shared = (x * self._spread) @ self._x.T + smooth
+            half = solve_triangular(self._factor, shared.T, lower=True)
+            own = own - (half**2).sum(axis=0)
+        return mean, self._scale * np.sqrt(np.maximum(own, 0.0))

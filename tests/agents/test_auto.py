@@ -1,0 +1,121 @@
+"""The built-in searcher against what can be computed otherwise: brute force, conditioned Gaussians, a known loss."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from autoprune.agents import Auto, make_agent
+from autoprune.agents._allocate import allocate, improve
+from autoprune.agents._auto import growth
+from autoprune.agents._surrogate import NOISE, REACH, Surrogate
+from autoprune.errors import UsageError
+from autoprune.score import Score
+from autoprune.testing import ToyProblem
+
+
+def play(problem, episodes, **options):
+    agent = make_agent("auto", problem, episodes=episodes, **options)
+    told = []
+    for episode in range(episodes):
+        counts = agent.ask(episode)
+        told.append((counts, problem.score(counts)))
+        agent.tell(episode, *told[-1])
+    return told
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_finds_the_optimum_that_brute_force_finds(seed):
+    problem = ToyProblem(5, seed=seed)
+    scores = [score.accuracy for _, score in play(problem, 12)]
+    assert max(scores) == pytest.approx(problem.optimum()[1], abs=2e-4)
+
+
+def test_no_policy_twice_while_there_are_others():
+    told = play(ToyProblem(6), 20)
+    assert len({counts for counts, _ in told}) == 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_allocations_are_those_of_brute_force(seed):
+    """A chain, where the costs of neighbours multiply; any falling curves."""
+    problem = ToyProblem(4, seed=seed, budget=0.4)
+    rng = np.random.default_rng(seed)
+    tables = [np.sort(rng.exponential(1.0, len(levels)))[::-1] for levels in problem.levels]
+    place = [{level: number for number, level in enumerate(levels)} for levels in problem.levels]
+
+    def total(counts):
+        return np.array(
+            [sum(t[p[int(k)]] for t, p, k in zip(tables, place, row, strict=True)) for row in np.asarray(counts)]
+        )
+
+    found = improve(total, allocate(tables, problem.levels, problem.projector), problem.levels, problem.projector)
+    grid = np.array(list(product(*problem.levels)))
+    values = total(grid)
+    values[~problem.projector.fits_many(grid)] = np.inf
+    assert problem.projector.fits(found)
+    assert total([found])[0] <= np.sort(values)[:4].max() + 1e-12  # an exchange of three groups is not tried
+    start = total([allocate(tables, problem.levels, problem.projector)])[0]
+    assert total([found])[0] <= start
+
+
+def test_the_belief_is_the_conditioned_gaussian():
+    """Against the joint covariance of all policies, written out."""
+    rng = np.random.default_rng(0)
+    curves = [np.linspace(1.0, 0.0, 9) ** power for power in (1, 2, 3)]
+    belief = Surrogate(curves, [8, 8, 8])
+    told, new = rng.integers(1, 9, (12, 3)), rng.integers(1, 9, (5, 3))
+    belief.fit(told, belief.errors(told) @ [0.3, 0.6, 0.9] + rng.normal(0, 0.01, 12))
+    both = np.concatenate([told, new])
+    x, z = belief.errors(both), both / 8
+    apart = ((z[:, None] - z[None]) ** 2).sum(axis=2)
+    joint = x @ np.diag(belief._spread) @ x.T + belief._residual**2 * np.exp(-0.5 * apart / (3 * REACH**2))
+    seen = joint[:12, :12] + NOISE**2 * np.eye(12)
+    conditioned = joint[12:, 12:] - joint[12:, :12] @ np.linalg.solve(seen, joint[:12, 12:])
+    _, deviation = belief.predict(new)
+    np.testing.assert_allclose(deviation, belief._scale * np.sqrt(np.diag(conditioned)), rtol=1e-6)
+
+
+def test_the_belief_learns_the_weights_of_a_sum():
+    rng = np.random.default_rng(1)
+    curves = [np.linspace(1.0, 0.0, 17) ** 2] * 4
+    true = np.array([0.9, 0.1, 0.5, 0.2])
+    told = rng.integers(2, 17, (20, 4))
+    belief = Surrogate(curves, [16] * 4)
+    belief.fit(told, belief.errors(told) @ true)
+    np.testing.assert_allclose(belief.weights, true, atol=0.05)
+    new = rng.integers(2, 17, (50, 4))
+    mean, deviation = belief.predict(new)
+    np.testing.assert_allclose(mean, belief.errors(new) @ true, atol=0.05)
+    assert (belief.weights >= 0).all()
+    assert (deviation < 0.2).all()
+
+
+def test_statistics_say_where_to_begin():
+    """A group whose channels the statistics call worthless gives them up in the very first policy."""
+
+    class Knowing(ToyProblem):
+        def errors(self):
+            shares = [1 - np.arange(group.size + 1) / group.size for group in self.decisions]
+            return [share**2 * (0.001 if place == 2 else 1.0) for place, share in enumerate(shares)]
+
+    problem = Knowing(5)
+    first = make_agent("auto", problem).ask(0)
+    assert first[2] == problem.levels[2][0]
+    assert make_agent("auto", problem, statistics=False).ask(0) == make_agent("auto", ToyProblem(5)).ask(0)
+
+
+def test_growth_of_losses_and_of_errors_where_no_loss_is_known():
+    problem = ToyProblem(3)
+    score = Score(0.5, 3 * problem.dense.loss, 1, 1)
+    assert growth(problem, score) == pytest.approx(math.log(3))
+    assert math.isfinite(growth(problem, Score(0.1, math.inf, 1, 1)))
+    problem.dense = Score(0.9, math.nan, 1, 1)
+    assert growth(problem, Score(0.6, math.nan, 1, 1)) == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("options", [{"explore": -1}, {"explore": "much"}, {"statistics": 1}])
+def test_wrong_options_are_told(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Auto(ToyProblem(3), **options)
