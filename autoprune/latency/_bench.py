@@ -45,11 +45,11 @@ class Ready:
 
     Attributes:
         whole: Runs it once.
-        parts: Runs it once and keeps the time of its segments; None where the target does not tell.
+        parts: Returns what runs it and keeps the time of its segments; None where the target does not tell.
     """
 
     whole: Callable[[], object]
-    parts: Parts | None
+    parts: Callable[[], Parts] | None
 
 
 def clock_of(target: Target) -> Callable[[], float]:
@@ -191,11 +191,13 @@ class Bench(Stand):
                 )
             family, threads = self._family, self.target.threads or 1
             path = self.exported(self.module(counts)) if family is None else family.write(counts, self._file())
-            parts = OnnxSegments(path, threads, self.images, self._graph.layers)
-            return Ready(onnx_runner(path, threads)(self.images), parts)
+            layers = self._graph.layers
+            return Ready(
+                onnx_runner(path, threads)(self.images), lambda: OnnxSegments(path, threads, self.images, layers)
+            )
         network = self.module(counts)
         whole = self.whole(network)
         if self.spans is None:
             return Ready(whole, None)
         names = [self._graph.layers[number].name for number in self.spans]
-        return Ready(whole, EagerSegments(network, self.images, names, clock=self.clock))
+        return Ready(whole, lambda: EagerSegments(network, self.images, names, clock=self.clock))

@@ -194,9 +194,10 @@ def _settled(dense: Ready, ready: Ready, target: Target, clock: Callable[[], flo
     ratio = own.ratio(base) if ready is not dense else 1.0
     parts = None
     if ready.parts is not None:
+        run = ready.parts()
         for _ in range(max(_LEAST_PARTS, min(_MOST_PARTS, round(_PARTS_S / own.median_s)))):
-            ready.parts()
-        seconds = ready.parts.seconds()
+            run()
+        seconds = run.seconds()
         if seconds is not None and len(seconds):
             parts = shares(seconds, own.median_s)
     return _Found(base.median_s, ratio, own.known(base), measured.rounds, parts)
