@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import _eval, _export, _finetune, _inspect, _profile, _prune, _report, _search, _verify
+from autoprune.cli import _compare, _eval, _export, _finetune, _inspect, _profile, _prune, _report, _search, _verify
 from autoprune.cli._output import result
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _root(
 
 
 app.command("search", epilog=_search.EPILOG)(_search.search)
+app.command("compare", epilog=_compare.EPILOG)(_compare.compare)
 app.command("inspect", epilog=_inspect.EPILOG)(_inspect.inspect)
 app.command("profile", epilog=_profile.EPILOG)(_profile.profile)
 app.command("prune", epilog=_prune.EPILOG)(_prune.prune)
