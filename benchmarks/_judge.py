@@ -211,6 +211,8 @@ def _running(model: nn.Module) -> Iterator[list[str]]:
     path: list[str] = []
     hooks = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
         hooks.append(module.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
         hooks.append(module.register_forward_hook(lambda *_: [path.pop(), None][1]))
     try:
