@@ -46,8 +46,8 @@ def expand(p: Propagation, call: Call) -> Any:
 def reshape(p: Propagation, call: Call) -> Any:
     """``view`` and its relatives. Channels split over several dimensions stay balanced over all but one of them.
 
-    That one is the dimension whose size the code leaves open (-1), for the others are fixed; else the first whose size is an
-    attribute of the module, which then follows; else the largest.
+    That one is the dimension whose size the code leaves open (-1), for the others are fixed; else the one whose size is an
+    attribute named after attention heads; else the largest. An attribute that says how many channels are in it follows them.
     """
     x, shape = _input(p, call), call.shape
     open_dim = _open_dim(call)
@@ -58,8 +58,8 @@ def reshape(p: Propagation, call: Call) -> Any:
     for left, right in reshape_blocks(tuple(x.shape), shape) or []:
         inner, outer = [d for d in left if d in before], [d for d in right if d in after]
         if len(outer) > len(inner) == 1:
-            own = [d for d in outer if named[d] is not None]
-            free = open_dim if open_dim in outer else own[0] if own else max(outer, key=lambda d: shape[d])
+            heads = [d for d in outer if (source := named[d]) is not None and source.attribute.endswith("heads")]
+            free = open_dim if open_dim in outer else heads[0] if heads else max(outer, key=lambda d: shape[d])
             balanced += [dim for dim in outer if dim != free]
         elif len(inner) > 1 and len(outer) > 1 and [x.shape[d] for d in inner] != [shape[d] for d in outer]:
             return p.refuse(call, x, "channels are regrouped in a way that is not understood")

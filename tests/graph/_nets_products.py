@@ -34,6 +34,19 @@ class Heads(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(n, tokens, self.width))
 
 
+class Paths(nn.Module):
+    """Weighs copies of every channel (a selective kernel); both numbers of its view are attributes."""
+
+    def __init__(self, width: int, paths: int) -> None:
+        super().__init__()
+        self.paths, self.width = paths, width
+        self.a = nn.Linear(width, paths * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.a(x.mean((2, 3))).view(x.shape[0], self.paths, self.width, 1, 1).softmax(1)
+        return (torch.stack([x, x.sigmoid()], 1) * share).sum(1)
+
+
 class PlainHeads(Heads):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q @ k.transpose(-2, -1)).softmax(-1) @ v
@@ -93,6 +106,7 @@ one(
     b=lambda: conv(8, 8, 1),
 )
 one("attention heads", "right", lambda m, x: _tokens(m.a, x), a=lambda: Heads(8, 4))
+one("paths weighed by channel", "right", lambda m, x: m.a(x), a=lambda: Paths(8, 2))
 one("attention heads of three", "right", lambda m, x: _tokens(m.a, x), width=9, a=lambda: Heads(9, 3))
 one("attention heads by matmul", "right", lambda m, x: _tokens(m.a, x), a=lambda: PlainHeads(8, 2))
 one("attention heads of open number", "right", lambda m, x: _tokens(m.a, x), a=lambda: OpenHeads(8, 4))
