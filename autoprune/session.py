@@ -234,6 +234,8 @@ def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
             found[key] = tuple(found[key]) * max(len(getattr(stored, key)), 1)
     if len(found.get("input_shape", ())) == 2:
         found["input_shape"] = (*stored.input_shape[:1], *found["input_shape"])
+    if found.get("target") and stored.target is not None:
+        found["target"] = {**stored.target, **found["target"]}
     return found
 
 

@@ -12,7 +12,7 @@ from autoprune import Budget, UsageError, inputs
 from autoprune.config import RunConfig
 from autoprune.inputs import load_inputs
 from autoprune.models import LoadedModel, load_model
-from autoprune.session import _as_recorded, check_plugins
+from autoprune.session import _as_recorded, check_plugins, target_for
 
 DATA = """
 import torch
@@ -39,6 +39,21 @@ def test_one_value_for_all_channels_and_a_side_are_what_the_run_recorded() -> No
     assert stored.differences(replace(stored, **same)) == []
     other = _as_recorded({"mean": (0.4,), "std": (0.2,), "input_shape": (32, 32)}, stored)
     assert len(stored.differences(replace(stored, **other))) == 3
+
+
+def test_what_is_said_of_a_target_is_compared_with_what_the_run_recorded_of_it() -> None:
+    target = target_for(Budget(latency=0.8), {"batch": 32}, "cpu")
+    assert target is not None
+    assert target["batch"] == 32
+    assert target["threads"] == torch.get_num_threads()
+    stored = RunConfig(
+        model="m", model_fingerprint="m", data="d", data_fingerprint="d", budget=Budget(latency=0.8), target=target
+    )
+    assert _as_recorded({"target": {"batch": 32}}, stored)["target"] == target
+    assert _as_recorded({"target": {"batch": 1}}, stored)["target"] == {**target, "batch": 1}
+    assert target_for(Budget(0.5), None, "cpu") is None
+    with pytest.raises(UsageError, match="--budget latency"):
+        target_for(Budget(0.5), {"batch": 2}, "cpu")
 
 
 def test_the_mean_that_a_data_factory_was_told_is_recorded(tmp_path: Path) -> None:
