@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from autoprune import Budget, UsageError, inputs
 from autoprune.config import RunConfig
