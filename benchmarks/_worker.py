@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import warnings
@@ -69,8 +70,11 @@ def measure(entry: Entry) -> dict[str, Any]:
     _export(nn.Conv2d(3, 3, 1), torch.zeros(2, 3, 4, 4))  # the first export of a process imports for seconds
     model = randomised(build(entry))
     images = torch.randn(2, 3, entry.side, entry.side)
-    _, export_s = _timed(lambda: _export(model, images))
-    graph, build_s = _timed(lambda: build_graph(model, images))
+    export_s, build_s = math.inf, math.inf
+    for _ in range(2):  # in turn, and the better of two: one call alone may meet the garbage collector
+        export_s = min(export_s, _timed(lambda: _export(model, images))[1])
+        graph, seconds = _timed(lambda: build_graph(model, images))
+        build_s = min(build_s, seconds)
     graph, prove_s = _timed(lambda: prove(model, graph, images))
     by_weight: dict[str, list[Layer]] = {}
     for layer in graph.layers:

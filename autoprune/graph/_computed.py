@@ -26,6 +26,7 @@ from autoprune.graph._propagation import concrete
 from autoprune.graph._trace import Traced
 
 _LAYERS = tuple(f"aten.{name}." for name in ("conv1d", "conv2d", "conv3d", "linear"))
+_ROWS = 16  # output channels that a weight is tried out on
 _SHAPED = ("aten.view.", "aten.reshape.", "aten._unsafe_view.", "aten.expand.")
 
 
@@ -49,6 +50,20 @@ class ComputedWeight:
     names: Mapping[Node, str]
     scale: Node | None = None
 
+    @property
+    def leaves(self) -> tuple[Node, ...]:
+        """The placeholders that are read: the source, the vectors, the others."""
+        first = (self.source, *(leaf for leaf, _ in self.vectors))
+        return (*first, *(leaf for leaf in self.names if leaf not in first))
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """What is computed, and on which shapes: equal for weights that are computed alike."""
+        number = {node: f"%{place}" for place, node in enumerate((*self.leaves, *self.nodes))}
+        calls = ((node.target, map_arg(node.args, number.get), map_arg(node.kwargs, number.get)) for node in self.nodes)
+        shapes = (concrete(leaf.meta["val"].shape) for leaf in self.leaves)
+        return (str(tuple(shapes)), str([dim for _, dim in self.vectors]), *map(str, calls))
+
     def evaluate(self, values: Mapping[Node, Any]) -> Tensor:
         """Compute the weight from other values of the placeholders, narrowed ones perhaps.
 
@@ -58,12 +73,12 @@ class ComputedWeight:
         result: Tensor = self._run(values)[self.node]
         return result
 
-    def lies_along(self) -> dict[Node, tuple[bool, bool]]:
-        """Return for every node that makes a tensor whether it has as many elements as there are output, and input channels."""
+    def lies_along(self) -> dict[int, tuple[bool, bool]]:
+        """Return whether what nodes make has as many elements as there are output, and input channels; by place in ``nodes``."""
         shapes = {node: concrete(node.meta["val"].shape) for node in self.names}
         vectors = dict(self.vectors)
 
-        def sizes(rows: int, columns: int) -> dict[Node, int]:
+        def sizes(rows: int, columns: int) -> dict[int, int]:
             values = {}
             for node, shape in shapes.items():
                 new = list(shape)
@@ -73,11 +88,11 @@ class ComputedWeight:
                     new[vectors[node]] = rows
                 values[node] = torch.empty(new, device="meta")
             env = self._run(values)
-            return {node: env[node].numel() for node in self.nodes if isinstance(env[node], Tensor)}
+            return {place: env[n].numel() for place, n in enumerate(self.nodes) if isinstance(env[n], Tensor)}
 
         rows, columns = shapes[self.source][:2]
         whole, fewer, slim = sizes(rows, columns), sizes(max(rows - 1, 1), columns), sizes(rows, max(columns - 1, 1))
-        return {node: (fewer[node] < whole[node], slim[node] < whole[node]) for node in whole}
+        return {place: (fewer[place] < number, slim[place] < number) for place, number in whole.items()}
 
     def _run(self, values: Mapping[Node, Any]) -> dict[Node, Any]:
         """Return the values of the placeholders and of all nodes."""
@@ -145,7 +160,7 @@ def _understood(traced: Traced, layer: Node, order: Mapping[Node, int]) -> Compu
 
 
 class _Trial:
-    """A computed weight on numbers of our own."""
+    """A computed weight on numbers of our own, of some output channels once they are known to be treated each by itself."""
 
     def __init__(self, weight: ComputedWeight) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -154,8 +169,15 @@ class _Trial:
             node: torch.rand(concrete(node.meta["val"].shape), generator=generator, dtype=torch.float64) + 0.5
             for node in weight.names
         }
+        whole = weight.evaluate(self.values)
+        channels = self.values[weight.source].shape[0]
+        rows = torch.arange(0, channels, max(2, channels // _ROWS))
+        for leaf, dim in ((weight.source, 0), *weight.vectors):
+            self.values[leaf] = self.values[leaf].index_select(dim, rows)
         self.source = self.values[weight.source]
         self.whole = weight.evaluate(self.values)
+        expected = whole.index_select(0, rows)
+        self.by_itself = self.whole.shape == expected.shape and torch.allclose(self.whole, expected, rtol=1e-9)
         self.columns = torch.arange(0, self.source.shape[1], 2)
         self.slim = self.with_source(self.source.index_select(1, self.columns))
 
@@ -164,13 +186,7 @@ class _Trial:
 
     def by_channel(self) -> bool:
         """Whether every output channel is treated by itself, and fewer inputs give a weight of their shape."""
-        rows = torch.arange(0, self.source.shape[0], 2)
-        few = {leaf: self.values[leaf].index_select(dim, rows) for leaf, dim in self.weight.vectors}
-        few[self.weight.source] = self.source.index_select(0, rows)
-        part = self.weight.evaluate({**self.values, **few})
-        expected = self.whole.index_select(0, rows)
-        fits = self.slim.shape[:2] == (self.source.shape[0], len(self.columns))
-        return fits and part.shape == expected.shape and torch.allclose(part, expected, rtol=1e-9)
+        return self.by_itself and self.slim.shape[:2] == (len(self.source), len(self.columns))
 
     def standardised(self) -> bool:
         return torch.allclose(self.with_source(100 * self.source + 3), self.whole, rtol=1e-3, atol=1e-6)
@@ -208,12 +224,20 @@ def _tried(weight: ComputedWeight) -> ComputedWeight | None:
 def computed_weights(traced: Traced) -> dict[Node, ComputedWeight]:
     """Return the computed weights that are understood, by the layer's node."""
     nodes = list(traced.program.graph.nodes)
+    tried: dict[tuple[str, ...], tuple[bool, int | None]] = {}
     order = {node: number for number, node in enumerate(nodes)}
     found: dict[Node, ComputedWeight] = {}
     for node in nodes:
         if node.op == "call_function" and str(node.target).startswith(_LAYERS):
             weight = _understood(traced, node, order)
-            tried = _tried(weight) if weight is not None else None
-            if tried is not None:
-                found[node] = tried
+            if weight is None:
+                continue
+            form = weight.form
+            if form not in tried:
+                result = _tried(weight)
+                scale = None if result is None or result.scale is None else weight.leaves.index(result.scale)
+                tried[form] = result is not None, scale
+            understood, place = tried[form]
+            if understood:
+                found[node] = weight if place is None else replace(weight, scale=weight.leaves[place])
     return found

@@ -81,6 +81,7 @@ class Owners:
     def elements(self, p: Propagation) -> dict[str, tuple[Elements, ...]]:
         """Return how many elements the tensors have that the nodes make."""
         known: dict[int, Extent | None] = {}
+        along: dict[tuple[str, ...], dict[int, tuple[bool, bool]]] = {}
         found: dict[str, tuple[Elements, ...]] = {}
         for weight in p.computed.values():
             shape = concrete(weight.source.meta["val"].shape)
@@ -89,9 +90,14 @@ class Owners:
                 Extent(size) if slot is None else self.extent(np.arange(slot[0], sum(slot)))
                 for slot, size in zip(slots, shape, strict=False)
             ]
-            for node, lies in weight.lies_along().items():
+            form = weight.form
+            if form not in along:
+                along[form] = weight.lies_along()
+            for place, lies in along[form].items():
                 own = [side for side, yes in zip(sides, lies, strict=True) if yes]
-                found[node.name] = (None if None in own else tuple(side for side in own if side is not None),)
+                found[weight.nodes[place].name] = (
+                    None if None in own else tuple(side for side in own if side is not None),
+                )
         for node, value in p.values.items():
             if node.op != "call_function":
                 continue
