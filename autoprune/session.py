@@ -80,7 +80,7 @@ def search_to_folder(
     if budget.max_drop is not None:
         values = {"agent": "sensitivity", "reward": "smallest", **values}
     elif budget.minimize is not None:
-        values = {"agent": "nsga2", **values}
+        values = {"agent": "tpe", **values}
     check_plugins(values)
     progress.stage("Loading model and data")
     if untrained(values["model"], values.get("weights")):

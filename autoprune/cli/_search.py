@@ -63,7 +63,7 @@ def search(
             "--agent",
             help="auto, ddpg, td3, sac, tpe, gp, cmaes, nsga2, evolution, netadapt, sensitivity, uniform, shallow, deep or "
             "random.  [default: ddpg; with "
-            "--max-drop sensitivity, with --pareto nsga2]",
+            "--max-drop sensitivity, with --pareto tpe]",
         ),
     ] = None,
     episodes: Annotated[
