@@ -42,11 +42,17 @@ def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> 
 
 
 class _Classes:
-    """The united sets of labels that own positions in parameters: a channel (unit) each, under the root of its set."""
+    """The united sets of labels that own positions in parameters: a channel (unit) each, under the root of its set.
+
+    Reasons, kinds and signatures are those of channels that some layer produces: only they can be a group's units.
+    """
 
     def __init__(self, p: Propagation) -> None:
         self.root = p.sets.roots()
         self.slots = {key: self.root[first : first + count] for key, (first, count) in p.slots.items()}
+        self._made = np.zeros(len(self.root), dtype=bool)
+        for layer in p.layers:
+            self._made[self.root[layer.out_labels]] = True
         self.reason: dict[int, str] = {}
         for labels, reason in p.frozen:
             self._freeze(self.root[labels], reason)
@@ -55,18 +61,15 @@ class _Classes:
                 self._freeze(roots, p.frozen_params[name])
         self.residual = {int(root) for labels in p.residual for root in self.root[labels]}
         self.signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for number, roots in enumerate(self.slots.values()):
-            units, counts = np.unique(roots, return_counts=True)
-            for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
-                self.signature[unit].append((number, count))
         dims = [labels for call in p.products.values() for labels in call.dims]
-        for number, labels in enumerate([*p.links.values(), *dims], len(self.slots)):
-            units, counts = np.unique(self.root[labels], return_counts=True)
+        places = [*self.slots.values(), *(self.root[labels] for labels in (*p.links.values(), *dims))]
+        for number, roots in enumerate(places):
+            units, counts = np.unique(roots[self._made[roots]], return_counts=True)
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
                 self.signature[unit].append((number, count))
 
     def _freeze(self, roots: IntArray, reason: str) -> None:
-        for root in np.unique(roots).tolist():
+        for root in np.unique(roots[self._made[roots]]).tolist():
             self.reason.setdefault(root, reason)
 
 

@@ -210,16 +210,16 @@ class Propagation:
 
     def combine(self, left: IntArray, right: IntArray) -> IntArray:
         """Unite two label arrays of one shape element by element and return the labels that stand for both."""
-        for a, b in ((left, right), (right, left)):
-            for label in np.unique(a[self.is_opaque(a)]):
+        opaque_left, opaque_right = self.is_opaque(left), self.is_opaque(right)
+        for a, opaque, b in ((left, opaque_left, right), (right, opaque_right, left)):
+            for label in np.unique(a[opaque]):
                 self.freeze(b[a == label], self.opaque[int(label)])
-        unreal_left = (left == NEUTRAL) | self.is_opaque(left)
-        unreal_right = (right == NEUTRAL) | self.is_opaque(right)
-        real = ~unreal_left & ~unreal_right
+        neutral_right = right == NEUTRAL
+        unreal_left, unreal_right = (left == NEUTRAL) | opaque_left, neutral_right | opaque_right
+        real = ~(unreal_left | unreal_right)
         if real.any():
             self.sets.union(left[real], right[real])
-        chosen = np.where(unreal_left & ~(unreal_right & (right == NEUTRAL)), right, left)
-        return self.sets.find(chosen)
+        return self.sets.find(np.where(unreal_left & ~neutral_right, right, left))
 
     def merge(self, labels: IntArray, axis: int) -> IntArray:
         """Unite all labels along ``axis`` and return one for them, with the axis kept at size 1."""
