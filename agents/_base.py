@@ -51,6 +51,14 @@ class Agent(ABC):
             episode: The episode's number, from 0. Asking twice for the same one gives the same answer.
         """
 
+    def ready(self, episode: int, told: int) -> bool:
+        """Return whether ``ask(episode)`` depends on no scores but those of the first ``told`` episodes.
+
+        Only where it does not are several policies of one agent scored at the same time, so that the number of workers never
+        changes what an agent proposes. It is still told of all episodes in order.
+        """
+        return episode <= told
+
     def tell(self, episode: int, counts: Counts, score: Score) -> None:  # noqa: B027  (nothing to learn by default)
         """Learn that ``counts``, proposed for ``episode``, got ``score``."""
 

@@ -76,6 +76,10 @@ class Evolution(Agent):
                 break
         return child
 
+    def ready(self, episode: int, told: int) -> bool:
+        """Return whether it is a rule's or a random policy, or all before it are told."""
+        return episode < max(len(self._first), self.population // 2) or episode <= told
+
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Let the policy into the population."""
         self._told.append((score.reward, counts))

@@ -32,13 +32,18 @@ class NetAdapt(Agent):
         self._usage = max(problem.projector.usage(self._now), 1.0)
         self._steps = max(1, episodes // max(len(problem.levels), 1) - 1)
         self._step = 0
+        self._first = 0  # the episode of the step's first proposal
         self._done = False
         self._plan = self._proposals()
         self._told: list[tuple[float, Counts]] = []
 
     def ask(self, episode: int) -> Counts | None:
         """Return the step's next proposal; None after the last step."""
-        return None if self._done else self._plan[len(self._told)]
+        return None if self._done else self._plan[episode - self._first]
+
+    def ready(self, episode: int, told: int) -> bool:
+        """Return whether it is one of the step's proposals."""
+        return episode < self._first + len(self._plan) or episode <= told
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Keep the score; after the step's last proposal go on from the best one."""
@@ -47,6 +52,7 @@ class NetAdapt(Agent):
             return
         self._now = max(self._told, key=lambda item: item[0])[1]
         self._told = []
+        self._first = episode + 1
         if self.problem.projector.fits(self._now):
             self._done = True
             return

@@ -16,6 +16,10 @@ class Random(Agent):
         """Return the episode's policy."""
         return random_policy(self.problem, self.rng(episode))
 
+    def ready(self, episode: int, told: int) -> bool:
+        """Return True: no score matters."""
+        return True
+
 
 def random_policy(problem: ProblemLike, rng: np.random.Generator) -> Counts:
     """Return one random policy on the budget.

@@ -52,6 +52,10 @@ class Sensitivity(Agent):
             return (*whole[:index], count, *whole[index + 1 :])
         return self._policy() if episode == len(self._probes) else None
 
+    def ready(self, episode: int, told: int) -> bool:
+        """Return whether it is a probe, or all probes are told."""
+        return episode < len(self._probes) or episode <= told
+
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Keep a probe's loss."""
         if episode < len(self._probes):

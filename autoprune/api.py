@@ -95,6 +95,7 @@ def search(
     target: Target | None = None,
     profile: str | Path | None = None,
     out: str | Path | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search for the best pruned network within a budget, and compare it with the simple rules.
@@ -125,6 +126,7 @@ def search(
         target: What will run the network, where the budget limits latency or memory; by default PyTorch, one image at a time.
         profile: File of times measured on this target before, which need not be measured again.
         out: Run folder; an unfinished run there is continued, a finished one returned. None keeps nothing on disk.
+        workers: Processes that score policies at the same time, with one thread each; what is found does not depend on it.
         progress: Receives what happens.
 
     Raises:
@@ -160,7 +162,15 @@ def search(
         )
         with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
             folder = RunFolder(Path(path))
-            execute(config, inputs, folder, progress=progress or Progress(), started=started, agent=agent)
+            execute(
+                config,
+                inputs,
+                folder,
+                progress=progress or Progress(),
+                started=started,
+                agent=agent,
+                workers=workers,
+            )
             policy = Policy.load(folder.policy_path)
             state = load_safetensors(folder.model_path)
             found = folder.read_report()

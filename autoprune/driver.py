@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError
 from autoprune.files import save_safetensors_atomic, write_json_atomic
 from autoprune.graph import IntArray
+from autoprune.lanes import Lane, side_by_side
 from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.progress import Progress
@@ -25,6 +27,7 @@ from autoprune.report import Row, build_report, make_row
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
 from autoprune.stopwatch import excess, measured_values, met
+from autoprune.workers import Workers
 
 RULES = ("uniform", "shallow", "deep")
 FINISHED = 3
@@ -95,6 +98,7 @@ class Driver:
         held_out: Whether these are images that the search does not score policies on.
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
+        workers: How many processes score policies, if more than one; what is found does not depend on it.
     """
 
     def __init__(
@@ -109,7 +113,9 @@ class Driver:
         held_out: bool,
         started: float,
         agent: str | type[Agent] | None = None,
+        workers: int = 1,
     ) -> None:
+        self._workers = workers
         self._problem = problem
         self._config = config
         self._folder = folder
@@ -121,6 +127,7 @@ class Driver:
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
         self._scores = {self._counts(e): e.score for e in self._episodes if not e.reused}
+        self._fresh: set[Counts] = set()  # scored by a worker, in no episode yet
         self._began = started - max((e.elapsed_s for e in self._episodes), default=0.0)
 
     def run(self, version: str) -> dict[str, Any]:
@@ -137,6 +144,8 @@ class Driver:
             self._progress.stage(note)
         players = [own, *(name for name in (*RULES, "random") if name != own)]
         self._progress.begin(sum(map(self._allowed, players)), len(self._episodes))
+        if self._workers > 1:
+            self._search_together(players)
         rows = {name: row for name in players if (row := self._play(name)) is not None}
         order = [name for name in (*RULES, "random") if name in rows and name != own]
         exported = own
@@ -182,8 +191,38 @@ class Driver:
 
     def _search(self, name: str) -> list[Episode]:
         """Return the agent's policies within the budget after all its episodes, the best first."""
+        lane = self._lane(name)
+        while lane.ask() is not None:
+            self._tell(lane)
+        return self._ranked(lane.history)
+
+    def _search_together(self, players: Sequence[str]) -> None:
+        """Score what all players propose, at the same time."""
+        if all(self._folder.read_row(name) is not None for name in players):
+            return
+        after = self._problem.budget.minimize is not None  # its ladder divides the episodes that there are
+
+        def scored(counts: Counts, score: Score) -> None:
+            self._scores[counts] = score
+            self._fresh.add(counts)
+
+        with Workers(self._problem.score, self._workers) as workers:
+            side_by_side(
+                partial(self._lane, after=after),
+                players,
+                workers,
+                self._scores,
+                scored=scored,
+                tell=self._tell,
+                follower="random",
+                at_the_end=after,
+            )
+
+    def _lane(self, name: str, *, after: bool = True) -> Lane:
+        """Return an agent with what it did so far; ``after`` the run's own agent, of which random proposes as many."""
         own = name == self._config.agent
-        episodes = self._allowed(name) if own or name in RULES else len(self._of(self._config.agent))
+        follows = after and not own and name not in RULES
+        episodes = len(self._of(self._config.agent)) if follows else self._allowed(name)
         agent = make_player(
             self._agent if own else name,
             self._problem,
@@ -191,22 +230,21 @@ class Driver:
             episodes=episodes,
             options=self._config.agent_options if own else {},
         )
-        folder = self._folder.agent_folder(name)
         history = self._of(name)
         if history:
-            agent.restore(folder, [(e.episode, self._counts(e), e.score) for e in history])
-        best = self._ranked(history)
-        for number in range(len(history), episodes):
-            counts = agent.ask(number)
-            if counts is None:
-                break
-            episode = self._score(name, number, tuple(int(count) for count in counts))
-            history.append(episode)
-            best = self._ranked(history)
-            self._progress.scored(episode, best[0] if best else None)
-            agent.tell(number, self._counts(episode), episode.score)
-            agent.save(folder)
-        return best
+            told = [(episode.episode, self._counts(episode), episode.score) for episode in history]
+            agent.restore(self._folder.agent_folder(name), told)
+        return Lane(name, agent, episodes, history)
+
+    def _tell(self, lane: Lane) -> None:
+        """Keep the score of the policy that waits longest, and tell the agent that proposed it."""
+        counts = lane.waiting.pop(0)
+        episode = self._score(lane.name, len(lane.history), counts)
+        lane.history.append(episode)
+        best = self._ranked(lane.history)
+        self._progress.scored(episode, best[0] if best else None)
+        lane.agent.tell(episode.episode, counts, episode.score)
+        lane.agent.save(self._folder.agent_folder(lane.name))
 
     def _ranked(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the episodes within the budget, the best first; within a drop of accuracy the dense network is the last."""
@@ -217,17 +255,18 @@ class Driver:
         return best
 
     def _score(self, name: str, number: int, counts: Counts) -> Episode:
-        known = self._scores.get(counts)
-        score = self._problem.score(counts) if known is None else replace(known, seconds=0.0, cost=0.0)
-        self._scores.setdefault(counts, score)
+        known = counts in self._scores and counts not in self._fresh
+        score = self._scores[counts] if counts in self._scores else self._problem.score(counts)
+        self._scores[counts] = score
+        self._fresh.discard(counts)
         episode = Episode(
             agent=name,
             episode=number,
             counts=dict(zip(self._names, counts, strict=True)),
-            score=score,
+            score=replace(score, seconds=0.0, cost=0.0) if known else score,
             feasible=self._problem.projector.fits(counts)
             and self._problem.budget.within(score.accuracy, self._problem.dense.accuracy, score.drop_se),
-            reused=known is not None,
+            reused=known,
             elapsed_s=self._elapsed(),
         )
         self._folder.append(episode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from autoprune.progress import Progress
 from autoprune.rewards import check_reward, resolve_reward
 from autoprune.run import RunFolder
 from autoprune.select import Selection, selections
+from autoprune.workers import check_workers, threads
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")
 """What is asked of a run that decides its model and data."""
@@ -35,6 +37,7 @@ def search_to_folder(
     progress: Progress | None = None,
     download: bool = False,
     root: Path = Path("runs"),
+    workers: int = 1,
 ) -> RunFolder:
     """Run a search, continue it, or just find it finished.
 
@@ -45,6 +48,7 @@ def search_to_folder(
         progress: Receives what happens.
         download: Whether the data may be downloaded.
         root: Where run folders go that are not named.
+        workers: Processes that score policies at the same time, with one thread each.
 
     Returns:
         The finished run's folder.
@@ -55,6 +59,7 @@ def search_to_folder(
     """
     started = time.monotonic()
     progress = progress or Progress()
+    check_workers(workers, str(asked.get("device", "cpu")))
     values: dict[str, Any] = {"model": "digits", "data": "digits"}
     if out is not None and (folder := RunFolder(out)).exists:
         stored = folder.read_config()
@@ -99,7 +104,7 @@ def search_to_folder(
     config = RunConfig(**{**values, **inputs.recorded})
     folder = RunFolder(out if out is not None else root / config.default_name())
     progress.opened(folder)
-    execute(config, inputs, folder, progress=progress, started=started)
+    execute(config, inputs, folder, progress=progress, started=started, workers=workers)
     return folder
 
 
@@ -111,6 +116,7 @@ def execute(
     progress: Progress,
     started: float,
     agent: str | type[Agent] | None = None,
+    workers: int = 1,
 ) -> None:
     """Run or continue a configured search in a folder; does nothing if it is finished already.
 
@@ -121,6 +127,7 @@ def execute(
         progress: Receives what happens.
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
+        workers: Processes that score policies at the same time, with one thread each.
 
     Raises:
         UsageError: if the folder holds another run, or cannot be written.
@@ -133,8 +140,9 @@ def execute(
         if folder.finished:
             progress.stage(FINISHED.format(folder.path))
             return
+    check_workers(workers, config.device)
     folder.check_writable()
-    with folder.lock():
+    with folder.lock(), threads(1) if workers > 1 else nullcontext():
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         _take_over(config, folder)
         problem = make_problem(config, inputs, profile=folder.profile_path, say=progress.stage)
@@ -158,6 +166,7 @@ def execute(
             held_out=inputs.report is not None,
             started=started,
             agent=agent,
+            workers=workers,
         ).run(__version__)
 
 

@@ -18,7 +18,7 @@ Examples:
     autoprune search --budget 0.5 --model cifar-resnet56 \\
         --weights resnet56.safetensors --data cifar10:data/cifar10 \\
         --agent ddpg --episodes 200 --seed 1 --out runs/r56
-    autoprune search --budget 0.5 --finetune 10
+    autoprune search --budget 0.5 --finetune 10 --workers 4
     autoprune search --budget macs=0.5,params=0.6,size=4MB
     autoprune search --budget latency=0.8 --target onnxruntime --batch 1
     autoprune search --max-drop 0.5
@@ -138,6 +138,9 @@ def search(
     std: options.Std = None,
     input_size: options.InputSize = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 64]")] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Processes that score policies at the same time, one thread each.")
+    ] = 1,
     download: options.Download = False,
     device: options.Device = None,
     finetune: Annotated[
@@ -234,7 +237,7 @@ def search(
 
             events = stack.enter_context(SearchEvents(progress))
         try:
-            folder = search_to_folder(asked, out, progress=events, download=download)
+            folder = search_to_folder(asked, out, progress=events, download=download, workers=workers)
         except KeyboardInterrupt:
             if debug:
                 raise

@@ -100,6 +100,18 @@ class AgentContract:
             assert twice.ask(episode) == counts
             twice.tell(episode, counts, score)
 
+    def test_asked_ahead_it_proposes_the_same(self) -> None:
+        """Wherever ``ready`` says that no more scores are needed."""
+        whole = self.run(self.make(self.make_problem()))
+        agent = self.make(self.make_problem())
+        asked: list[Counts | None] = []
+        for told in range(len(whole) + 1):
+            while len(asked) < self.episodes and agent.ready(len(asked), told):
+                asked.append(agent.ask(len(asked)))
+            if told < len(whole):
+                agent.tell(*whole[told])
+        assert [counts for counts in asked if counts is not None] == _policies(whole)
+
     def test_none_is_final(self) -> None:
         """An agent with nothing left to propose has nothing left in any later episode."""
         agent = self.make(self.make_problem())

@@ -1,0 +1,100 @@
+"""Agents that propose policies one after another or side by side, and the policies that wait for their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoprune.agents import Agent
+from autoprune.run import Episode
+from autoprune.score import Score
+from autoprune.workers import Workers
+
+Counts = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Lane:
+    """An agent, what it did so far and what it asked.
+
+    Attributes:
+        name: The agent's name in the run.
+        agent: The agent, told of the history.
+        episodes: How many policies it may propose.
+        history: Its finished episodes, in order.
+        waiting: Policies that it proposed next and is not told of yet, in order.
+        ended: Whether it proposes nothing more.
+    """
+
+    name: str
+    agent: Agent
+    episodes: int
+    history: list[Episode]
+    waiting: list[Counts] = field(default_factory=list)
+    ended: bool = False
+
+    def ask(self, limit: int | None = None) -> Counts | None:
+        """Return the next policy, which then waits; None if there is none, or none without more scores.
+
+        Args:
+            limit: How many policies it may have proposed for now, if fewer than ``episodes``.
+        """
+        number = len(self.history) + len(self.waiting)
+        if self.ended or (limit is not None and number >= limit):
+            return None
+        if number < self.episodes:
+            if not self.agent.ready(number, len(self.history)):
+                return None
+            counts = self.agent.ask(number)
+            if counts is not None:
+                self.waiting.append(tuple(int(count) for count in counts))
+                return self.waiting[-1]
+        self.ended = True
+        return None
+
+
+def side_by_side(
+    lane_of: Callable[[str], Lane],
+    players: Sequence[str],
+    workers: Workers,
+    known: Mapping[Counts, Score],
+    *,
+    scored: Callable[[Counts, Score], None],
+    tell: Callable[[Lane], None],
+    follower: str,
+    at_the_end: bool,
+) -> None:
+    """Let agents propose at the same time until none does; each is told of its policies in the order of its own.
+
+    Args:
+        lane_of: Makes a player's lane.
+        players: The players, those first whose policies are scored first.
+        workers: What scores policies.
+        known: The scores known, which ``scored`` adds to.
+        scored: Called with every new score.
+        tell: Called with a lane whose first waiting policy has a score.
+        follower: The player that proposes as many policies as the first one did, which may be fewer than allowed.
+        at_the_end: Whether it has to know how many that is before it begins.
+    """
+    lanes: dict[str, Lane] = {}
+    while True:
+        moved = False
+        for name in players:
+            first = lanes.get(players[0])
+            follows = name == follower and first is not None and name != players[0]
+            if name not in lanes:
+                if follows and at_the_end and not (first and first.ended and not first.waiting):
+                    continue
+                lanes[name] = lane_of(name)
+            lane = lanes[name]
+            while workers.free and (counts := lane.ask(len(first.history) if follows and first else None)) is not None:
+                moved = True
+                if counts not in known and counts not in workers.busy:
+                    workers.submit(counts)
+            while lane.waiting and lane.waiting[0] in known:
+                tell(lane)
+                moved = True
+        if not moved:
+            if not workers.busy:
+                return
+            scored(*workers.wait())

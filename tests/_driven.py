@@ -1,0 +1,91 @@
+"""Runs of the driver on the toy problem."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from autoprune.budget import Budget
+from autoprune.config import RunConfig
+from autoprune.driver import Driver
+from autoprune.graph import IntArray
+from autoprune.progress import Progress
+from autoprune.run import RunFolder
+from autoprune.score import Score
+from autoprune.testing import ToyProblem
+
+EPISODES = 5
+WALL_TIME = ("wall_s", "elapsed_s")
+
+
+@dataclass(frozen=True)
+class Finished:
+    model: nn.Module
+    kept: dict[str, IntArray]
+    search: Score
+    report: Score | None
+
+
+class Problem(ToyProblem):
+    """The toy problem, with networks to finish: a finished one is a little better than its score, in either part."""
+
+    def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01) -> None:
+        super().__init__(4, budget=budget, steps=4)
+        self.gain = finish_gain
+        self.setup_images = 7.0
+        self.notes = ("One thing to know.",)
+        self.dense_report = replace(self.dense, accuracy=0.94)
+        self.finished: list[tuple[int, ...]] = []
+
+    def timed(self, network: nn.Module, /) -> None:
+        return None
+
+    def finish(self, counts: Sequence[int], /) -> Finished:
+        self.finished.append(tuple(counts))
+        self.scored -= 1
+        score = self.score(counts)
+        kept = {g.name: np.arange(n) for g, n in zip(self.decisions, counts, strict=True)}
+        better = replace(score, accuracy=score.accuracy + self.gain, reward=score.reward + self.gain)
+        return Finished(nn.Linear(2, sum(counts)), kept, better, replace(better, accuracy=better.accuracy - 0.02))
+
+
+def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = None) -> RunConfig:
+    return RunConfig(
+        model="toy",
+        data="none",
+        budget=budget or Budget(0.5),
+        agent=agent,
+        episodes=episodes,
+        seed=3,
+        model_fingerprint="a" * 64,
+        data_fingerprint="b" * 64,
+    )
+
+
+def run(
+    agent: str, path: Path, *, problem: Problem | None = None, episodes: int = EPISODES, workers: int = 1
+) -> dict[str, Any]:
+    config = config_for(agent, episodes, None if problem is None else problem.budget)
+    folder = RunFolder(path)
+    folder.begin(config)
+    return Driver(
+        problem or Problem(),
+        config=config,
+        folder=folder,
+        model_spec={"name": "toy"},
+        progress=Progress(),
+        report_images=100,
+        held_out=True,
+        started=time.monotonic(),
+        workers=workers,
+    ).run("0")
+
+
+def comparable(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key not in WALL_TIME}

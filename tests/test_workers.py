@@ -1,0 +1,122 @@
+"""Several workers: the same run as with one, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoprune.budget import Budget
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.files import read_json
+from autoprune.run import Episode, RunFolder
+from autoprune.score import Score
+from autoprune.workers import Workers, check_workers
+
+from ._driven import Problem, comparable, config_for, run
+
+AGENTS = ("random", "tpe", "evolution", "sensitivity", "netadapt", "uniform")
+
+
+def journal(path: Path) -> list[Episode]:
+    """Return the episodes by agent, without what depends on when they ran: equal policies count for whoever was first."""
+    episodes = [
+        replace(e, elapsed_s=0.0, reused=False, score=replace(e.score, seconds=0.0, cost=0.0))
+        for e in RunFolder(path).read_episodes()
+    ]
+    return sorted(episodes, key=lambda e: e.agent)
+
+
+def test_the_same_run_with_any_number_of_workers(tmp_path: Path) -> None:
+    for agent in AGENTS:
+        one = comparable(run(agent, tmp_path / f"{agent}-1", episodes=11))
+        many = comparable(run(agent, tmp_path / f"{agent}-3", episodes=11, workers=3))
+        assert journal(tmp_path / f"{agent}-3") == journal(tmp_path / f"{agent}-1")
+        assert [row["accuracy"] for row in many["rows"]] == [row["accuracy"] for row in one["rows"]]
+        assert many["final"]["counts"] == one["final"]["counts"]
+        assert many["total_cost"] == one["total_cost"]  # equal policies are scored once
+
+
+def test_a_budget_that_is_searched_for(tmp_path: Path) -> None:
+    budget = Budget((), max_drop=2.0, minimize="macs")
+    for agent in ("sensitivity", "random"):
+        reports = []
+        for workers in (1, 2):
+            problem = Problem().at(budget)
+            reports.append(run(agent, tmp_path / f"{agent}{workers}", problem=problem, episodes=24, workers=workers))
+        assert journal(tmp_path / f"{agent}2") == journal(tmp_path / f"{agent}1")
+        assert reports[1]["final"]["counts"] == reports[0]["final"]["counts"]
+
+
+def test_a_run_continues_with_another_number_of_workers(tmp_path: Path) -> None:
+    config = config_for("evolution", 20)
+    whole = comparable(run("evolution", tmp_path / "whole", episodes=20))
+    path = tmp_path / "stopped"
+    folder = RunFolder(path)
+    folder.begin(config)
+    for episode in [e for e in journal(tmp_path / "whole") if (e.agent, e.episode) < ("evolution", 7)]:
+        folder.append(episode)
+    report = comparable(run("evolution", path, episodes=20, workers=2))
+    assert report["final"]["counts"] == whole["final"]["counts"]
+    assert journal(path) == journal(tmp_path / "whole")
+
+
+class Deadly(Problem):
+    """Kills the process that scores the second policy."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def score(self, counts: Sequence[int]) -> Score:
+        (self._folder / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+        died = self._folder / "died"
+        if len(list(self._folder.iterdir())) >= 2 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(counts)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    run("tpe", tmp_path / "killed", problem=Deadly(marks), episodes=9, workers=2)
+    run("tpe", tmp_path / "quiet", episodes=9)
+    assert (marks / "died").exists()
+    assert journal(tmp_path / "killed") == journal(tmp_path / "quiet")
+    assert read_json(tmp_path / "killed" / "report.json")["policies_scored_in_all"] == 9 + 9 + 3
+
+
+def test_a_policy_that_ends_every_worker_is_named() -> None:
+    def score(counts: tuple[int, ...]) -> Score:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    with Workers(score, 2) as workers:
+        workers.submit((4, 2))
+        with pytest.raises(AutopruneError, match=r"3 workers in turn ended .* policy \[4, 2\], the last with code -9"):
+            workers.wait()
+
+
+def test_what_a_score_raises_is_raised() -> None:
+    def score(counts: tuple[int, ...]) -> Score:
+        raise UsageError(f"not {counts}")
+
+    with Workers(score, 2) as workers:
+        workers.submit((1, 2))
+        with pytest.raises(UsageError, match=r"^not \(1, 2\)$"):
+            workers.wait()
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "says"), [(0, "cpu", "is 0"), (2, "cuda", "'cuda'"), (True, "cpu", "True")]
+)
+def test_what_cannot_work_is_refused(count: int, device: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        check_workers(count, device)
+    check_workers(1, device)
