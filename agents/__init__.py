@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from autoprune.agents._auto import Auto
 from autoprune.agents._base import Agent, Counts, Told, agents
-from autoprune.agents._ddpg import DDPG, SAC, TD3
+from autoprune.agents._ddpg import AMC, DDPG, SAC, TD3
 from autoprune.agents._evolution import Evolution
 from autoprune.agents._front import Front
 from autoprune.agents._generations import CMAES, NSGA2
@@ -24,6 +24,7 @@ from autoprune.agents._sensitivity import Sensitivity
 from autoprune.agents._tpe import TPE
 
 __all__ = [
+    "AMC",
     "CMAES",
     "DDPG",
     "GP",

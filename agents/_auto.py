@@ -12,18 +12,16 @@ import math
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from autoprune.agents._allocate import Objective, allocate, improve, neighbours
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.agents._random import random_policy
+from autoprune.agents._start import error_curves, solved_policies, tables
 from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
-from autoprune.envs import KnowsErrors, ProblemLike
+from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
 
-FIRST = (1.0, -1.0, 2.5)
-"""How the first policies weigh depth, as a logarithm: mildly towards the end, towards the start, strongly towards the end."""
 NEAR = 32  # exchanges that are looked at where the best policy was scored already
 WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)  # of the noise that others get, in keep ratio
 _WORST = math.log(1e3)  # the most that a loss is taken to grow
@@ -64,6 +62,7 @@ class Auto(Agent):
         self._surrogate = Surrogate(
             error_curves(problem, statistics=statistics), [group.size for group in problem.decisions]
         )
+        self._first = solved_policies(problem, self._surrogate)
         self._counts: list[Counts] = []
         self._values: list[float] = []
         self._asked: tuple[int, Counts] | None = None
@@ -74,6 +73,10 @@ class Auto(Agent):
             self._asked = (episode, self._propose(episode))
         return self._asked[1]
 
+    def ready(self, episode: int, told: int) -> bool:
+        """Return whether it is one of the first, which come from the statistics, or all before it are told."""
+        return episode < len(self._first) or episode <= told
+
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Learn a policy's loss."""
         self._counts.append(counts)
@@ -81,10 +84,8 @@ class Auto(Agent):
         self._asked = None
 
     def _propose(self, episode: int) -> Counts:
-        told = len(self._counts)
-        if told < len(FIRST):
-            weights = self._surrogate.tilted(FIRST[told])
-            return self._best(lambda k: self._surrogate.errors(k) @ weights, weights, [], episode)
+        if episode < len(self._first):
+            return self._first[episode]
         self._surrogate.fit(self._counts, self._values)
         credit = self._explore if episode % 2 else 0.0
 
@@ -100,11 +101,7 @@ class Auto(Agent):
     def _best(self, objective: Objective, weights: FloatArray, starts: list[Counts], episode: int) -> Counts:
         """Return the best policy found that was not scored yet (a scored one where there is no other)."""
         levels, projector = self.problem.levels, self.problem.projector
-        tables = [
-            weight * errors
-            for weight, errors in zip(np.maximum(weights, 1e-3 * weights.max()), self._tables(), strict=True)
-        ]
-        starts = [allocate(tables, levels, projector), *starts]
+        starts = [allocate(tables(self._surrogate, levels, weights), levels, projector), *starts]
         ends = list(dict.fromkeys(improve(objective, start, levels, projector) for start in starts))
         values = objective(np.asarray(ends, dtype=np.int64))
         best = ends[int(np.argmin(values))]
@@ -128,16 +125,6 @@ class Auto(Agent):
         found += [random_policy(self.problem, rng) for _ in WIDTHS]
         return list(dict.fromkeys(found))
 
-    def _tables(self) -> list[FloatArray]:
-        """Return the error of every level of every group."""
-        sizes = [levels[-1] for levels in self.problem.levels]
-        tables = []
-        for group, levels in enumerate(self.problem.levels):
-            counts = np.tile(np.asarray(sizes, dtype=np.int64), (len(levels), 1))
-            counts[:, group] = levels
-            tables.append(self._surrogate.errors(counts)[:, group])
-        return tables
-
 
 def growth(problem: ProblemLike, score: Score) -> float:
     """Return the logarithm of a loss over the dense network's; of the share of errors where no loss is measured."""
@@ -148,16 +135,3 @@ def growth(problem: ProblemLike, score: Score) -> float:
         before, after = 1.0 - dense.accuracy, 1.0 - score.accuracy
     before = max(before, 1e-3)
     return min(math.log(max(after, 1e-6) / before), _WORST) if math.isfinite(after) else _WORST
-
-
-def error_curves(problem: ProblemLike, *, statistics: bool = True) -> list[npt.NDArray[np.float64]]:
-    """Return for each group the error of every count, from 0 to its size: the problem's own where it knows them.
-
-    Args:
-        problem: The problem.
-        statistics: Whether to ask it; else, and where it does not know, a parabola.
-    """
-    known = problem.errors() if statistics and isinstance(problem, KnowsErrors) else None
-    if known is not None:
-        return [np.asarray(curve, dtype=np.float64) for curve in known]
-    return [(1.0 - np.arange(group.size + 1) / group.size) ** 2 for group in problem.decisions]

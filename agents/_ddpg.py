@@ -4,8 +4,9 @@ From the paper and its published code: the features, two hidden layers of 300, s
 64, learning rates of 1e-4 and 1e-3, warm-up episodes of random actions, truncated-normal noise around the actor's action
 that decays per episode, the terminal reward shared by all transitions, and a moving-average baseline.
 
-Departures. Where a figure is given it is the mean accuracy of the last ten of 60 episodes on four toy problems (seeds 0 to
-3), where the best policies have 0.933 on average and random ones 0.859:
+Departures, each of which the agent ``amc`` takes back and an option switches. Where a figure is given it is the mean accuracy of
+the last ten of 60 episodes on four toy problems (seeds 0 to 3), where the best policies have 0.933 on average and random ones
+0.859:
 
 - The keep ratios that the actor asks for are projected onto the budget *together*. The paper clamps them one after the
   other, so that early layers take what they want and the last ones are crushed: 0.881 against 0.928.
@@ -13,7 +14,8 @@ Departures. Where a figure is given it is the mean accuracy of the last ten of 6
 - What is learned from is the applied policy, walked through again, not what was asked for.
 - Rewards are divided by their standard deviation in the replay, so that their unit does not matter (no difference there).
 - The noise decays more slowly the more episodes there are, so that late episodes still explore.
-- Warm-up policies are random on the budget as the ``random`` agent's are.
+- Warm-up policies are random on the budget as the ``random`` agent's are. With ``start`` the first are those of the simple rules,
+  or of the statistics.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from scipy.special import ndtr, ndtri
 
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._random import random_policy
-from autoprune.envs import Features, ProblemLike, Walk, to_ratio, trajectory
+from autoprune.agents._start import first_policies
+from autoprune.envs import Features, ProblemLike, Walk, to_action, to_ratio, trajectory
 from autoprune.envs._features import FloatArray
 from autoprune.errors import UsageError
 from autoprune.score import Score
@@ -46,6 +49,8 @@ class DDPG(Agent):
         seed: Seed of networks, noise and batches.
         episodes: How many policies will be scored; stretches warm-up and noise.
         warmup: Random policies before the actor takes over; by default a quarter of the episodes, at most 100.
+        start: What the first policies of the warm-up are instead of random ones: "nothing", those of the three "rules", or of the
+            "statistics".
         sigma: Standard deviation of the noise after the warm-up, in keep ratio.
         decay: What it is multiplied by after every episode. By default such that a tenth of it is left at the end, but no
             faster than the paper's 0.95.
@@ -57,6 +62,12 @@ class DDPG(Agent):
         actor_rate: The actor's learning rate.
         critic_rate: The critic's learning rate.
         baseline_rate: Weight of the newest reward in the moving-average baseline.
+        together: Whether the ratios are projected onto the budget together; else each is lowered, in turn, to what can still
+            meet the budget, and what is left of it is left (the paper's algorithm 1). This and the next three are true, for
+            ``amc`` false.
+        applied: Whether what is learned from are the applied ratios; else those that were asked for.
+        scaled: Whether rewards are divided by their standard deviation.
+        on_budget: Whether the warm-up's policies are random on the budget; else random ratios go the actor's way.
 
     Raises:
         UsageError: if a value is out of its range.
@@ -64,6 +75,8 @@ class DDPG(Agent):
 
     learner: ClassVar[str] = "LearnDDPG"
     """What learns, of ``autoprune.agents._sb3``."""
+    published: ClassVar[bool] = False
+    """Whether what is not said otherwise is as in the paper and its code."""
 
     def __init__(
         self,
@@ -72,6 +85,7 @@ class DDPG(Agent):
         seed: int = 0,
         episodes: int = 100,
         warmup: int | None = None,
+        start: str = "nothing",
         sigma: float = 0.5,
         decay: float | None = None,
         updates: int | None = None,
@@ -82,15 +96,24 @@ class DDPG(Agent):
         actor_rate: float = 1e-4,
         critic_rate: float = 1e-3,
         baseline_rate: float = 0.05,
+        together: bool | None = None,
+        applied: bool | None = None,
+        scaled: bool | None = None,
+        on_budget: bool | None = None,
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         steps = len(problem.decisions)
         self.warmup = max(1, min(100, episodes // 4)) if warmup is None else warmup
         self.sigma = sigma
-        played = max(episodes - self.warmup, 1)
-        self.decay = max(0.95, _LAST_NOISE ** (1 / played)) if decay is None else decay
-        self.updates = max(steps, 30) if updates is None else updates
+        self._first = first_policies(problem, start, agent="the ddpg agent")
+        slow = _LAST_NOISE ** (1 / max(episodes - self.warmup, 1))
+        self.decay = (0.95 if self.published else max(0.95, slow)) if decay is None else decay
+        self.updates = (steps if self.published else max(steps, 30)) if updates is None else updates
         self.baseline_rate = baseline_rate
+        departures = {"together": together, "applied": applied, "scaled": scaled, "on_budget": on_budget}
+        switches = {name: not self.published if value is None else value for name, value in departures.items()}
+        self.together, self.applied, self.scaled, self.on_budget = switches.values()
+        self._asked: tuple[int, list[float]] | None = None
         self._identity: dict[str, Any] = {
             **({} if self.learner == "LearnDDPG" else {"learner": self.learner}),
             "seed": seed,
@@ -98,6 +121,7 @@ class DDPG(Agent):
             "sizes": [group.size for group in problem.decisions],
             "options": {
                 "warmup": self.warmup,
+                "start": start,
                 "sigma": sigma,
                 "decay": self.decay,
                 "updates": self.updates,
@@ -108,6 +132,7 @@ class DDPG(Agent):
                 "actor_rate": actor_rate,
                 "critic_rate": critic_rate,
                 "baseline_rate": baseline_rate,
+                **switches,
             },
         }
         _check(self._identity["options"])
@@ -132,17 +157,23 @@ class DDPG(Agent):
         self._digest = ""
 
     def ask(self, episode: int) -> Counts:
-        """Return a random policy during the warm-up, then what the actor asks for, with noise, projected."""
+        """Return a random policy during the warm-up, then what the actor asks for, with noise, within the budget."""
         rng = self.rng(episode, _PLAY)
-        if episode < self.warmup:
-            return random_policy(self.problem, rng)
+        warm = episode < self.warmup
+        if warm and (self.on_budget or episode < len(self._first)):
+            counts = self._first[episode] if episode < len(self._first) else random_policy(self.problem, rng)
+            sizes = [group.size for group in self.problem.decisions]
+            self._asked = (episode, [count / size for count, size in zip(counts, sizes, strict=True)])
+            return counts
         sigma = self.sigma * self.decay ** (episode - self.warmup)
-        walk = Walk(self.problem, self._features)
+        walk = Walk(self.problem, self._features, raises=self.together)
         ratios = []
         for levels, group in zip(self.problem.levels, self.problem.decisions, strict=True):
-            ratios.append(self._play(walk.observe(), rng, sigma, levels[0] / group.size))
+            low = levels[0] / group.size
+            ratios.append(float(rng.uniform(low, 1.0)) if warm else self._play(walk.observe(), rng, sigma, low))
             walk.step(ratios[-1])
-        return tuple(self.problem.projector.project(ratios))
+        self._asked = (episode, ratios)
+        return tuple(self.problem.projector.project(ratios)) if self.together else tuple(walk.prefix)
 
     def _play(self, observation: FloatArray, rng: np.random.Generator, sigma: float, low: float) -> float:
         """Return the keep ratio for an observation: the actor's, with noise, from ``low`` to 1."""
@@ -151,11 +182,19 @@ class DDPG(Agent):
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Store the policy's transitions, move the baseline, and learn once the warm-up is over."""
         replay = self._model.replay
-        replay.add_episode(trajectory(self.problem, counts, self._features), score.reward)
+        played = trajectory(self.problem, counts, self._features)
+        if not self.applied:
+            if self._asked is None or self._asked[0] != episode:
+                self.ask(episode)
+            assert self._asked is not None
+            asked = np.array([[to_action(ratio)] for ratio in self._asked[1]], dtype=np.float32)
+            played = played._replace(actions=asked)
+        replay.add_episode(played, score.reward)
         self._told += 1
         self._digest = _digest(self._digest, (episode, counts, score))
         replay.baseline += max(self.baseline_rate, 1 / self._told) * (score.reward - replay.baseline)
-        replay.scale = max(float(replay.rewards[: replay.size()].std()), 1e-6)
+        if self.scaled:
+            replay.scale = max(float(replay.rewards[: replay.size()].std()), 1e-6)
         if episode + 1 >= self.warmup:
             with self._seeded(self.rng(episode, _LEARN)):
                 self._model.train(self.updates, self._model.batch_size)
@@ -190,6 +229,13 @@ class DDPG(Agent):
                 self._told = known = found[0]["episodes"]
                 self._digest = digest
         super().restore(folder, told[known:])
+
+
+@agents.register("amc")
+class AMC(DDPG):
+    """DDPG as published, without any departure, for comparison; `DDPG`'s options switch them on again."""
+
+    published = True
 
 
 @agents.register("td3")
@@ -240,6 +286,12 @@ def _digest(before: str, told: Told) -> str:
 def _check(options: dict[str, Any]) -> None:
     """Refuse values out of range (UsageError)."""
     for name, value in options.items():
+        if name == "start":
+            continue
+        if name in ("together", "applied", "scaled", "on_budget"):
+            if not isinstance(value, bool):
+                raise UsageError(f"The value of '{name}' is {value!r}, but the ddpg agent needs true or false.")
+            continue
         whole = name in ("warmup", "updates", "hidden", "batch_size")
         low = 1 if name in ("updates", "hidden", "batch_size") else 0
         high = 1 if name in ("decay", "tau", "gamma", "baseline_rate") else np.inf

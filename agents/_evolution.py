@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.agents._random import random_policy
-from autoprune.agents._rules import rule_policies
+from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
@@ -29,7 +29,8 @@ class Evolution(Agent):
         population: How many of the latest policies may be parents; by default a quarter of the episodes, from 8 to 32.
         tournament: How many of them are drawn for a parent; the best of these is.
         mutation: Standard deviation of what is added to a keep ratio.
-        rules: Whether the first policies are those of the three rules, the others of the first generation random.
+        start: What the first policies are: those of the three "rules", of the "statistics", or "nothing"; the others of the
+            first generation are random.
 
     Raises:
         UsageError: if an option is out of range.
@@ -44,7 +45,7 @@ class Evolution(Agent):
         population: int | None = None,
         tournament: int = 4,
         mutation: float = 0.15,
-        rules: bool = True,
+        start: str = "rules",
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         self.population = min(max(8, episodes // 4), 32) if population is None else population
@@ -55,15 +56,13 @@ class Evolution(Agent):
                 )
         if isinstance(mutation, bool) or not isinstance(mutation, int | float) or not 0 < mutation <= 1:
             raise UsageError(f"The value of 'mutation' is {mutation!r}, but evolution needs a number in (0, 1].")
-        if not isinstance(rules, bool):
-            raise UsageError(f"The value of 'rules' is {rules!r}, but evolution needs true or false.")
         self._tournament, self._mutation = tournament, float(mutation)
-        self._first = rule_policies(problem) if rules else []
+        self._first = first_policies(problem, start, agent="evolution")
         self._sizes = np.array([group.size for group in problem.decisions], dtype=np.float64)
         self._told: list[tuple[float, Counts]] = []
 
     def ask(self, episode: int) -> Counts:
-        """Return a rule's or a random policy at first, then a child."""
+        """Return what it starts with and random policies at first, then a child."""
         if episode < len(self._first):
             return self._first[episode]
         rng = self.rng(episode)
@@ -77,7 +76,7 @@ class Evolution(Agent):
         return child
 
     def ready(self, episode: int, told: int) -> bool:
-        """Return whether it is a rule's or a random policy, or all before it are told."""
+        """Return whether it is one of the start's or a random policy, or all before it are told."""
         return episode < max(len(self._first), self.population // 2) or episode <= told
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:

@@ -24,7 +24,7 @@ class Generations(OptunaAgent):
         seed: Seed of the sampler.
         episodes: How many policies will be scored.
         population: Policies of a generation; by default what suits the number of episodes.
-        rules: Whether the policies of the three rules come first.
+        start: Whose policies come first: those of the three "rules", of the "statistics", or "nothing".
 
     Raises:
         UsageError: if an option is of the wrong kind.
@@ -40,9 +40,9 @@ class Generations(OptunaAgent):
         seed: int = 0,
         episodes: int = 100,
         population: int | None = None,
-        rules: bool = True,
+        start: str = "rules",
     ) -> None:
-        super().__init__(problem, seed=seed, episodes=episodes, rules=rules)
+        super().__init__(problem, seed=seed, episodes=episodes, start=start)
         self.population = min(max(8, episodes // 8), 32) if population is None else population
         self._whole(low=self.smallest, population=self.population)
         with self._quietly():

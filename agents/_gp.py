@@ -22,16 +22,16 @@ class GP(Retold):
         seed: Seed of the samplers.
         episodes: How many policies will be scored.
         startup: Random policies before the sampler takes over.
-        rules: Whether the first policies are those of the three rules instead of random ones.
+        start: What the first policies are instead of random ones: those of the three "rules", of the "statistics", or "nothing".
 
     Raises:
         UsageError: if an option is of the wrong kind.
     """
 
     def __init__(
-        self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, startup: int = 10, rules: bool = True
+        self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, startup: int = 10, start: str = "rules"
     ) -> None:
-        super().__init__(problem, seed=seed, episodes=episodes, rules=rules)
+        super().__init__(problem, seed=seed, episodes=episodes, start=start)
         self._whole(startup=startup)
         self.startup = startup
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from autoprune.agents._base import Agent, Counts
-from autoprune.agents._rules import rule_policies
+from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
@@ -21,20 +21,18 @@ class OptunaAgent(Agent):
         problem: What is pruned.
         seed: Seed of the sampler.
         episodes: How many policies will be scored.
-        rules: Whether the first policies are those of the three rules.
+        start: What the first policies are: those of the three "rules", of the "statistics", or "nothing".
 
     Raises:
-        UsageError: if ``rules`` is not a bool.
+        UsageError: if ``start`` is unknown.
     """
 
-    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, rules: bool = True) -> None:
+    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, start: str = "rules") -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         import optuna
 
-        if not isinstance(rules, bool):
-            raise UsageError(f"The value of 'rules' is {rules!r}, but {self._name} needs true or false.")
         self._optuna = optuna
-        self._first = rule_policies(problem) if rules else []
+        self._first = first_policies(problem, start, agent=self._name)
         self._space = {
             f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)
             for group, levels in zip(problem.decisions, problem.levels, strict=True)
@@ -81,8 +79,8 @@ class OptunaAgent(Agent):
 class Retold(OptunaAgent):
     """One whose study is made anew from the history for every proposal, so that it is a function of that alone."""
 
-    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, rules: bool = True) -> None:
-        super().__init__(problem, seed=seed, episodes=episodes, rules=rules)
+    def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, start: str = "rules") -> None:
+        super().__init__(problem, seed=seed, episodes=episodes, start=start)
         self._trials: list[Any] = []
 
     @abstractmethod
@@ -90,7 +88,7 @@ class Retold(OptunaAgent):
         """Return a new sampler."""
 
     def ask(self, episode: int) -> Counts:
-        """Return a rule's policy at first, then the projection of what the sampler proposes."""
+        """Return what it starts with at first, then the projection of what the sampler proposes."""
         if episode < len(self._first):
             return self._first[episode]
         return self._applied(self._study(episode).ask(dict(self._space)))

@@ -26,10 +26,10 @@ class TPE(Retold):
         episodes: How many policies will be scored.
         startup: Random policies before the sampler takes over; by default a tenth of the episodes, at least 10.
         candidates: Candidates the acquisition function chooses from per trial (Optuna's ``n_ei_candidates``).
-        rules: Whether the first policies are those of the three rules instead of random ones.
+        start: What the first policies are instead of random ones: those of the three "rules", of the "statistics", or "nothing".
 
     Raises:
-        UsageError: if ``startup`` or ``candidates`` is not a whole number of at least 1, or ``rules`` is not a bool.
+        UsageError: if ``startup`` or ``candidates`` is not a whole number of at least 1, or ``start`` is unknown.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class TPE(Retold):
         episodes: int = 100,
         startup: int | None = None,
         candidates: int = 24,
-        rules: bool = True,
+        start: str = "rules",
     ) -> None:
-        super().__init__(problem, seed=seed, episodes=episodes, rules=rules)
+        super().__init__(problem, seed=seed, episodes=episodes, start=start)
         self.startup = max(10, episodes // 10) if startup is None else startup
         self.candidates = candidates
         self._whole(startup=self.startup, candidates=candidates)

@@ -17,6 +17,18 @@ from autoprune.text import short
 CONFIG_VERSION = 1
 SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "amc": {
+        "agent": "amc",
+        "budget_mode": "at-most",
+        "episodes": 400,
+        "min_keep": 0.2,
+        "select": "magnitude",
+        "score": "cached",
+    }
+}
+"""What is asked for by one name. amc: He et al., AMC (ECCV 2018), as in the paper and its published code: the agent without
+departures, a wall that only lowers, the channels of the largest weights, refitted to the dense network's features."""
 
 
 @dataclass(frozen=True, kw_only=True)

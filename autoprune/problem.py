@@ -35,6 +35,8 @@ from autoprune.stopwatch import Stopwatch
 from autoprune.surgery import prune_model
 
 ScoreKind = Literal["sequential", "cached"]
+TURNS, FINISH_TURNS = 1, 5
+"""How often a refit solves for outputs that a rectifier cuts off, in the search and in the end."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
 
 
@@ -179,7 +181,7 @@ class Problem:
         fit = images_that_fit(self.graph)
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
-        self._backend = self._make_backend(images[:calibration_images], self._rows)
+        self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS)
         self._dense_right: dict[str, Tensor | None] = {}
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
@@ -237,7 +239,7 @@ class Problem:
         """
         return None if self._stopwatch is None else self._stopwatch.measure(network)
 
-    def _make_backend(self, images: Tensor, rows: int) -> Backend:
+    def _make_backend(self, images: Tensor, rows: int, turns: int) -> Backend:
         return Backend(
             self._plan,
             self.decisions,
@@ -245,6 +247,7 @@ class Problem:
             selection=self._selection,
             rows=rows,
             seed=self._seed,
+            turns=turns,
         )
 
     def _evaluated(self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int]) -> Score:
@@ -341,7 +344,7 @@ class Problem:
 
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
-            self._finish_backend = self._make_backend(self._images[: self._finish_images], 5 * self._rows)
+            self._finish_backend = self._make_backend(self._images[: self._finish_images], 5 * self._rows, FINISH_TURNS)
         return self._finish_backend
 
     def _best_refit(self, counts: Sequence[int]) -> Refit:

@@ -44,13 +44,16 @@ class Walk:
     Args:
         problem: The problem; it is never scored here.
         features: The problem's features, to share them between walks; computed if left out.
+        raises: Whether a keep ratio is raised where the budget could no longer be used up; if not, it is only lowered where it
+            could no longer be met (the paper's algorithm 1).
 
     Attributes:
         prefix: Counts applied so far.
     """
 
-    def __init__(self, problem: ProblemLike, features: Features | None = None) -> None:
+    def __init__(self, problem: ProblemLike, features: Features | None = None, *, raises: bool = True) -> None:
         self._problem = problem
+        self._raises = raises
         self._features = features or Features(problem)
         self.prefix: list[int] = []
 
@@ -70,9 +73,13 @@ class Walk:
 
     def bounds(self) -> tuple[float, float]:
         """Return the lowest and highest keep ratio that the next decision may take."""
-        low, high = self._problem.projector.bounds(self.prefix)
+        low, high = self._bounds()
         size = self._problem.decisions[len(self.prefix)].size
         return low / size, high / size
+
+    def _bounds(self) -> tuple[int, int]:
+        low, high = self._problem.projector.bounds(self.prefix)
+        return low if self._raises else self._problem.levels[len(self.prefix)][0], high
 
     def step(self, ratio: float) -> float:
         """Take the next decision.
@@ -85,7 +92,7 @@ class Walk:
         """
         index = len(self.prefix)
         size = self._problem.decisions[index].size
-        low, high = self._problem.projector.bounds(self.prefix)
+        low, high = self._bounds()
         levels = [level for level in self._problem.levels[index] if low <= level <= high]
         count = min(levels or [high], key=lambda level: abs(level - ratio * size))
         self.prefix.append(count)

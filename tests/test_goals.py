@@ -21,7 +21,7 @@ from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.testing import ToyProblem
 
-from .test_driver import Finished, Problem, comparable, run
+from ._driven import Finished, Problem, comparable, run
 
 
 def problem_at(budget: Budget, **options: Any) -> Problem:

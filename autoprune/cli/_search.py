@@ -21,6 +21,7 @@ Examples:
     autoprune search --budget 0.5 --finetune 10 --workers 4
     autoprune search --budget macs=0.5,params=0.6,size=4MB
     autoprune search --budget latency=0.8 --target onnxruntime --batch 1
+    autoprune search --budget 0.5 --preset amc
     autoprune search --max-drop 0.5
     autoprune search --pareto --minimize params
     autoprune search --out runs/r56    (continues that run, or prints it)
@@ -61,10 +62,14 @@ def search(
         str | None,
         typer.Option(
             "--agent",
-            help="auto, ddpg, td3, sac, tpe, gp, cmaes, nsga2, evolution, netadapt, sensitivity, uniform, shallow, deep or "
+            help="auto, ddpg, amc, td3, sac, tpe, gp, cmaes, nsga2, evolution, netadapt, sensitivity, uniform, shallow, deep or "
             "random.  [default: ddpg; with "
             "--max-drop sensitivity, with --pareto tpe]",
         ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="amc: agent, budget, selection and score as He et al. published them."),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option("--episodes", help="Policies the agent may propose.  [default: 100]")
@@ -166,7 +171,9 @@ def search(
 
     from autoprune.cli._finetune import recipe_options, tune
     from autoprune.cli._progress import RichProgress
+    from autoprune.config import PRESETS
     from autoprune.progress import Progress
+    from autoprune.registry import nearest
     from autoprune.rewards import SIZE_TRADING
     from autoprune.run import RunFolder
     from autoprune.session import search_to_folder
@@ -196,6 +203,13 @@ def search(
         "input_shape": options.shape(input_size) or None,
     }
     asked = {key: value for key, value in asked.items() if value is not None}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UsageError(f"Unknown preset '{preset}'.{nearest(preset, list(PRESETS))} Known: {', '.join(PRESETS)}.")
+        chosen = dict(PRESETS[preset])
+        preset_mode = chosen.pop("budget_mode")
+        budget_mode = budget_mode or (preset_mode if budget is not None else None)
+        asked = {**chosen, **asked}
     begun = RunFolder(out).read_config().budget if out is not None and RunFolder(out).exists else None
     if max_drop is not None and pareto:
         raise UsageError("--max-drop asks for one network and --pareto for a whole front; give one of them.")

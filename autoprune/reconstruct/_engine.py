@@ -32,10 +32,19 @@ class Backend:
         selection: Which channels stay.
         rows: Sampled output positions per layer; as many are used as ``MAX_TARGET_BYTES`` of dense outputs there allow.
         seed: Seed of the positions.
+        turns: How often a sequential refit solves for outputs that a rectifier cuts off.
     """
 
     def __init__(
-        self, plan: Plan, decisions: Sequence[Group], images: Tensor, *, selection: Selection, rows: int, seed: int = 0
+        self,
+        plan: Plan,
+        decisions: Sequence[Group],
+        images: Tensor,
+        *,
+        selection: Selection,
+        rows: int,
+        seed: int = 0,
+        turns: int = 0,
     ) -> None:
         self.graph: PruningGraph = plan.graph
         self.decisions = tuple(decisions)
@@ -45,6 +54,7 @@ class Backend:
         readers = frozenset(name for group in decisions for name in group.consumers)
         self.statistics = Statistics(plan, images, rows=rows, seed=seed, moments_of=readers)
         self._plan = plan
+        self._turns = turns
         self._orders: dict[int, IntArray] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}
         self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
@@ -114,7 +124,9 @@ class Backend:
     def sequential(self, counts: Sequence[int]) -> Refit:
         """Choose channels and refit all layers in order, each on what the pruned network really feeds it."""
         kept = self._choices(counts)
-        return Refit(self._named(kept), sequential_refit(self._plan, self.statistics, kept, ridge=RIDGE))
+        return Refit(
+            self._named(kept), sequential_refit(self._plan, self.statistics, kept, ridge=RIDGE, turns=self._turns)
+        )
 
     def refit_macs(self, widths: Sequence[int], *, forward: bool = True) -> float:
         """Return the multiply-adds of a refit: the calibration images through the network, and the least squares.
@@ -123,16 +135,19 @@ class Backend:
             widths: Input channels that stay of every layer of the graph, of one convolution group.
             forward: Whether images run through the network (a sequential refit), or the moments are there already (a cached one).
         """
-        total = 0.0
+        total, lost = 0.0, False
         for layer, width in zip(self.graph.layers, widths, strict=True):
             dense_width = layer.in_channels // layer.groups
             if forward:
                 total += self.images * layer.macs * width / dense_width
-            if layer.name not in self.statistics.rows or (not forward and width == dense_width):
+            lost = lost or width < dense_width
+            if layer.name not in self.statistics.rows or not (lost if forward else width < dense_width):
                 continue
             columns, outputs = width * math.prod(layer.kernel), layer.out_channels // layer.groups
             rows = len(self.statistics.rows[layer.name].index[0]) if forward else 0
-            total += layer.groups * columns * (rows * (columns + outputs) + columns * (columns / 3 + outputs))
+            turns = self._turns if self.statistics.steps[layer.name].flat is not None else 0
+            products = rows * (columns + (1 + 2 * turns) * outputs) + columns * (columns / 3 + (1 + turns) * outputs)
+            total += layer.groups * columns * products
         return total
 
     @property
@@ -143,7 +158,9 @@ class Backend:
     def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:
         """Refit sequentially to channels chosen elsewhere (a policy file), by group name."""
         by_index = {self.graph.group(name).index: np.asarray(units) for name, units in kept.items()}
-        return Refit(dict(kept), sequential_refit(self._plan, self.statistics, by_index, ridge=RIDGE))
+        return Refit(
+            dict(kept), sequential_refit(self._plan, self.statistics, by_index, ridge=RIDGE, turns=self._turns)
+        )
 
     def _named(self, kept: Mapping[int, IntArray]) -> dict[str, IntArray]:
         return {self.graph.groups[index].name: units for index, units in kept.items()}

@@ -7,6 +7,7 @@ somewhere to put it (BatchNorm or bias).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +31,25 @@ class Fit:
     variance: Tensor
 
 
-def fit_affine(inputs: Tensor, outputs: Tensor, prior: Tensor, *, ridge: float, intercept: bool) -> Fit:
-    """Minimise ||Y - XA - b||² + λ ||A - A₀||², with λ = ``ridge`` times the mean second moment of the inputs.
+def fit_affine(
+    inputs: Tensor,
+    outputs: Tensor,
+    prior: Tensor,
+    *,
+    ridge: float,
+    intercept: bool,
+    other: Tensor | None = None,
+    flat: tuple[float, float] | None = None,
+    turns: int = 0,
+) -> Fit:
+    """Minimise ||Y - (XA + b + Z)||² + λ ||A - A₀||², with λ = ``ridge`` times the mean second moment of the inputs.
 
     Solved in the primal (d x d) or the dual (P x P), whichever is smaller; float32 products, float64 factorisation.
+
+    Where a rectifier follows, what matters is not how far a value is below 0 but that it is: with ``flat``, outputs beyond its
+    bounds are free to be anything beyond them. They are solved for in turns with A and b (after Zhang et al., "Accelerating
+    Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, section 3.1): the factorisation stays, and
+    no turn makes what is minimised larger.
 
     Args:
         inputs: X, shape (g, P, d); centred in place.
@@ -41,35 +57,67 @@ def fit_affine(inputs: Tensor, outputs: Tensor, prior: Tensor, *, ridge: float, 
         prior: A₀, shape (g, d, o).
         ridge: Strength of the pull towards A₀, relative.
         intercept: Whether b may differ from zero.
+        other: Z, what is added to the result afterwards, shape (g, P, o).
+        flat: Bounds beyond which the outputs' values do not matter: (0, inf) where a ReLU follows.
+        turns: How often outputs beyond the bounds are set anew.
     """
     samples, width = inputs.shape[1:]
-    mean, target = inputs.mean(dim=1), outputs.mean(dim=1)
+    mean = inputs.mean(dim=1)
     if intercept:
-        inputs, outputs = inputs.sub_(mean[:, None]), outputs - target[:, None]
-    if width <= samples:
-        gram = (inputs.mT @ inputs).double()
-        damping = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(dim=-1).clamp(min=1e-12)
-        right = (inputs.mT @ outputs).double() - gram @ prior.double()
-        weight = prior + _ridge_solve(gram, right, damping).to(prior.dtype)
+        inputs = inputs.sub_(mean[:, None])
+    primal = width <= samples
+    gram = (second_moments(inputs) if primal else inputs @ inputs.mT).double()
+    damping = ridge * (gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / width).clamp(min=1e-12)
+    factor = _factor(gram, damping)
+    pull = gram @ prior.double() if primal else inputs @ prior
+    wanted = outputs
+    for turn in range(turns + 1 if flat is not None else 1):
+        target = wanted if other is None else wanted - other
+        offset = target.mean(dim=1) if intercept else torch.zeros_like(target[:, 0])
+        target = target - offset[:, None]
+        if primal:
+            weight = prior + torch.cholesky_solve((inputs.mT @ target).double() - pull, factor).to(prior.dtype)
+        else:
+            weight = prior + inputs.mT @ torch.cholesky_solve((target - pull).double(), factor).to(prior.dtype)
+        if flat is not None and turn < turns:
+            found = inputs @ weight + offset[:, None]
+            wanted = _beyond(outputs, found if other is None else found + other, flat)
+    if primal:
         second = (weight.double() * (gram @ weight.double())).sum(dim=1) / samples
     else:
-        outer = (inputs @ inputs.mT).double()
-        damping = ridge * (outer.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / width).clamp(min=1e-12)
-        residual = (outputs - inputs @ prior).double()
-        weight = prior + inputs.mT @ _ridge_solve(outer, residual, damping).to(prior.dtype)
         second = (inputs @ weight).double().square().mean(dim=1)
     fitted = (mean[:, None] @ weight)[:, 0]
-    offset = target - fitted if intercept else torch.zeros_like(target)
+    bias = offset - fitted if intercept else offset
     variance = second if intercept else (second - fitted.double().square()).clamp(min=0)
-    return Fit(weight, offset, mean, variance.to(prior.dtype))
+    return Fit(weight, bias, mean, variance.to(prior.dtype))
 
 
-def _ridge_solve(gram: Tensor, right: Tensor, damping: Tensor) -> Tensor:
-    """Solve (gram + λI) Z = right for each problem, λ of shape (g,); λ is doubled until the factorisation succeeds."""
+def second_moments(inputs: Tensor, *, block: int = 128) -> Tensor:
+    """Return XᵀX of X, shape (g, P, d): its upper half by blocks of columns, the lower half mirrored."""
+    width = inputs.shape[-1]
+    if width < 2 * block:
+        return inputs.mT @ inputs
+    gram = inputs.new_zeros(len(inputs), width, width)
+    for first in range(0, width, block):
+        gram[:, first : first + block, first:] = inputs[..., first : first + block].mT @ inputs[..., first:]
+    upper = gram.triu()
+    return upper + upper.triu(1).mT
+
+
+def _beyond(outputs: Tensor, found: Tensor, flat: tuple[float, float]) -> Tensor:
+    """Return the outputs, those beyond the bounds as near to what was found as they can be without coming inside."""
+    low, high = flat
+    wanted = torch.where(outputs <= low, found.clamp(max=low), outputs)
+    return wanted if math.isinf(high) else torch.where(outputs >= high, found.clamp(min=high), wanted)
+
+
+def _factor(gram: Tensor, damping: Tensor) -> Tensor:
+    """Return the Cholesky factors of gram + λI, λ of shape (g,); λ is doubled until they exist."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     for _ in range(40):
-        factor, info = torch.linalg.cholesky_ex(gram + damping[:, None, None] * eye)
-        if not bool(info.any()):
+        found = torch.linalg.cholesky_ex(gram + damping[:, None, None] * eye)
+        if not bool(found.info.any()):
             break
         damping = damping * 2
-    return torch.cholesky_solve(right, factor)
+    factor: Tensor = found.L
+    return factor

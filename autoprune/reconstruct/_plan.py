@@ -6,6 +6,7 @@ the *whole* sum, if the other summand is known before it. Such layers are theref
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,6 +60,7 @@ class Affine:
         other: Node of the other summand if the result goes into nothing but an addition, else None.
         total: That addition, else None.
         refit: Whether the weights may be refitted (not if they are tied, computed or transposed).
+        flat: Bounds of the rectifier that alone reads the result (or the addition), None if something else does.
     """
 
     layer: Layer
@@ -69,6 +71,7 @@ class Affine:
     other: Node | None
     total: Node | None
     refit: bool
+    flat: tuple[float, float] | None
 
 
 Step = Call | Affine
@@ -138,7 +141,8 @@ class Plan:
                 continue
             if node in affine:
                 own = affine[node]
-                steps.append(replace(own, other=None, total=None))
+                flat = own.flat if own.total is None else None
+                steps.append(replace(own, other=None, total=None, flat=flat))
             else:
                 steps.append(Call(node))
         return steps
@@ -160,8 +164,8 @@ class Plan:
         if refit and total is not None and total.target in _ADDS and not total.kwargs and len(total.args) == 2:
             other = total.args[1] if total.args[0] is result else total.args[0]
             if isinstance(other, Node) and other.op != "placeholder" and _shape(other) == _shape(result):
-                return Affine(layer, node, source, result, norm, other, total, refit)
-        return Affine(layer, node, source, result, norm, None, None, refit)
+                return Affine(layer, node, source, result, norm, other, total, refit, _rectifier(_sole_user(total)))
+        return Affine(layer, node, source, result, norm, None, None, refit, _rectifier(total))
 
     def _last_uses(self) -> list[list[Node]]:
         last: dict[Node, int] = {}
@@ -241,6 +245,17 @@ def first_tensor(output: Any) -> Tensor:
 
 def _sole_user(node: Node) -> Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _rectifier(node: Node | None) -> tuple[float, float] | None:
+    """Return the bounds of a rectifier, between which it changes nothing; None if the node is none."""
+    if node is None or not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    name = node.target._schema.name.removeprefix("aten::").removesuffix("_")
+    if name == "hardtanh":
+        bounds: list[Any] = [*node.args[1:3], *(-1.0, 1.0)[len(node.args) - 1 :]]
+        return float(bounds[0]), float(bounds[1])
+    return {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}.get(name)
 
 
 def _shape(node: Node) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 One pass over the calibration images in which every layer, when its turn comes, sees what the layers pruned and
 refitted before it really produce, and is refitted to the dense output at its place. A layer that ends a residual branch
 is refitted to the dense *sum* less the other summand as it now is, which also repairs what the shortcut lost. (He et
-al. 2017, section 3.2, refit to the dense output; the block target and the intercept are ours.)
+al. 2017, section 3.2, refit to the dense output; the block target and the intercept are ours.) What a rectifier behind the
+layer cuts off anyway is not fitted, see `fit_affine`.
 
 The pass runs at full output width: channels that go are simply never read. So no shape in the traced program changes.
 """
@@ -48,7 +49,7 @@ def in_channels_kept(layer_group: IntArray, layer_unit: IntArray, kept: Mapping[
 
 
 def sequential_refit(
-    plan: Plan, statistics: Statistics, kept: Mapping[int, IntArray], *, ridge: float
+    plan: Plan, statistics: Statistics, kept: Mapping[int, IntArray], *, ridge: float, turns: int = 0
 ) -> dict[str, Tensor]:
     """Refit all layers of a pruned network in one pass over the statistics' calibration images.
 
@@ -57,17 +58,21 @@ def sequential_refit(
         statistics: Rows and targets of the dense network on the calibration images.
         kept: Channels that stay, per group index; groups left out stay whole.
         ridge: Relative pull of the least squares towards the original weights.
+        turns: How often outputs that a rectifier cuts off are solved for, see `fit_affine`.
 
     Returns:
         State-dict entries in their small shapes.
     """
     full: dict[str, Tensor] = {}
+    lost = False  # whether a layer lost inputs: up to there all is as in the dense network, and nothing is refitted
 
     def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        nonlocal lost
         layer = step.layer
         axis = value.dim() - 1 if layer.op == "linear" else 1
         stays = in_channels_kept(layer.in_group, layer.in_unit, kept) if layer.reads_channels else None
-        if not step.refit:
+        lost = lost or (stays is not None and len(stays) < layer.in_channels)
+        if not (step.refit and lost):
             return dense(value if stays is None else _only(value, axis, stays))
         rows, folded = statistics.rows[layer.name], statistics.folded[layer.name]
         weight = folded.weight
@@ -75,15 +80,15 @@ def sequential_refit(
             places = torch.from_numpy(stays).to(value.device)
             own = places[: len(places) // layer.groups]  # the same in every group
             value, weight = value.index_select(axis, places), weight.index_select(1, own)
-        target = statistics.targets[layer.name]
-        if other is not None:
-            target = target - rows.outputs(other)
         fit = fit_affine(
             _per_group(rows.inputs(value), layer.groups, math.prod(layer.kernel)),
-            _per_group(target, layer.groups),
+            _per_group(statistics.targets[layer.name], layer.groups),
             as_columns(layer, weight),
             ridge=ridge,
             intercept=folded.intercept,
+            other=None if other is None else _per_group(rows.outputs(other), layer.groups),
+            flat=step.flat,
+            turns=turns,
         )
         full.update(restore(plan, step, folded, fit))
         return run_layer(layer, value, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())

@@ -60,6 +60,11 @@ class TestDDPG(AgentContract):
     options: ClassVar = {"warmup": 4, "hidden": 32, "updates": 5}
 
 
+class TestAMC(TestDDPG):
+    agent = "amc"
+    fills = False
+
+
 class TestTD3(AgentContract):
     agent = "td3"
     episodes = 5

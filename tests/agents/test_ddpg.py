@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from autoprune.agents import DDPG
+from autoprune.agents import AMC, DDPG
 from autoprune.agents._ddpg import truncated_normal
-from autoprune.envs import trajectory
+from autoprune.agents._start import first_policies
+from autoprune.envs import to_action, trajectory
 from autoprune.errors import UsageError
 from autoprune.testing import ToyProblem
 
@@ -155,3 +156,55 @@ def test_a_state_that_does_not_fit_is_learned_again_from_the_history(problem, tm
 def test_options_out_of_range_are_refused(problem, option, value):
     with pytest.raises(UsageError, match=f"'{option}' is"):
         DDPG(problem, **{option: value})
+
+
+def test_amc_learns_from_what_was_asked_for_and_leaves_budget_over(problem):
+    agent = AMC(problem, episodes=10, **SMALL)
+    told = play(agent, problem, range(6))
+    replay = agent._model.replay
+    again = AMC(problem, episodes=10, **SMALL)
+    for episode, counts, score in told:
+        walked = trajectory(problem, counts)
+        again.ask(episode)
+        asked = again._asked[1]
+        rows = slice(4 * episode, 4 * episode + 4)
+        np.testing.assert_array_equal(replay.observations[rows, 0], walked.observations[:-1])
+        np.testing.assert_allclose(replay.actions[rows, 0, 0], [to_action(ratio) for ratio in asked], rtol=1e-6)
+        # Algorithm 1: every ratio is lowered as far as the later groups, at their smallest, need it, and never raised.
+        for step, (ratio, group, levels) in enumerate(zip(asked, problem.decisions, problem.levels, strict=True)):
+            smallest = [some[0] for some in problem.levels[step + 1 :]]
+            fit = [level for level in levels if problem.projector.fits([*counts[:step], level, *smallest])]
+            assert counts[step] == min(fit, key=lambda level: abs(level - ratio * group.size))
+        again.tell(episode, counts, score)
+    assert replay.scale == 1.0
+    assert min(problem.projector.usage(counts) for _, counts, _ in told) < 0.9
+
+
+def test_amc_restored_without_its_state_learns_from_the_same_actions(problem, tmp_path):
+    whole = AMC(problem, episodes=8, **SMALL)
+    told = play(whole, problem, range(6))
+    restored = AMC(problem, episodes=8, **SMALL)
+    restored.restore(tmp_path, told)
+    size = whole._model.replay.size()
+    np.testing.assert_array_equal(restored._model.replay.actions[:size], whole._model.replay.actions[:size])
+    assert restored.ask(6) == whole.ask(6)
+
+
+@pytest.mark.parametrize("name", ["together", "applied", "scaled", "on_budget"])
+def test_each_departure_is_an_option(problem, name):
+    assert getattr(AMC(problem, episodes=4, **SMALL, **{name: True}), name) is True
+    assert getattr(DDPG(problem, episodes=4, **SMALL, **{name: False}), name) is False
+    with pytest.raises(UsageError, match=f"'{name}' is 2"):
+        DDPG(problem, **{name: 2})
+
+
+@pytest.mark.parametrize("start", ["rules", "statistics"])
+def test_the_replay_begins_with_what_it_starts_with(problem, start):
+    first = first_policies(problem, start, agent="nobody")
+    agent = DDPG(problem, episodes=8, start=start, **SMALL)
+    told = play(agent, problem, range(4))
+    assert [counts for _, counts, _ in told[: len(first)]] == first[:3]
+    with pytest.raises(
+        UsageError, match="'start' is 'luck', but the ddpg agent needs one of nothing, rules, statistics"
+    ):
+        DDPG(problem, start="luck")

@@ -38,8 +38,8 @@ def test_what_is_no_agent_is_refused(spec):
 
 def test_unknown_options_and_impossible_numbers_are_refused():
     problem = ToyProblem(2)
-    with pytest.raises(UsageError, match=r"no option 'start'\. Did you mean 'startup'"):
-        make_agent("tpe", problem, start=3)
+    with pytest.raises(UsageError, match=r"no option 'startp'\. Did you mean 'startup'"):
+        make_agent("tpe", problem, startp=3)
     with pytest.raises(UsageError, match="no option 'warmup'"):
         make_agent("uniform", problem, warmup=3)
     with pytest.raises(UsageError, match="episodes is 0"):

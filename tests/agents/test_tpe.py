@@ -62,12 +62,12 @@ def test_the_rules_come_first_unless_they_are_switched_off():
     rules = [make_agent(name, problem, episodes=1).ask(0) for name in ("uniform", "shallow", "deep")]
     different = list(dict.fromkeys(rules))
     assert [TPE(problem, episodes=20).ask(episode) for episode in range(len(different))] == different
-    without = TPE(problem, episodes=20, rules=False).ask(0)
+    without = TPE(problem, episodes=20, start="nothing").ask(0)
     assert without not in rules
     assert problem.projector.fits(without)
 
 
-@pytest.mark.parametrize(("option", "value"), [("startup", 0), ("candidates", -3), ("startup", 2.5), ("rules", 1)])
+@pytest.mark.parametrize(("option", "value"), [("startup", 0), ("candidates", -3), ("startup", 2.5), ("start", 1)])
 def test_options_out_of_range_are_refused(option, value):
     with pytest.raises(UsageError, match=f"'{option}' is {value}"):
         TPE(ToyProblem(3), **{option: value})

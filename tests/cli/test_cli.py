@@ -17,6 +17,7 @@ from autoprune.data import load_data
 from autoprune.files import load_safetensors, read_json
 from autoprune.models import load_model
 from autoprune.policy import Policy
+from autoprune.run import RunFolder
 
 SEARCH = ["search", "--budget", "0.5", "--seed", "1"]
 
@@ -277,3 +278,18 @@ def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     policy.save(tmp_path / "policy.json")
     _, err = said(capsys, "prune", "--policy", str(tmp_path / "policy.json"), "--no-refit")
     assert "cifar-resnet20 has random weights" in err
+
+
+def test_a_preset_is_asked_for_unless_something_else_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    said(capsys, *SEARCH, "--preset", "amc", "--episodes", "3", "--workers", "2", "--out", str(run), "--quiet")
+    config = RunFolder(run).read_config()
+    assert (config.agent, config.budget.mode, config.episodes) == ("amc", "at-most", 3)
+    assert (config.min_keep, config.select, config.score) == (0.2, "magnitude", "cached")
+    said(capsys, *SEARCH, "--preset", "amc", "--episodes", "3", "--out", str(run), "--quiet")
+    assert main([*SEARCH, "--preset", "acm", "--out", str(tmp_path / "other")]) == 2
+    assert "Unknown preset 'acm'. Did you mean 'amc'? Known: amc." in capsys.readouterr().err
+    assert main(["search", "--preset", "amc", "--out", str(tmp_path / "other")]) == 2
+    assert "No budget was given" in capsys.readouterr().err
+    assert main([*SEARCH, "--workers", "0", "--out", str(tmp_path / "other")]) == 2
+    assert "The number of workers is 0" in capsys.readouterr().err

@@ -22,10 +22,10 @@ from ._networks import Grouped, Plain, Residual, images, planned, trained
 ALL_ROWS = 10**6
 
 
-def backend(network: nn.Module, x: Tensor, *, select: str = "obs", rows: int = ALL_ROWS) -> Backend:
+def backend(network: nn.Module, x: Tensor, *, select: str = "obs", rows: int = ALL_ROWS, turns: int = 0) -> Backend:
     graph, plan = planned(network)
     decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
-    return Backend(plan, decisions, x, selection=selections.get(select)(), rows=rows)
+    return Backend(plan, decisions, x, selection=selections.get(select)(), rows=rows, turns=turns)
 
 
 def values(network: nn.Module, x: Tensor, *names: str) -> dict[str, tuple[Tensor, Tensor]]:
@@ -207,7 +207,7 @@ def test_the_dense_network_is_untouched() -> None:
 def test_the_effort_is_what_torch_counts(make: Callable[[], nn.Module], share: float) -> None:
     network = trained(make())
     x = images(12)
-    made = backend(network, x)
+    made = backend(network, x, turns=2)
     counts = [max(1, int(share * group.size)) for group in made.decisions]
     cost = CostModel(made.graph, made.decisions)
     counted = made.refit_macs([inputs(counts) for _, inputs, _ in cost.layer_forms])
@@ -215,3 +215,52 @@ def test_the_effort_is_what_torch_counts(make: Callable[[], nn.Module], share: f
         made.sequential(counts)
     # Factorisations and triangular solves are not counted by torch, and pools and norms by nobody.
     assert 0.7 < counter.get_total_flops() / 2 / counted < 1.1
+
+
+class Followed(nn.Module):
+    """Convolutions that are read by a rectifier, by a sum that is, and by what is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.six, self.clipped, self.tail = (nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.smooth, self.shared, self.summed, self.free = (nn.Conv2d(3, 3, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu6(self.six(x))
+        x = F.hardtanh_(self.clipped(x), -2.0, 3.0)
+        x = F.silu(self.smooth(x))
+        y = self.shared(x)
+        x = y + F.relu(y)
+        x = F.relu(x + self.summed(x))
+        x = x + self.free(x)  # read again below: what is cut off there is needed here
+        return self.tail(F.relu(x) + x)
+
+
+def test_what_a_rectifier_cuts_off_is_known() -> None:
+    _, plan = planned(Followed().eval())
+    flat = {step.layer.name: step.flat for step in plan.steps if isinstance(step, Affine)}
+    infinite = (0.0, float("inf"))
+    assert flat == {
+        "stem": infinite,
+        "six": (0.0, 6.0),
+        "clipped": (-2.0, 3.0),
+        "smooth": None,
+        "shared": None,
+        "summed": infinite,
+        "free": None,
+        "tail": None,
+    }
+
+
+def test_fitting_only_what_the_rectifiers_leave_gets_nearer_to_the_dense_network() -> None:
+    network, x = trained(Plain()), images(256)
+    errors = []
+    for turns in (0, 2, 8):
+        found = backend(network, x, turns=turns)
+        refit = found.sequential(halved(found))
+        small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
+        with torch.no_grad():
+            errors.append(float((small(x) - network(x)).square().mean()))
+    assert errors[1] < errors[0]
+    assert errors[2] < errors[0]

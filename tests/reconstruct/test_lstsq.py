@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from autoprune.reconstruct import fit_affine
 
@@ -49,3 +52,51 @@ def test_constant_inputs_keep_the_prior() -> None:
     fit = fit_affine(torch.ones(1, 30, 4), torch.full((1, 30, 2), 3.0), prior, ridge=RIDGE, intercept=True)
     torch.testing.assert_close(fit.weight, prior)
     torch.testing.assert_close(fit.intercept + prior.sum(dim=1), torch.full((1, 2), 3.0))
+
+
+def behind(
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
+    prior: np.ndarray,
+    flat: tuple[float, float],
+    weight: np.ndarray,
+    bias: np.ndarray,
+) -> float:
+    """Return what a rectified fit minimises: the error where the output is inside, how far it comes in where it is beyond."""
+    found = x @ weight + bias + z
+    low, high = flat
+    error = np.where(
+        y <= low, np.maximum(found - low, 0.0), np.where(y >= high, np.minimum(found - high, 0.0), y - found)
+    )
+    damping = RIDGE * ((x - x.mean(axis=0)) ** 2).sum() / x.shape[1]
+    return float((error**2).sum() + damping * ((weight - prior) ** 2).sum())
+
+
+@pytest.mark.parametrize("samples", [60, 9], ids=["primal", "dual"])
+@pytest.mark.parametrize("flat", [(0.0, math.inf), (-0.5, 1.0)])
+def test_outputs_that_a_rectifier_cuts_off_are_free(samples: int, flat: tuple[float, float]) -> None:
+    rng = np.random.default_rng(samples)
+    x, y, z = rng.normal(1.0, 1.0, (samples, 12)), rng.normal(size=(samples, 2)), rng.normal(size=(samples, 2))
+    prior = rng.normal(size=(12, 2))
+
+    def fitted(turns: int) -> tuple[np.ndarray, np.ndarray]:
+        fit = fit_affine(
+            *(torch.from_numpy(a.copy())[None] for a in (x, y, prior)),
+            ridge=RIDGE,
+            intercept=True,
+            other=torch.from_numpy(z)[None],
+            flat=flat,
+            turns=turns,
+        )
+        return fit.weight[0].numpy(), fit.intercept[0].numpy()
+
+    errors = [behind(x, y, z, prior, flat, *fitted(turns)) for turns in range(6)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[5] < errors[0]
+
+    def objective(flattened: np.ndarray) -> float:
+        return behind(x, y, z, prior, flat, flattened[:24].reshape(12, 2), flattened[24:])
+
+    best = minimize(objective, np.concatenate([prior.ravel(), np.zeros(2)]), method="BFGS", options={"gtol": 1e-7})
+    assert behind(x, y, z, prior, flat, *fitted(3000)) == pytest.approx(best.fun, rel=1e-6)
