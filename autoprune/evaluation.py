@@ -85,7 +85,15 @@ def evaluate_target(
     parts = load_parts(data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download)
     chosen = parts.report if part == "report" else parts.search
     evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size)
-    accuracy, loss = evaluator(network)
+    try:
+        accuracy, loss = evaluator(network)
+    except Exception as error:
+        if target is None or target.is_dir():
+            raise
+        raise UsageError(
+            f"The network in '{target}' does not take the images of '{data or 'digits'}' as they are made for "
+            f"'{loaded.spec}' (shape {tuple(loaded.input_shape)}); name what it was made from with --model and --data."
+        ) from error
     return {
         "network": (str(target) if target is not None else loaded.spec) + (f" ({finetuned})" if finetuned else ""),
         "data": data or "digits",

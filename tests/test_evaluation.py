@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from autoprune.cli import main
+from autoprune.export import export_model
 from autoprune.files import read_json, write_json_atomic
 
 
@@ -42,3 +45,20 @@ def test_a_run_from_python_needs_data(run: Path, capsys: pytest.CaptureFixture[s
     assert main(["eval", str(run), "--data", "digits"]) == 0
     report = read_json(run / "report.json")
     assert f"accuracy {100 * report['final']['accuracy']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_an_exported_network_for_other_images_says_what_to_name(
+    format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"net.{format}"
+    export_model(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 10)), torch.randn(2, 3, 5, 5), path, format=format
+    )
+    assert main(["eval", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert (
+        f"The network in '{path}' does not take the images of 'digits' as they are made for 'digits' (shape (1, 8, 8))"
+        in err
+    )
+    assert "--model and --data" in err
