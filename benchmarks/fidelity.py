@@ -125,14 +125,10 @@ def measure(
     for alternative in ALTERNATIVES:
         path = folder / f"{alternative.name.replace(':', '').replace(',', '').replace(' ', '-')}.jsonl"
         records = repair_jsonl(path)
-        if not policies or len(records) < POLICIES:
-            if only not in alternative.name and policies:
-                continue
+        if len(records) < POLICIES and only in alternative.name:
             autoprune.problem.TURNS = alternative.turns
             problem = make(**alternative.problem)
             policies = policies or chosen_policies(run, problem)
-            if only not in alternative.name:
-                continue
             for number in range(len(records), POLICIES):
                 counts = policies[number]
                 network = network_of(problem, alternative.network, counts)
