@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.agents._base import Counts
 from autoprune.envs import ProjectorLike
 
-Counts = tuple[int, ...]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Objective = Callable[[IntArray], FloatArray]

@@ -9,6 +9,7 @@ the Bandit Setting", ICML 2010). The loss is what is modelled: it tells policies
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -62,10 +63,14 @@ class Auto(Agent):
         self._surrogate = Surrogate(
             error_curves(problem, statistics=statistics), [group.size for group in problem.decisions]
         )
-        self._first = solved_policies(problem, self._surrogate)
         self._counts: list[Counts] = []
         self._values: list[float] = []
         self._asked: tuple[int, Counts] | None = None
+
+    @cached_property
+    def _first(self) -> list[Counts]:
+        """What the statistics say is best: solved when it is first asked for, not for every agent that is made."""
+        return solved_policies(self.problem, self._surrogate)
 
     def ask(self, episode: int) -> Counts:
         """Return the policy to score next."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from autoprune.agents import STEPS, Agent, make_player
+from autoprune.agents import STEPS, Agent, Counts, make_player
 from autoprune.choice import area, front, ranked, thinned
 from autoprune.config import RunConfig
 from autoprune.envs import ProblemLike
@@ -36,7 +36,6 @@ MOST_TRIED = 8
 """Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough."""
 MOST_TIGHTENED = 4
 """How often a network that is slower than predicted is made smaller."""
-Counts = tuple[int, ...]
 
 
 class Finished(Protocol):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoprune.agents import Agent
+from autoprune.agents import Agent, Counts
 from autoprune.run import Episode
 from autoprune.score import Score
 from autoprune.workers import Workers
-
-Counts = tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -80,14 +78,14 @@ def side_by_side(
     while True:
         moved = False
         for name in players:
-            first = lanes.get(players[0])
-            follows = name == follower and first is not None and name != players[0]
+            leader = lanes.get(players[0]) if name == follower and name != players[0] else None
             if name not in lanes:
-                if follows and at_the_end and not (first and first.ended and not first.waiting):
+                if leader is not None and at_the_end and not (leader.ended and not leader.waiting):
                     continue
                 lanes[name] = lane_of(name)
             lane = lanes[name]
-            while workers.free and (counts := lane.ask(len(first.history) if follows and first else None)) is not None:
+            limit = None if leader is None else len(leader.history)
+            while workers.free and (counts := lane.ask(limit)) is not None:
                 moved = True
                 if counts not in known and counts not in workers.busy:
                     workers.submit(counts)

@@ -14,11 +14,10 @@ from typing import Any
 from autoprune.config import RunConfig
 from autoprune.errors import UsageError
 from autoprune.files import read_json, write_json_atomic
-from autoprune.inputs import load_inputs
 from autoprune.problem import Problem
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
-from autoprune.session import make_problem
+from autoprune.session import inputs_of, make_problem
 
 SENSITIVITY_VERSION = 1
 FILE = "sensitivity.json"
@@ -163,17 +162,7 @@ def plan(groups: Sequence[tuple[str, int]], levels: Sequence[Sequence[int]]) -> 
 
 
 def _problem(folder: RunFolder, config: RunConfig, *, download: bool, say: Callable[[str], None] | None) -> Problem:
-    inputs = load_inputs(
-        config.model,
-        config.data,
-        weights=config.weights,
-        mean=config.mean,
-        std=config.std,
-        input_shape=config.input_shape,
-        download=download,
-        device=config.device,
-        say=say,
-    )
+    inputs = inputs_of(config, download=download, say=say)
     values: dict[str, Any] = {key: inputs.recorded[key] for key in ("model_fingerprint", "data_fingerprint")}
     for key, value in values.items():
         if value != getattr(config, key):

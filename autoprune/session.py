@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from autoprune.progress import Progress
 from autoprune.rewards import check_reward, resolve_reward
 from autoprune.run import RunFolder
 from autoprune.select import Selection, selections
-from autoprune.workers import check_workers, threads
+from autoprune.threads import pinned_threads
+from autoprune.workers import check_workers
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")
 """What is asked of a run that decides its model and data."""
@@ -142,7 +142,7 @@ def execute(
             return
     check_workers(workers, config.device)
     folder.check_writable()
-    with folder.lock(), threads(1) if workers > 1 else nullcontext():
+    with folder.lock(), pinned_threads(1 if workers > 1 else None):
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         _take_over(config, folder)
         problem = make_problem(config, inputs, profile=folder.profile_path, say=progress.stage)
@@ -199,8 +199,37 @@ def _take_over(config: RunConfig, folder: RunFolder) -> None:
     shutil.copyfile(config.profile, folder.profile_path)
 
 
+def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str], None] | None = None) -> Inputs:
+    """Return the model and data of a run that was begun from specifications; whether they are still the same is not looked at.
+
+    Args:
+        config: The run's configuration.
+        download: Whether the data may be downloaded.
+        say: Told what is being loaded.
+
+    Raises:
+        UsageError: if something is missing.
+    """
+    return load_inputs(
+        config.model,
+        config.data,
+        weights=config.weights,
+        mean=config.mean,
+        std=config.std,
+        input_shape=config.input_shape,
+        download=download,
+        device=config.device,
+        say=say,
+    )
+
+
 def make_problem(
-    config: RunConfig, inputs: Inputs, *, profile: Path | None = None, say: Callable[[str], None] | None = None
+    config: RunConfig,
+    inputs: Inputs,
+    *,
+    profile: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    **others: Any,
 ) -> Problem:
     """Return the pruning problem that a configuration describes (traces, proves, collects statistics, measures times).
 
@@ -209,6 +238,7 @@ def make_problem(
         inputs: Model and data.
         profile: Where measured times are kept.
         say: Told what is being measured.
+        **others: Arguments of `Problem` that no configuration has.
 
     Raises:
         UsageError: if what is asked cannot be done; says why.
@@ -232,6 +262,7 @@ def make_problem(
         target=None if config.target is None else Target.from_dict(config.target),
         profile=profile,
         say=say,
+        **others,
     )
 
 

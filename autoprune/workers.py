@@ -10,8 +10,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -166,14 +166,3 @@ def check_workers(count: int, device: str) -> None:
         raise UsageError(f"Several workers score on the CPU, and the device is '{device}'; leave --workers out.")
     if count > 1 and "fork" not in multiprocessing.get_all_start_methods():
         raise UsageError("This system cannot fork processes, which several workers need; leave --workers out.")
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

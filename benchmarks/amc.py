@@ -32,13 +32,13 @@ LINES: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("amc, rewards scaled", "amc", {"scaled": True}),
     ("amc, warm-up on the budget", "amc", {"on_budget": True}),
     ("amc, 30 updates an episode", "amc", {"updates": 30}),
-    ("amc, noise as in ddpg", "amc", {"decay": None}),
+    ("amc, noise as in ddpg", "amc", {"decay": "ddpg"}),
     ("ddpg: all of them", "ddpg", {}),
     ("ddpg, projected one after the other", "ddpg", {"together": False}),
     ("ddpg, learning from what was asked for", "ddpg", {"applied": False}),
     ("ddpg, rewards as they are", "ddpg", {"scaled": False}),
     ("ddpg, warm-up anywhere", "ddpg", {"on_budget": False}),
-    ("ddpg, an update per decision", "ddpg", {"updates": 0}),
+    ("ddpg, an update per decision", "ddpg", {"updates": "amc"}),
     ("ddpg, the paper's noise", "ddpg", {"decay": 0.95}),
     ("ddpg, starting from the rules", "ddpg", {"start": "rules"}),
     ("ddpg, starting from the statistics", "ddpg", {"start": "statistics"}),
@@ -51,11 +51,9 @@ def play(
 ) -> tuple[float, float, float]:
     """Return the mean accuracy of the last policies, the best accuracy, and the mean share of the budget used."""
     given = dict(options)
-    if given.get("updates") == 0:
-        given["updates"] = len(problem.decisions)
-    if given.get("decay", 0.0) is None:
-        warmup = max(1, min(100, episodes // 4))
-        given["decay"] = max(0.95, 0.1 ** (1 / (episodes - warmup)))
+    for option in ("decay", "updates"):  # of which an agent's name stands for what it has by default
+        if isinstance(given.get(option), str):
+            given[option] = getattr(make_agent(given[option], problem, episodes=episodes), option)
     player = make_agent(agent, problem, seed=seed, episodes=episodes, **given)
     found, used = [], []
     for episode in range(episodes):

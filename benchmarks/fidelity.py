@@ -14,11 +14,10 @@ command continues.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,10 @@ from torch import Tensor, nn
 
 import autoprune.problem
 from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
-from autoprune.inputs import Inputs, load_inputs
+from autoprune.inputs import Inputs
 from autoprune.problem import TURNS, Problem
 from autoprune.run import RunFolder
+from autoprune.session import inputs_of, make_problem
 
 POLICIES = 40
 SPLITS = 100
@@ -215,33 +215,16 @@ def main() -> None:
     options = parser.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
     run = RunFolder(options.run)
-    raw = json.loads((options.run / "config.json").read_text())
     config = run.read_config()
-    inputs = load_inputs(
-        config.model,
-        config.data,
-        weights=config.weights,
-        mean=config.mean,
-        std=config.std,
-        input_shape=config.input_shape,
-    )
+    inputs = inputs_of(config)
 
-    def make(**given: Any) -> Problem:
-        return Problem(
-            inputs.model,
-            inputs.example_input,
-            calibration=inputs.calibration,
-            evaluate=inputs.search,
-            report=inputs.report,
-            budget=config.budget,
-            seed=config.seed,
-            **given,
-        )
+    def make(*, score: str = config.score, **given: Any) -> Problem:
+        return make_problem(replace(config, score=score), inputs, **given)
 
     found = measure(run, inputs, make, options.results, options.only)
     if not any("report" in records[0] for records in found.values()):
         return
-    about = f"{raw['model']} at {config.budget}, CIFAR-10, PyTorch {torch.__version__}."
+    about = f"{config.model} at {config.budget}, CIFAR-10, PyTorch {torch.__version__}."
     if options.out is None:
         print(table(found, about))
     else:

@@ -20,7 +20,8 @@ from autoprune.agents import make_agent
 from autoprune.data import load_data
 from autoprune.models import load_model
 from autoprune.problem import Problem
-from autoprune.workers import Workers, threads
+from autoprune.threads import pinned_threads
+from autoprune.workers import Workers
 
 
 def seconds(workers: Workers, policies: list[tuple[int, ...]]) -> float:
@@ -44,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load_model(options.model, weights=options.weights)
     data = load_data(options.data, mean=loaded.mean, std=loaded.std, input_size=loaded.input_shape)
-    with threads(1):
+    with pinned_threads(1):
         problem = Problem(
             loaded.model,
             loaded.example_input(),

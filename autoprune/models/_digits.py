@@ -16,6 +16,7 @@ from autoprune.data._digits import MEAN, STD, TRAIN, read_digits
 from autoprune.errors import AutopruneError
 from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.models._weights import load_into
+from autoprune.threads import pinned_threads
 
 RECIPE = "1"  # raise it when network or training change: older caches are then ignored
 _WIDTHS = ((12, 1), (24, 2), (24, 1), (48, 2))  # of each block: channels, stride
@@ -123,17 +124,13 @@ def train_digits() -> tuple[dict[str, Tensor], float]:
     """
     images, labels = (torch.from_numpy(array) for array in read_digits())
     x = (images - MEAN[0]) / STD[0]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with pinned_threads(1):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             model = DigitsNet()
             _fit(model, x[:TRAIN], labels[:TRAIN])
         with torch.no_grad():
             accuracy = (model.eval()(x[TRAIN:]).argmax(1) == labels[TRAIN:]).double().mean().item()
-    finally:
-        torch.set_num_threads(threads)
     return model.state_dict(), accuracy
 
 
