@@ -37,6 +37,8 @@ from autoprune.surgery import prune_model
 ScoreKind = Literal["sequential", "cached"]
 TURNS, FINISH_TURNS = 1, 5
 """How often a refit solves for outputs that a rectifier cuts off, in the search and in the end."""
+REFIT_ON = 100, 2000
+"""Images and positions of a refit in the search: on fewer, scores rank no worse (docs/fidelity.md) and cost a third."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
 
 
@@ -79,10 +81,10 @@ class Problem:
         device: Torch device.
         seed: Seed of the calibration images and positions.
         batch_size: Images per forward pass when scoring.
-        calibration_images: Calibration images of the search's refits.
-        finish_images: Calibration images of the finished network's refit.
-        rows: Sampled output positions per layer in the search's refits (five times as many for the finished network);
-            None for what a quarter of a dense pass pays for, at most 8000.
+        calibration_images: Calibration images of the statistics that the search chooses channels by.
+        rows: Sampled output positions per layer in those; None for what a quarter of a dense pass pays for, at most 8000.
+        refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
+        finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
         graph: The model's proved graph, where it is known already.
@@ -99,7 +101,7 @@ class Problem:
         dense_seconds: Time of one pass of the dense network over the search part (median of three), the unit of
             `Score.cost`.
         setup_images: What preparing the search computed, in images through the dense network: the statistics of the calibration
-            images, and four passes over the search images.
+            images, second moments included, and four passes over the search images.
         notes: Sentences that the user should read before the search.
 
     Raises:
@@ -125,8 +127,9 @@ class Problem:
         seed: int = 0,
         batch_size: int = 64,
         calibration_images: int = 400,
-        finish_images: int = 2000,
         rows: int | None = None,
+        refit_on: tuple[int, int] | None = REFIT_ON,
+        finish_images: int = 2000,
         target: Target | None = None,
         profile: Path | None = None,
         graph: PruningGraph | None = None,
@@ -181,15 +184,14 @@ class Problem:
         fit = images_that_fit(self.graph)
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
-        self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS)
+        self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on)
         self._dense_right: dict[str, Tensor | None] = {}
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
         self.dense_seconds = max(median(score.seconds for score in passes), 1e-9)
         self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
         self.dense = self._rewarded(self.dense)
-        widths = [inputs(self._sizes) for _, inputs, _ in self.cost.layer_forms]
-        statistics = self._backend.refit_macs(widths) / self.cost.dense_macs if self._refits else 0.0
+        statistics = self._backend.setup_macs / self.cost.dense_macs if self._refits else 0.0
         self.setup_images = statistics + 4 * (self._search.size or 0)
         self._dense_right["search"] = self._search.right
         self._dense_report: Score | None = None
@@ -239,7 +241,7 @@ class Problem:
         """
         return None if self._stopwatch is None else self._stopwatch.measure(network)
 
-    def _make_backend(self, images: Tensor, rows: int, turns: int) -> Backend:
+    def _make_backend(self, images: Tensor, rows: int, turns: int, refit_on: tuple[int, int] | None = None) -> Backend:
         return Backend(
             self._plan,
             self.decisions,
@@ -248,6 +250,7 @@ class Problem:
             rows=rows,
             seed=self._seed,
             turns=turns,
+            refit_on=refit_on,
         )
 
     def _evaluated(self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int]) -> Score:

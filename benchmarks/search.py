@@ -17,8 +17,8 @@ from autoprune.comparison_table import draw, sentences, table
 from autoprune.progress import Progress
 
 ALL = "auto,ddpg,td3,sac,tpe,gp,cmaes,nsga2,evolution,netadapt,sensitivity,random,uniform,shallow,deep"
-SEARCHES = "auto,ddpg,tpe,gp,evolution,random,uniform,shallow"
-FEW = "auto,tpe,random,uniform,shallow"
+SEARCHES = "auto,tpe,ddpg,gp,random,uniform,shallow,deep"
+FEW = "auto,tpe,ddpg,random,uniform,shallow,deep"
 SETTINGS: dict[str, tuple[str, float, str, int, int]] = {
     "digits": ("digits", 0.5, ALL, 4, 50),
     "r20-0.5": ("cifar-resnet20", 0.5, SEARCHES, 4, 100),

@@ -13,8 +13,8 @@ from torch import Tensor
 from autoprune.graph._types import Group, IntArray, PruningGraph
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
-from autoprune.reconstruct._sequential import Refit, columns_kept, in_channels_kept, narrow_outputs, sequential_refit
-from autoprune.reconstruct._statistics import Statistics
+from autoprune.reconstruct._sequential import Refit, in_channels_kept, narrow_outputs, sequential_refit
+from autoprune.reconstruct._statistics import Statistics, columns_kept
 from autoprune.select import Consumer, Evidence, NestedSelection, Selection, elimination_errors
 
 RIDGE = 3e-3
@@ -33,6 +33,8 @@ class Backend:
         rows: Sampled output positions per layer; as many are used as ``MAX_TARGET_BYTES`` of dense outputs there allow.
         seed: Seed of the positions.
         turns: How often a sequential refit solves for outputs that a rectifier cuts off.
+        refit_on: Images, and positions per layer, of the sequential refits, where they are to be cheaper than the statistics
+            that channels are chosen by; the moments of those then stand beside them, see `fit_affine`.
     """
 
     def __init__(
@@ -45,14 +47,21 @@ class Backend:
         rows: int,
         seed: int = 0,
         turns: int = 0,
+        refit_on: tuple[int, int] | None = None,
     ) -> None:
         self.graph: PruningGraph = plan.graph
         self.decisions = tuple(decisions)
         self.selection = selection
         images = images[: images_that_fit(plan.graph)]
         rows = min(rows, MAX_TARGET_BYTES // (4 * sum(layer.out_channels for layer in plan.graph.layers)))
+        fewer = refit_on is not None and refit_on[0] < len(images)
         readers = frozenset(name for group in decisions for name in group.consumers)
-        self.statistics = Statistics(plan, images, rows=rows, seed=seed, moments_of=readers)
+        every = frozenset(layer.name for layer in plan.graph.layers)
+        self.statistics = Statistics(plan, images, rows=rows, seed=seed, moments_of=every if fewer else readers)
+        self._refitted, self._known = self.statistics, None
+        if refit_on is not None and fewer:
+            self._refitted = Statistics(plan, images[: refit_on[0]], rows=min(rows, refit_on[1]), seed=seed)
+            self._known = self.statistics
         self._plan = plan
         self._turns = turns
         self._orders: dict[int, IntArray] = {}
@@ -124,12 +133,23 @@ class Backend:
     def sequential(self, counts: Sequence[int]) -> Refit:
         """Choose channels and refit all layers in order, each on what the pruned network really feeds it."""
         kept = self._choices(counts)
-        return Refit(
-            self._named(kept), sequential_refit(self._plan, self.statistics, kept, ridge=RIDGE, turns=self._turns)
-        )
+        return Refit(self._named(kept), self._sequential(kept))
+
+    def _sequential(self, kept: Mapping[int, IntArray]) -> dict[str, Tensor]:
+        return sequential_refit(self._plan, self._refitted, kept, ridge=RIDGE, turns=self._turns, known=self._known)
+
+    @property
+    def setup_macs(self) -> float:
+        """Multiply-adds of the statistics: images through the dense network, and second moments."""
+        found = {id(some): some for some in (self.statistics, self._refitted)}.values()
+        total = float(sum(len(some.images) for some in found) * sum(layer.macs for layer in self.graph.layers))
+        for name, moments in self.statistics.moments.items():
+            rows = len(self.statistics.rows[name].index[0])
+            total += rows * sum(len(columns) ** 2 for columns in moments.columns)
+        return total
 
     def refit_macs(self, widths: Sequence[int], *, forward: bool = True) -> float:
-        """Return the multiply-adds of a refit: the calibration images through the network, and the least squares.
+        """Return the multiply-adds of a refit: its images through the network, and the least squares.
 
         Args:
             widths: Input channels that stay of every layer of the graph, of one convolution group.
@@ -139,28 +159,21 @@ class Backend:
         for layer, width in zip(self.graph.layers, widths, strict=True):
             dense_width = layer.in_channels // layer.groups
             if forward:
-                total += self.images * layer.macs * width / dense_width
+                total += len(self._refitted.images) * layer.macs * width / dense_width
             lost = lost or width < dense_width
-            if layer.name not in self.statistics.rows or not (lost if forward else width < dense_width):
+            if layer.name not in self._refitted.rows or not (lost if forward else width < dense_width):
                 continue
             columns, outputs = width * math.prod(layer.kernel), layer.out_channels // layer.groups
-            rows = len(self.statistics.rows[layer.name].index[0]) if forward else 0
-            turns = self._turns if self.statistics.steps[layer.name].flat is not None else 0
+            rows = len(self._refitted.rows[layer.name].index[0]) if forward else 0
+            turns = self._turns if self._refitted.steps[layer.name].flat is not None else 0
             products = rows * (columns + (1 + 2 * turns) * outputs) + columns * (columns / 3 + (1 + turns) * outputs)
             total += layer.groups * columns * products
         return total
 
-    @property
-    def images(self) -> int:
-        """Number of calibration images."""
-        return len(self.statistics.images)
-
     def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:
         """Refit sequentially to channels chosen elsewhere (a policy file), by group name."""
         by_index = {self.graph.group(name).index: np.asarray(units) for name, units in kept.items()}
-        return Refit(
-            dict(kept), sequential_refit(self._plan, self.statistics, by_index, ridge=RIDGE, turns=self._turns)
-        )
+        return Refit(dict(kept), self._sequential(by_index))
 
     def _named(self, kept: Mapping[int, IntArray]) -> dict[str, IntArray]:
         return {self.graph.groups[index].name: units for index, units in kept.items()}

@@ -41,8 +41,12 @@ def fit_affine(
     other: Tensor | None = None,
     flat: tuple[float, float] | None = None,
     turns: int = 0,
+    known: tuple[Tensor, Tensor] | None = None,
 ) -> Fit:
     """Minimise ||Y - (XA + b + Z)||² + λ ||A - A₀||², with λ = ``ridge`` times the mean second moment of the inputs.
+
+    With ``known``, P samples of which only the moments are known are added, which makes few samples enough: the dense network's,
+    of which there are many, are not much unlike the pruned one's.
 
     Solved in the primal (d x d) or the dual (P x P), whichever is smaller; float32 products, float64 factorisation.
 
@@ -60,16 +64,21 @@ def fit_affine(
         other: Z, what is added to the result afterwards, shape (g, P, o).
         flat: Bounds beyond which the outputs' values do not matter: (0, inf) where a ReLU follows.
         turns: How often outputs beyond the bounds are set anew.
+        known: Mean XᵀX and XᵀY of the other samples, shapes (g, d, d) and (g, d, o), centred where there is an intercept.
     """
     samples, width = inputs.shape[1:]
     mean = inputs.mean(dim=1)
     if intercept:
         inputs = inputs.sub_(mean[:, None])
-    primal = width <= samples
-    gram = (second_moments(inputs) if primal else inputs @ inputs.mT).double()
+    primal = known is not None or width <= samples
+    gram = own = (second_moments(inputs) if primal else inputs @ inputs.mT).double()
+    if known is not None:
+        gram = own + samples * known[0].double()
     damping = ridge * (gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / width).clamp(min=1e-12)
     factor = _factor(gram, damping)
     pull = gram @ prior.double() if primal else inputs @ prior
+    if known is not None:
+        pull -= samples * known[1].double()
     wanted = outputs
     for turn in range(turns + 1 if flat is not None else 1):
         target = wanted if other is None else wanted - other
@@ -83,7 +92,7 @@ def fit_affine(
             found = inputs @ weight + offset[:, None]
             wanted = _beyond(outputs, found if other is None else found + other, flat)
     if primal:
-        second = (weight.double() * (gram @ weight.double())).sum(dim=1) / samples
+        second = (weight.double() * (own @ weight.double())).sum(dim=1) / samples
     else:
         second = (inputs @ weight).double().square().mean(dim=1)
     fitted = (mean[:, None] @ weight)[:, 0]

@@ -49,7 +49,13 @@ def in_channels_kept(layer_group: IntArray, layer_unit: IntArray, kept: Mapping[
 
 
 def sequential_refit(
-    plan: Plan, statistics: Statistics, kept: Mapping[int, IntArray], *, ridge: float, turns: int = 0
+    plan: Plan,
+    statistics: Statistics,
+    kept: Mapping[int, IntArray],
+    *,
+    ridge: float,
+    turns: int = 0,
+    known: Statistics | None = None,
 ) -> dict[str, Tensor]:
     """Refit all layers of a pruned network in one pass over the statistics' calibration images.
 
@@ -59,6 +65,7 @@ def sequential_refit(
         kept: Channels that stay, per group index; groups left out stay whole.
         ridge: Relative pull of the least squares towards the original weights.
         turns: How often outputs that a rectifier cuts off are solved for, see `fit_affine`.
+        known: More of the dense network's statistics, whose moments stand beside what the calibration images give.
 
     Returns:
         State-dict entries in their small shapes.
@@ -89,6 +96,7 @@ def sequential_refit(
             other=None if other is None else _per_group(rows.outputs(other), layer.groups),
             flat=step.flat,
             turns=turns,
+            known=None if known is None else known.of_kept(layer, stays),
         )
         full.update(restore(plan, step, folded, fit))
         return run_layer(layer, value, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())
@@ -121,8 +129,3 @@ def _only(value: Tensor, axis: int, stays: IntArray) -> Tensor:
 def _per_group(rows: Tensor, groups: int, taps: int = 1) -> Tensor:
     """Split rows of ``taps`` runs of channels, (P, taps * g * c), into (g, P, taps * c)."""
     return rows.reshape(len(rows), taps, groups, -1).permute(2, 0, 1, 3).flatten(2) if groups > 1 else rows[None]
-
-
-def columns_kept(stays: IntArray, channels: int, kernel: tuple[int, ...]) -> IntArray:
-    """Return the least-squares columns of those of ``channels`` input channels that stay."""
-    return (np.arange(math.prod(kernel))[:, None] * channels + stays).ravel()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._types import Group, Layer
+from autoprune.graph._types import Group, IntArray, Layer
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
 from autoprune.reconstruct._lstsq import Fit
 from autoprune.reconstruct._plan import Affine, Dense, Plan
@@ -92,6 +93,7 @@ class Statistics:
         self.folded: dict[str, Folded] = {}
         self.targets: dict[str, Tensor] = {}
         self.moments: dict[str, Moments] = {}
+        self._answers: dict[str, Tensor] = {}
         self.steps: dict[str, Affine] = {step.layer.name: step for step in plan.steps if isinstance(step, Affine)}
         generator = torch.Generator().manual_seed(seed)
 
@@ -136,6 +138,27 @@ class Statistics:
             )
         )
 
+    def of_kept(self, layer: Layer, stays: IntArray | None) -> tuple[Tensor, Tensor] | None:
+        """Return mean XᵀX of the columns of the input channels that stay, and mean XᵀY with the layer's own output.
+
+        Args:
+            layer: The layer.
+            stays: Input channels that stay, None for all.
+
+        Returns:
+            Shapes (1, k, k) and (1, k, out); None where there is no such matrix (several convolution groups, very wide layers).
+        """
+        moments = self.moments.get(layer.name)
+        if moments is None or len(moments.grams) > 1:
+            return None
+        if layer.name not in self._answers:
+            self._answers[layer.name] = moments.grams[0] @ as_columns(layer, self.folded[layer.name].weight)[0]
+        gram, answers = moments.grams[0], self._answers[layer.name]
+        if stays is not None and len(stays) < layer.in_channels:
+            columns = torch.from_numpy(columns_kept(stays, layer.in_channels, layer.kernel)).to(gram.device)
+            gram, answers = gram[columns][:, columns], answers[columns]
+        return gram[None], answers[None]
+
     def refit(self, name: str, keep: Tensor, *, ridge: float) -> Fit:
         """Refit a layer to its own dense output from the input columns ``keep`` alone, touching no image.
 
@@ -170,6 +193,11 @@ class Statistics:
         return Fit(
             weight[keep][None].to(dtype), intercept[None].to(dtype), moments.mean[keep][None], variance[None].to(dtype)
         )
+
+
+def columns_kept(stays: IntArray, channels: int, kernel: tuple[int, ...]) -> IntArray:
+    """Return the least-squares columns of those of ``channels`` input channels that stay."""
+    return (np.arange(math.prod(kernel))[:, None] * channels + stays).ravel()
 
 
 def column_units(layer: Layer, group: Group, device: torch.device) -> Tensor:

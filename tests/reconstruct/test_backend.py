@@ -140,6 +140,33 @@ def test_grouped_convolutions_lose_channels_in_every_group_and_are_refitted() ->
     assert error[0] < 0.7 * error[1]
 
 
+@pytest.mark.parametrize("make", [Residual, Plain])
+def test_few_images_are_enough_beside_the_moments_of_many(make: Callable[[], nn.Module]) -> None:
+    network, x = trained(make()), images(400)
+    graph, plan = planned(network)
+    decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
+    errors = []
+    for on, refit_on in ((x, None), (x, (12, 200)), (x[:12], None)):
+        rows = ALL_ROWS if refit_on is not None or len(on) > 12 else 200
+        found = Backend(plan, decisions, on, selection=selections.get("magnitude")(), rows=rows, refit_on=refit_on)
+        refit = found.sequential(halved(found))
+        small = prune_model(network, graph, refit.kept, tensors=refit.tensors)
+        with torch.no_grad():
+            errors.append(float(F.mse_loss(small(x), network(x))))
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_a_refit_on_few_images_leaves_a_whole_network_as_it_is() -> None:
+    network, x = trained(Residual()), images(100)
+    graph, plan = planned(network)
+    decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
+    found = Backend(plan, decisions, x, selection=selections.get("obs")(), rows=ALL_ROWS, refit_on=(10, 100))
+    assert found.sequential([group.size for group in decisions]).tensors == {}
+    assert found.refit_macs([layer.in_channels // layer.groups for layer in graph.layers]) == 10 * sum(
+        layer.macs for layer in graph.layers
+    )
+
+
 def test_cached_refit_equals_least_squares_on_raw_activations() -> None:
     network, x = trained(Plain()), images(200)
     found = backend(network, x)

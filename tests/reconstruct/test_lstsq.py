@@ -100,3 +100,19 @@ def test_outputs_that_a_rectifier_cuts_off_are_free(samples: int, flat: tuple[fl
 
     best = minimize(objective, np.concatenate([prior.ravel(), np.zeros(2)]), method="BFGS", options={"gtol": 1e-7})
     assert behind(x, y, z, prior, flat, *fitted(3000)) == pytest.approx(best.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("samples", [7, 40])
+def test_known_moments_count_like_as_many_samples(samples: int) -> None:
+    torch.manual_seed(3)
+    inputs, outputs = torch.randn(1, samples, 12), torch.randn(1, samples, 5)
+    others, theirs = torch.randn(1, 500, 12), torch.randn(1, 500, 5)
+    prior = torch.randn(1, 12, 5)
+    known = others.mT @ others / 500, others.mT @ theirs / 500
+    fit = fit_affine(inputs.clone(), outputs, prior, ridge=0.0, intercept=False, known=known)
+    weight = (samples / 500) ** 0.5  # 500 samples that count like as many as there are of the first
+    stacked = torch.cat([inputs, weight * others], 1)[0], torch.cat([outputs, weight * theirs], 1)[0]
+    expected = np.linalg.lstsq(stacked[0].double().numpy(), stacked[1].double().numpy(), rcond=None)[0]
+    torch.testing.assert_close(fit.weight[0].double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
+    found = (inputs @ fit.weight)[0]  # the variance is that of the samples alone
+    torch.testing.assert_close(fit.variance[0], found.var(0, unbiased=False), rtol=1e-3, atol=1e-4)
