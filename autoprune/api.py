@@ -86,6 +86,7 @@ def search(
     reward: str | Callable[[Score, Score, Budget], float] = "accuracy",
     select: str = "obs",
     score: Literal["sequential", "cached"] = "sequential",
+    race: bool = False,
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int | None = None,
@@ -117,6 +118,7 @@ def search(
         reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget).
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
+        race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
@@ -151,6 +153,7 @@ def search(
             reward=reward if isinstance(reward, str) else _name(reward),
             select=select,
             score=score,
+            race=race,
             include_residual=include_residual,
             min_keep=min_keep,
             round_to=(0 if "latency" in wanted.kinds else 1) if round_to is None else round_to,

@@ -52,6 +52,7 @@ class RunConfig:
         reward: Name of the reward, or ``module:function``.
         select: How the channels of a policy are chosen.
         score: How the policies are scored during the search, "sequential" or "cached".
+        race: Whether scoring stops at policies that are clearly worse than the best simple rule.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
@@ -81,6 +82,7 @@ class RunConfig:
     reward: str = "accuracy"
     select: str = "obs"
     score: str = "sequential"
+    race: bool = False
     include_residual: bool = False
     min_keep: float = 0.1
     round_to: int = 1
@@ -102,6 +104,11 @@ class RunConfig:
         _check_least("batch-size", self.batch_size, 1)
         if not (math.isfinite(self.min_keep) and 0 < self.min_keep <= 1):
             raise UsageError(f"The value of min-keep is {self.min_keep}, but must be above 0 and at most 1.")
+        if self.race and (self.budget.minimize is not None or self.budget.mode != "exact"):
+            raise UsageError(
+                "A race against the simple rules needs one budget that every policy uses up, but --max-drop, --pareto and "
+                "--budget-mode at-most look at several sizes; leave --race out."
+            )
         if self.score not in SCORES:
             raise UsageError(
                 f"Unknown score '{self.score}'.{nearest(self.score, list(SCORES))} Known: {', '.join(SCORES)}."
@@ -129,7 +136,7 @@ class RunConfig:
             raise UsageError(
                 f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
             )
-        values = {"target": None, "profile": None, **values}  # autoprune 0.1 had none
+        values = {"target": None, "profile": None, "race": False, **values}  # autoprune 0.1 had none
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -211,6 +218,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "reward": (str,),
     "select": (str,),
     "score": (str,),
+    "race": (bool,),
     "include_residual": (bool,),
     "min_keep": _NUMBER,
     "round_to": (int,),

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from autoprune.budget import Budget
 from autoprune.cost import MemoryCost
 from autoprune.errors import UsageError
-from autoprune.evaluate import Evaluator, Part, fast_layout, stack_images
+from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
 from autoprune.latency import Ratio, Target
@@ -185,7 +185,8 @@ class Problem:
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
         self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on)
-        self._dense_right: dict[str, Tensor | None] = {}
+        self._dense_answers: dict[str, Answers | None] = {}
+        self._rival: Answers | None = None
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
         passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
         self.dense_seconds = max(median(score.seconds for score in passes), 1e-9)
@@ -193,7 +194,7 @@ class Problem:
         self.dense = self._rewarded(self.dense)
         statistics = self._backend.setup_macs / self.cost.dense_macs if self._refits else 0.0
         self.setup_images = statistics + 4 * (self._search.size or 0)
-        self._dense_right["search"] = self._search.right
+        self._dense_answers["search"] = self._search.answers
         self._dense_report: Score | None = None
 
     @property
@@ -253,18 +254,21 @@ class Problem:
             refit_on=refit_on,
         )
 
-    def _evaluated(self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int]) -> Score:
+    def _evaluated(
+        self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int], rival: Answers | None = None
+    ) -> Score:
         began = time.perf_counter()
-        accuracy, loss = evaluator(model)
+        accuracy, loss = evaluator(model, rival)
         seconds = time.perf_counter() - began
-        dense_right = self._dense_right.get(evaluator.name)
+        dense, own = self._dense_answers.get(evaluator.name), evaluator.answers
         return Score(
             accuracy,
             loss,
             self.cost.macs(counts),
             self.cost.params(counts),
             seconds=seconds,
-            drop_se=math.nan if dense_right is None else _paired_error(dense_right, evaluator.right),
+            drop_se=math.nan if dense is None or own is None else _paired_error(dense.of(own.seen).right, own.right),
+            share=1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size,
             costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},
         )
 
@@ -317,17 +321,43 @@ class Problem:
             counts: Channels to keep, one per decision.
         """
         began = time.perf_counter()
-        score = self._evaluated(self._search, self.prune(counts), counts)
+        score = self._evaluated(self._search, self.prune(counts), counts, self._rival)
         seconds = time.perf_counter() - began
-        found = replace(score, seconds=seconds, cost=seconds / self.dense_seconds, images=self._equivalents(counts))
-        return self._rewarded(found)
+        images = self._equivalents(counts, share=score.share)
+        return self._rewarded(replace(score, seconds=seconds, cost=seconds / self.dense_seconds, images=images))
 
-    def _equivalents(self, counts: Sequence[int], *, finish: bool = False) -> float:
+    def race_against(self, policies: Sequence[Sequence[int]]) -> None:
+        """From now on stop scoring a policy that is clearly worse than the best of some, after a part of the search images.
+
+        The bar does not move, so that the same counts still always get the same score: for a policy that is stopped the best
+        one's, and the mean difference to it on the images that both have seen (see `Evaluator`).
+
+        Args:
+            policies: Kept channels of each decision, for instance those of the simple rules.
+
+        Raises:
+            UsageError: if the search part cannot be looked at in parts.
+        """
+        if not self._search.races:
+            raise UsageError(
+                "A race needs the images of the search part one by one and in memory (at most 2 GiB), not a function that "
+                "evaluates nor more images than that; search without it."
+            )
+        self._rival = None
+        best, least = None, math.inf
+        for counts in policies:
+            score = self.score(counts)
+            self.setup_images += score.images
+            if score.loss < least:
+                best, least = self._search.answers, score.loss
+        self._rival = best
+
+    def _equivalents(self, counts: Sequence[int], *, finish: bool = False, share: float = 1.0) -> float:
         """Return what a score (or finishing) computes, in images through the dense network."""
         if self._search.size is None:
             return math.nan
         backend = self._best_backend() if finish else self._backend
-        macs = float(self._search.size * self.cost.macs(counts))
+        macs = share * self._search.size * self.cost.macs(counts)
         if self._refits:
             widths = [inputs(counts) for _, inputs, _ in self.cost.layer_forms]
             macs += backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
@@ -367,7 +397,7 @@ class Problem:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
             self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes))
-            self._dense_right["report"] = self._report.right
+            self._dense_answers["report"] = self._report.answers
         return self._dense_report
 
 
@@ -402,10 +432,8 @@ def _lines(decisions: int) -> list[list[float]]:
     return [np.clip(np.linspace(0.5 - s / 2, 0.5 + s / 2, decisions), 0.05, 1.0).tolist() for s in (0.0, 0.6, -0.6)]
 
 
-def _paired_error(dense: Tensor, right: Tensor | None) -> float:
-    """Return the standard error of the difference of two accuracies, from which images each got right; NaN if not known."""
-    if right is None:
-        return math.nan
+def _paired_error(dense: Tensor, right: Tensor) -> float:
+    """Return the standard error of the difference of two accuracies, from which images each got right; NaN for a single one."""
     difference = dense.double() - right.double()
     return float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.nan
 

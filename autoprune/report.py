@@ -165,6 +165,7 @@ def build_report(
         "accuracy_part": "report" if held_out else "search",
         "policies_scored": final.policies_scored,
         "policies_scored_in_all": len(episodes),
+        **({"policies_stopped": sum(e.score.share < 1 for e in fresh)} if config.race else {}),
         "score_cost": final.score_cost,
         "total_cost": sum(episode.score.cost for episode in fresh),
         "wall_s": wall_s,
@@ -412,6 +413,13 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
             else f" In multiply-adds {agent}'s search took as much as {own['images']:,.0f} dense images."
         )
     )
+    if "policies_stopped" in report:
+        out.append(
+            f"The race stopped {report['policies_stopped']} of them after a part of the search images, clearly worse there than "
+            "the best simple rule; their accuracy and loss are estimates."
+            if report["policies_stopped"]
+            else "The race stopped none of them: none was clearly worse than the best simple rule."
+        )
     return out
 
 

@@ -21,6 +21,7 @@ class Score:
         seconds: Wall-clock time the score took.
         images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
             through the dense network; independent of the machine. NaN where the number of search images is not known.
+        share: Share of the search images that it was scored on: below 1 where a race stopped it.
         drop_se: Standard error of the accuracy's difference to the dense network's, paired image by image; NaN where the
             images are not known one by one.
         cost: The same in dense passes: seconds over those of one eager pass of the dense network over the search images.
@@ -37,6 +38,7 @@ class Score:
     cost: float = 0.0
     images: float = math.nan
     drop_se: float = math.nan
+    share: float = 1.0
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, kind: str) -> float:

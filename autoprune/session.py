@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from autoprune.agents import Agent, make_player, resolve_agent
+from autoprune.agents import Agent, make_player, resolve_agent, rule_policies
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
@@ -243,7 +243,7 @@ def make_problem(
     Raises:
         UsageError: if what is asked cannot be done; says why.
     """
-    return Problem(
+    problem = Problem(
         inputs.model,
         inputs.example_input,
         calibration=inputs.calibration,
@@ -264,6 +264,9 @@ def make_problem(
         say=say,
         **others,
     )
+    if config.race:
+        problem.race_against(rule_policies(problem))
+    return problem
 
 
 def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:

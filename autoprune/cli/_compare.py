@@ -30,6 +30,7 @@ def compare(
     ] = "auto,ddpg,tpe,random,uniform,shallow",
     episodes: Annotated[int, typer.Option("--episodes", help="Policies that each may propose.")] = 100,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds, from 0.")] = 1,
+    race: options.Race = None,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
@@ -46,7 +47,8 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"The number of seeds is {seeds}, but must be at least 1.")
-    asked: dict[str, Any] = {"model": model, "weights": weights, "data": data, "device": device, "episodes": episodes}
+    asked: dict[str, Any] = {"model": model, "weights": weights, "data": data, "device": device}
+    asked |= {"episodes": episodes, "race": race}
     asked = {key: value for key, value in asked.items() if value is not None} | {"budget": Budget(budget)}
     names = [name.strip() for name in agents.split(",") if name.strip()]
     with RichProgress(quiet=quiet) as progress:

@@ -44,6 +44,12 @@ InputSize = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
+Race = Annotated[
+    bool | None,
+    typer.Option(
+        "--race", help="Stop scoring a policy once it is clearly worse, image by image, than the best simple rule."
+    ),
+]
 Finetuned = Annotated[
     str | None,
     typer.Option(

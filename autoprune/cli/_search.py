@@ -99,6 +99,7 @@ def search(
         str | None,
         typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
     ] = None,
+    race: options.Race = None,
     budget_mode: Annotated[
         str | None,
         typer.Option("--budget-mode", help="exact: use all of the budget; at-most: may be smaller.  [default: exact]"),
@@ -192,6 +193,7 @@ def search(
         "reward": reward,
         "select": select,
         "score": score,
+        "race": race,
         "include_residual": include_residual,
         "min_keep": min_keep,
         "round_to": None if round_to is None else options.multiple(round_to) or 0,

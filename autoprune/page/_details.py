@@ -83,6 +83,7 @@ def command(config: RunConfig) -> str:
     for key, value in (config.target or {}).items():
         parts += [] if key == "device" else [f"--{'target' if key == 'runtime' else key}", str(value)]
     parts += ["--include-residual"] if config.include_residual else []
+    parts += ["--race"] if config.race else []
     for key, values in (("--mean", config.mean), ("--std", config.std)):
         parts += [key, ",".join(repr(value) for value in values)] if values else []
     parts += ["--input-size", "x".join(str(size) for size in config.input_shape)] if config.input_shape else []
