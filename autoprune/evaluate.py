@@ -130,22 +130,25 @@ class Evaluator:
         try:
             if self._call is not None:
                 return self._called(model)
-            if rival is None or not self.races:
-                self.answers = self._answered(model, self._stream())
-                return _means(self.answers)
-            done: list[Answers] = []
-            left = list(enumerate(self._stream()))
-            for step in (*LOOKS, 1):
-                done.append(self._answered(model, (batch for number, batch in left if number % step == 0)))
-                left = [(number, batch) for number, batch in left if number % step]
-                self.answers = _joined(done)
-                same = rival.of(self.answers.seen)
-                if left and clearly_worse(self.answers.loss - same.loss):
-                    whole, own, theirs = _means(rival), _means(self.answers), _means(same)
-                    return min(1.0, max(0.0, whole[0] + own[0] - theirs[0])), whole[1] + own[1] - theirs[1]
+            if rival is not None and self.races:
+                return self._raced(model, rival)
+            self.answers = self._answered(model, self._stream())
             return _means(self.answers)
         finally:
             model.train(training)
+
+    def _raced(self, model: nn.Module, rival: Answers) -> tuple[float, float]:
+        done: list[Answers] = []
+        left = list(enumerate(self._stream()))
+        for step in (*LOOKS, 1):
+            done.append(self._answered(model, (batch for number, batch in left if number % step == 0)))
+            left = [(number, batch) for number, batch in left if number % step]
+            self.answers = found = _joined(done)
+            same = rival.of(found.seen)
+            if left and clearly_worse(found.loss - same.loss):
+                whole, own, theirs = _means(rival), _means(found), _means(same)
+                return min(1.0, max(0.0, whole[0] + own[0] - theirs[0])), whole[1] + own[1] - theirs[1]
+        return _means(found)
 
     def _answered(self, model: nn.Module, batches: Iterable[Batch]) -> Answers:
         found = []
