@@ -34,7 +34,7 @@ from autoprune.progress import Progress
 from autoprune.report import sentences, table
 from autoprune.run import RunFolder
 from autoprune.score import Score
-from autoprune.session import check_plugins, execute, target_for
+from autoprune.session import check_plugins, default_agent, execute, target_for
 from autoprune.surgery import load_pruned
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
@@ -80,7 +80,7 @@ def search(
     report: Part | None = None,
     budget: float | str | Budget = 0.5,
     budget_mode: Literal["exact", "at-most"] = "exact",
-    agent: str | type[Agent] = "ddpg",
+    agent: str | type[Agent] | None = None,
     agent_options: Mapping[str, Any] | None = None,
     episodes: int = DEFAULT_EPISODES,
     reward: str | Callable[[Score, Score, Budget], float] = "accuracy",
@@ -112,7 +112,7 @@ def search(
             accuracy is the one the search maximised, and flatters.
         budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`.
         budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
-        agent: Who proposes policies: a name, "package.module:Class", or a class.
+        agent: Who proposes policies: a name, "package.module:Class", or a class; None for the best for this budget and reward.
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
         reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget).
@@ -137,6 +137,7 @@ def search(
     """
     started = time.monotonic()
     wanted = budget if isinstance(budget, Budget) else Budget(budget, budget_mode)
+    agent = default_agent(wanted, reward) if agent is None else agent
     check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")

@@ -75,7 +75,7 @@ class RunConfig:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     input_shape: tuple[int, ...] = ()
-    agent: str = "ddpg"
+    agent: str = "auto"
     agent_options: Mapping[str, Any] = field(default_factory=dict)
     episodes: int = DEFAULT_EPISODES
     seed: int = 0

@@ -83,9 +83,8 @@ def search_to_folder(
         values = {"round_to": 0, **values}
     values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
     if budget.max_drop is not None:
-        values = {"agent": "sensitivity", "reward": "smallest", **values}
-    elif budget.minimize is not None:
-        values = {"agent": "tpe", **values}
+        values = {"reward": "smallest", **values}
+    values = {"agent": default_agent(budget, values.get("reward", "accuracy")), **values}
     check_plugins(values)
     progress.stage("Loading model and data")
     if untrained(values["model"], values.get("weights")):
@@ -106,6 +105,19 @@ def search_to_folder(
     progress.opened(folder)
     execute(config, inputs, folder, progress=progress, started=started, workers=workers)
     return folder
+
+
+def default_agent(budget: Budget, reward: object) -> str:
+    """Return who searches where nobody is named.
+
+    ``auto`` models the loss at one budget; what is to be made of several sizes, or of a reward that is not the accuracy, is
+    for agents that are led by that.
+    """
+    if budget.max_drop is not None:
+        return "sensitivity"
+    if budget.minimize is not None:
+        return "tpe"
+    return "auto" if budget.mode == "exact" and reward == "accuracy" else "ddpg"
 
 
 def execute(

@@ -1,19 +1,24 @@
-"""Every agent with equal effort on CIFAR-10 and the digits, resumable: the comparisons of docs/search.md.
+"""Every agent with equal effort on CIFAR-10 and the digits, resumable: docs/comparison.md and its figures.
 
-    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,r20-0.3,r56-0.5,r56-0.3]
+    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,...] [--docs docs]
 
-DATA holds ``cifar10`` and ``weights/cifar10_resnet*.safetensors``. What is in OUT is not done again.
+DATA holds ``cifar10`` and ``weights/cifar10_resnet*.safetensors``. What is in OUT is not done again. With ``--docs`` the
+settings that are finished in OUT are written down there.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autoprune.budget import Budget
-from autoprune.comparison import compare
+from autoprune.comparison import compare, run_folder
 from autoprune.comparison_table import draw, sentences, table
+from autoprune.files import read_json, write_atomic, write_text_atomic
 from autoprune.progress import Progress
 
 ALL = "auto,ddpg,td3,sac,tpe,gp,cmaes,nsga2,evolution,netadapt,sensitivity,random,uniform,shallow,deep"
@@ -25,7 +30,10 @@ SETTINGS: dict[str, tuple[str, float, str, int, int]] = {
     "r20-0.3": ("cifar-resnet20", 0.3, SEARCHES, 4, 100),
     "r56-0.5": ("cifar-resnet56", 0.5, FEW, 2, 100),
     "r56-0.3": ("cifar-resnet56", 0.3, FEW, 2, 100),
+    "learning": ("cifar-resnet20", 0.5, "ddpg,random", 1, 400),
 }
+WINDOW = 20
+Curve = Mapping[str, list[float]]
 
 
 class Say(Progress):
@@ -33,21 +41,130 @@ class Say(Progress):
         print(text, flush=True)
 
 
+def play(name: str, data: Path, out: Path) -> None:
+    model, budget, agents, seeds, episodes = SETTINGS[name]
+    asked: dict[str, Any] = {"budget": Budget(budget), "episodes": episodes}
+    if model != "digits":
+        weights = data / "weights" / f"{model.replace('cifar-', 'cifar10_')}.safetensors"
+        asked |= {"model": model, "weights": str(weights), "data": f"cifar10:{data / 'cifar10'}"}
+    found = compare(asked, out / name, agents=agents.split(","), seeds=range(seeds), progress=Say())
+    print(f"\n{name}\n{table(found)}\n" + "\n".join(sentences(found)), flush=True)
+
+
+def mean_curve(curves: list[Curve], key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a curve's mean over seeds; one that ends early stays where it is."""
+    length = max(len(curve[key]) for curve in curves)
+    return np.mean([curve[key] + curve[key][-1:] * (length - len(curve[key])) for curve in curves], axis=0)
+
+
+def speed(found: Mapping[str, Any], setup: float) -> list[str]:
+    """Return when ``auto`` has what the better of DDPG and TPE has in the end, in policies and dense images."""
+    rows = {row["agent"]: row["curves"] for row in found["rows"]}
+    out = []
+    for key, sign, what in (("loss", -1.0, "least loss"), ("reward", 1.0, "best accuracy")):
+        ends = {agent: sign * mean_curve(rows[agent], key)[-1] for agent in ("tpe", "ddpg")}
+        rival = max(ends, key=lambda agent: ends[agent])
+        paid = mean_curve(rows[rival], "images")[-1]
+        own, images = sign * mean_curve(rows["auto"], key), mean_curve(rows["auto"], "images")
+        reached = np.flatnonzero(own >= ends[rival])
+        if not len(reached):
+            out.append(f"By {what} `auto` does not reach what `{rival}` has after all its policies.")
+            continue
+        first, policies = int(reached[0]), len(rows[rival][0][key])
+        alone, whole = paid / images[first], (paid + setup) / (images[first] + setup)
+        out.append(
+            f"By {what} on the search part `auto` has after {first + 1} policies what `{rival}`, the better of DDPG and TPE, "
+            f"has after {policies}: {alone:.1f} times fewer dense images for scores ({images[first]:,.0f} against {paid:,.0f}), "
+            f"{whole:.1f} times with preparing the search."
+        )
+    return out
+
+
+def section(name: str, out: Path) -> str:
+    """Return what is to be said of a finished setting."""
+    model, budget, _, seeds, episodes = SETTINGS[name]
+    found = read_json(out / name / "comparison.json")
+    lines = [f"## {model} at {budget} of its MACs", ""]
+    lines += [f"{seeds} seeds, {episodes} policies an agent. Dense: {100 * found['dense']:.2f} %.", ""]
+    lines += ["```text", table(found), "```", "", *sentences(found)]
+    if {"auto", "tpe", "ddpg"} <= {row["agent"] for row in found["rows"]}:
+        report = run_folder(out / name, "auto", 0).read_report()
+        setup = report["final"]["images"] - found["rows"][0]["curves"][0]["images"][-1]
+        lines += ["", *speed(found, setup)]
+    return "\n".join([*lines, "", f"![Best so far](comparison-{name}.png)", ""])
+
+
+def learning(out: Path, figure_path: Path) -> str:
+    """Draw what policies are worth on average in the course of 400, and say it."""
+    from matplotlib.figure import Figure
+
+    model, budget, agents, seeds, episodes = SETTINGS["learning"]
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    said = []
+    for agent in agents.split(","):
+        scored = []
+        for seed in range(seeds):
+            journal = run_folder(out / "learning", agent, seed).read_episodes()
+            scored.append([100 * episode.score.accuracy for episode in journal if episode.agent == agent])
+        means = np.array(scored).reshape(seeds, -1, WINDOW).mean(axis=2)
+        x = WINDOW * (np.arange(means.shape[1]) + 0.5)
+        (line,) = axes.plot(x, means.mean(axis=0), label=agent)
+        axes.fill_between(x, means.min(axis=0), means.max(axis=0), alpha=0.15, linewidth=0, color=line.get_color())
+        whole = means.mean(axis=0)
+        said.append(f"`{agent}` {whole[0]:.2f}, {whole[len(whole) // 2]:.2f}, {whole[-1]:.2f} %")
+    axes.set_xlabel("policies")
+    axes.set_ylabel(f"mean search accuracy of {WINDOW} policies, %")
+    axes.legend()
+    write_atomic(figure_path, lambda temporary: figure.savefig(temporary, format="png"))
+    return "\n".join(
+        [
+            f"## DDPG over {episodes} episodes",
+            "",
+            f"{model} at {budget}, {seeds} seeds: mean search accuracy of {WINDOW} policies at the start, in the middle and at "
+            f"the end: {'; '.join(said)}.",
+            "",
+            f"![Mean accuracy of scored policies]({figure_path.name})",
+            "",
+        ]
+    )
+
+
+def write_down(out: Path, docs: Path) -> None:
+    parts = [
+        "# Agents compared",
+        "",
+        "Every agent with equal effort, no fine-tuning; accuracy on the report part (CIFAR-10: 2,979 images), which no search",
+        "sees. Made by",
+        "",
+        "    python benchmarks/search.py --data DATA --out OUT --docs docs",
+        "",
+        "Figures: best so far on the search part, band from the least to the largest over seeds. Dense images: multiply-adds",
+        "of all scores over those of one image through the dense network.",
+        "",
+    ]
+    for name in SETTINGS:
+        if not (out / name / "comparison.json").is_file():
+            continue
+        if name == "learning":
+            parts.append(learning(out, docs / "comparison-learning.png"))
+        else:
+            draw(read_json(out / name / "comparison.json"), docs / f"comparison-{name}.png")
+            parts.append(section(name, out))
+    write_text_atomic(docs / "comparison.md", "\n".join(parts))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(SETTINGS))
+    parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
-    for name in given.only.split(","):
-        model, budget, agents, seeds, episodes = SETTINGS[name]
-        asked: dict[str, Any] = {"budget": Budget(budget), "episodes": episodes}
-        if model != "digits":
-            weights = given.data / "weights" / f"{model.replace('cifar-', 'cifar10_')}.safetensors"
-            asked |= {"model": model, "weights": str(weights), "data": f"cifar10:{given.data / 'cifar10'}"}
-        found = compare(asked, given.out / name, agents=agents.split(","), seeds=range(seeds), progress=Say())
-        draw(found, given.out / name / "curves.png")
-        print(f"\n{name}\n{table(found)}\n" + "\n".join(sentences(found)), flush=True)
+    for name in filter(None, given.only.split(",")):
+        play(name, given.data, given.out)
+    if given.docs is not None:
+        write_down(given.out, given.docs)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
         evaluate=images.search,  # policies are scored on these
         report=images.report,  # never seen by the search
         budget=0.5,
-        agent="ddpg",
+        agent="auto",
         episodes=30,
         seed=0,
     )

@@ -25,7 +25,7 @@ def test_every_example_is_tested() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("quick_start", "ddpg best *"),
+        ("quick_start", "auto best *"),
         ("custom_reward", "where 0.800 were allowed"),
         ("custom_cost", "where 0.600 were allowed"),
         ("own_model_and_data", "% of the test images"),

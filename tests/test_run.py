@@ -71,10 +71,10 @@ def test_differences_name_key_and_both_values() -> None:
 
 
 def test_default_name_tells_runs_apart() -> None:
-    assert CONFIG.default_name() == "digits-ddpg-0.5-s0"
+    assert CONFIG.default_name() == "digits-auto-0.5-s0"
     others = [{"episodes": 3}, {"budget": Budget(0.5, "at-most")}, {"round_to": 8}]
     assert len({CONFIG.default_name(), *(replace(CONFIG, **change).default_name() for change in others)}) == 4
-    assert replace(CONFIG, model="nets/my.py:make").default_name() == "my-py-make-ddpg-0.5-s0"
+    assert replace(CONFIG, model="nets/my.py:make").default_name() == "my-py-make-auto-0.5-s0"
 
 
 def test_episodes_round_trip_and_are_strict_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
-    autoprune eval runs/digits-ddpg-0.5-s0
+    autoprune eval runs/digits-auto-0.5-s0
     autoprune eval runs/r56 --finetuned distilled
     autoprune eval runs/r56/model.onnx --model cifar-resnet56 --data cifar10:data/cifar10
     autoprune eval --model cifar-resnet56 --weights resnet56.safetensors \\

@@ -13,7 +13,7 @@ from autoprune.cli._verify import machine, print_verification
 
 EPILOG = """\b
 Examples:
-    autoprune export runs/digits-ddpg-0.5-s0 --format onnx
+    autoprune export runs/digits-auto-0.5-s0 --format onnx
     autoprune export runs/r56 --finetuned distilled --format onnx --verify
     autoprune export runs/r56 --format pt2 --out r56-half.pt2
 """

@@ -13,7 +13,7 @@ from autoprune.cli._output import INTERRUPTED, complain, result, result_json
 
 EPILOG = """\b
 Examples:
-    autoprune finetune runs/digits-ddpg-0.5-s0 --epochs 10
+    autoprune finetune runs/digits-auto-0.5-s0 --epochs 10
     autoprune finetune runs/r56 --epochs 6
     autoprune finetune runs/r56 --epochs 6 --no-distill
     autoprune finetune runs/r56 --epochs 6 --from-scratch --no-distill

@@ -12,7 +12,7 @@ from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
-    autoprune prune --policy runs/digits-ddpg-0.5-s0/policy.json
+    autoprune prune --policy runs/digits-auto-0.5-s0/policy.json
     autoprune prune --policy policy.json --model cifar-resnet56 \\
         --weights resnet56.safetensors --data cifar10:data/cifar10
     autoprune prune --policy policy.json --model my_nets.py:make_net \\

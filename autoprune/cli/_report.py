@@ -12,7 +12,7 @@ from autoprune.cli._output import result, result_json, say
 
 EPILOG = """\b
 Examples:
-    autoprune report runs/digits-ddpg-0.5-s0
+    autoprune report runs/digits-auto-0.5-s0
     autoprune report runs/r56 --sensitivity --png --out r56.html
     autoprune report runs/r56-tpe runs/r56-ddpg --out comparison.html
 """

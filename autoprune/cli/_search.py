@@ -17,7 +17,7 @@ Examples:
     autoprune search --budget 0.5
     autoprune search --budget 0.5 --model cifar-resnet56 \\
         --weights resnet56.safetensors --data cifar10:data/cifar10 \\
-        --agent ddpg --episodes 200 --seed 1 --out runs/r56
+        --episodes 200 --seed 1 --workers 2 --out runs/r56
     autoprune search --budget 0.5 --finetune 10 --workers 4
     autoprune search --budget macs=0.5,params=0.6,size=4MB
     autoprune search --budget latency=0.8 --target onnxruntime --batch 1
@@ -63,7 +63,7 @@ def search(
         typer.Option(
             "--agent",
             help="auto, ddpg, amc, td3, sac, tpe, gp, cmaes, nsga2, evolution, netadapt, sensitivity, uniform, shallow, deep or "
-            "random.  [default: ddpg; with "
+            "random.  [default: auto; with another reward or --budget-mode at-most ddpg, with "
             "--max-drop sensitivity, with --pareto tpe]",
         ),
     ] = None,
