@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
-from autoprune.config import DEFAULT_EPISODES, RunConfig
+from autoprune.config import DEFAULT_EPISODES, FINISH_STEPS, RunConfig
 from autoprune.data._types import CALIBRATION
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
@@ -87,6 +87,7 @@ def search(
     select: str = "obs",
     score: Literal["sequential", "cached"] = "sequential",
     race: bool = False,
+    finish_steps: int = FINISH_STEPS,
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int | None = None,
@@ -119,6 +120,8 @@ def search(
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
+        finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
+            the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
@@ -155,6 +158,7 @@ def search(
             select=select,
             score=score,
             race=race,
+            finish_steps=finish_steps,
             include_residual=include_residual,
             min_keep=min_keep,
             round_to=(0 if "latency" in wanted.kinds else 1) if round_to is None else round_to,

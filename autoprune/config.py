@@ -17,6 +17,7 @@ from autoprune.text import short
 CONFIG_VERSION = 1
 SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
+FINISH_STEPS = 60
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "amc": {
         "agent": "amc",
@@ -53,6 +54,7 @@ class RunConfig:
         select: How the channels of a policy are chosen.
         score: How the policies are scored during the search, "sequential" or "cached".
         race: Whether scoring stops at policies that are clearly worse than the best simple rule.
+        finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
@@ -83,6 +85,7 @@ class RunConfig:
     select: str = "obs"
     score: str = "sequential"
     race: bool = False
+    finish_steps: int = FINISH_STEPS
     include_residual: bool = False
     min_keep: float = 0.1
     round_to: int = 1
@@ -102,6 +105,7 @@ class RunConfig:
         _check_least("seed", self.seed, 0)
         _check_least("round-to", self.round_to, 0 if "latency" in self.budget.kinds else 1)
         _check_least("batch-size", self.batch_size, 1)
+        _check_least("finish-steps", self.finish_steps, 0)
         if not (math.isfinite(self.min_keep) and 0 < self.min_keep <= 1):
             raise UsageError(f"The value of min-keep is {self.min_keep}, but must be above 0 and at most 1.")
         if self.race and (self.budget.minimize is not None or self.budget.mode != "exact"):
@@ -136,7 +140,7 @@ class RunConfig:
             raise UsageError(
                 f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
             )
-        values = {"target": None, "profile": None, "race": False, **values}  # autoprune 0.1 had none
+        values = {"target": None, "profile": None, "race": False, "finish_steps": 0, **values}  # autoprune 0.1 had none
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -219,6 +223,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "select": (str,),
     "score": (str,),
     "race": (bool,),
+    "finish_steps": (int,),
     "include_residual": (bool,),
     "min_keep": _NUMBER,
     "round_to": (int,),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from autoprune.budget import Budget
+from autoprune.config import FINISH_STEPS
 from autoprune.cost import MemoryCost
 from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
@@ -26,7 +27,7 @@ from autoprune.graph._walk import OUTPUT
 from autoprune.latency import Ratio, Target
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
-from autoprune.reconstruct import Backend, Plan, Refit, affordable_rows, images_that_fit
+from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Score
@@ -85,6 +86,7 @@ class Problem:
         rows: Sampled output positions per layer in those; None for what a quarter of a dense pass pays for, at most 8000.
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
         finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
+        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
         graph: The model's proved graph, where it is known already.
@@ -130,6 +132,7 @@ class Problem:
         rows: int | None = None,
         refit_on: tuple[int, int] | None = REFIT_ON,
         finish_images: int = 2000,
+        finish_steps: int = FINISH_STEPS,
         target: Target | None = None,
         profile: Path | None = None,
         graph: PruningGraph | None = None,
@@ -175,6 +178,7 @@ class Problem:
         self._seed = seed
         self._finish_backend: Backend | None = None
         self._finish_images = finish_images
+        self._descent = Descent(finish_steps, seed=seed) if finish_steps else None
         if not self._refits:
             self._selection = selections.get("magnitude")()
             calibration_images = finish_images = self._finish_images = self.graph.layers[0].in_shape[0]
@@ -184,7 +188,7 @@ class Problem:
         fit = images_that_fit(self.graph)
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
-        self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on)
+        self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
         self._dense_answers: dict[str, Answers | None] = {}
         self._rival: Answers | None = None
         self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
@@ -242,7 +246,7 @@ class Problem:
         """
         return None if self._stopwatch is None else self._stopwatch.measure(network)
 
-    def _make_backend(self, images: Tensor, rows: int, turns: int, refit_on: tuple[int, int] | None = None) -> Backend:
+    def _make_backend(self, images: Tensor, rows: int, turns: int, **others: Any) -> Backend:
         return Backend(
             self._plan,
             self.decisions,
@@ -251,7 +255,7 @@ class Problem:
             rows=rows,
             seed=self._seed,
             turns=turns,
-            refit_on=refit_on,
+            **others,
         )
 
     def _evaluated(
@@ -361,6 +365,7 @@ class Problem:
         if self._refits:
             widths = [inputs(counts) for _, inputs, _ in self.cost.layer_forms]
             macs += backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
+            macs += 3 * backend.descent_images * self.cost.macs(counts)  # forward, and back to inputs and weights
         return macs / self.cost.dense_macs
 
     def finish(self, counts: Sequence[int]) -> Finished:
@@ -377,7 +382,8 @@ class Problem:
 
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
-            self._finish_backend = self._make_backend(self._images[: self._finish_images], 5 * self._rows, FINISH_TURNS)
+            images, rows = self._images[: self._finish_images], 5 * self._rows
+            self._finish_backend = self._make_backend(images, rows, FINISH_TURNS, descent=self._descent)
         return self._finish_backend
 
     def _best_refit(self, counts: Sequence[int]) -> Refit:

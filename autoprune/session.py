@@ -265,6 +265,7 @@ def make_problem(
         reward=inputs.reward if inputs.reward is not None else config.reward,
         select=config.select,
         score=config.score,
+        finish_steps=config.finish_steps,
         include_residual=config.include_residual,
         min_keep=config.min_keep,
         round_to=config.round_to,

@@ -100,6 +100,14 @@ def search(
         typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
     ] = None,
     race: options.Race = None,
+    finish_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--finish-steps",
+            help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
+            "0: closed form only.  [default: 60]",
+        ),
+    ] = None,
     budget_mode: Annotated[
         str | None,
         typer.Option("--budget-mode", help="exact: use all of the budget; at-most: may be smaller.  [default: exact]"),
@@ -194,6 +202,7 @@ def search(
         "select": select,
         "score": score,
         "race": race,
+        "finish_steps": finish_steps,
         "include_residual": include_residual,
         "min_keep": min_keep,
         "round_to": None if round_to is None else options.multiple(round_to) or 0,

@@ -7,7 +7,7 @@ import platform
 import shlex
 from collections.abc import Iterable
 
-from autoprune.config import RunConfig
+from autoprune.config import FINISH_STEPS, RunConfig
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import plural, seconds
 from autoprune.page._run import Run
@@ -62,7 +62,14 @@ def configuration_section(run: Run) -> Html:
 def command(config: RunConfig) -> str:
     """Return the command line that makes the same run."""
     budget = config.budget
-    plain = {"select": "obs", "score": "sequential", "min_keep": 0.1, "batch_size": 64, "device": "cpu"}
+    plain = {
+        "select": "obs",
+        "score": "sequential",
+        "min_keep": 0.1,
+        "batch_size": 64,
+        "device": "cpu",
+        "finish_steps": FINISH_STEPS,
+    }
     plain["round_to"] = 0 if "latency" in budget.kinds else 1
     parts = ["autoprune", "search"]
     parts += ["--budget", str(budget)] if budget.limits else []

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.reconstruct._blocks import Descent, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
-from autoprune.reconstruct._sequential import Refit, in_channels_kept, narrow_outputs, sequential_refit
+from autoprune.reconstruct._sequential import Refit, Sequential, in_channels_kept, narrow_outputs
 from autoprune.reconstruct._statistics import Statistics, columns_kept
 from autoprune.select import Consumer, Evidence, NestedSelection, Selection, elimination_errors
 
@@ -35,6 +36,7 @@ class Backend:
         turns: How often a sequential refit solves for outputs that a rectifier cuts off.
         refit_on: Images, and positions per layer, of the sequential refits, where they are to be cheaper than the statistics
             that channels are chosen by; the moments of those then stand beside them, see `fit_affine`.
+        descent: How blocks are trained after the closed form of a sequential refit; None for not at all.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Backend:
         seed: int = 0,
         turns: int = 0,
         refit_on: tuple[int, int] | None = None,
+        descent: Descent | None = None,
     ) -> None:
         self.graph: PruningGraph = plan.graph
         self.decisions = tuple(decisions)
@@ -64,6 +67,7 @@ class Backend:
             self._known = self.statistics
         self._plan = plan
         self._turns = turns
+        self._descent = descent
         self._orders: dict[int, IntArray] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}
         self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
@@ -136,7 +140,12 @@ class Backend:
         return Refit(self._named(kept), self._sequential(kept))
 
     def _sequential(self, kept: Mapping[int, IntArray]) -> dict[str, Tensor]:
-        return sequential_refit(self._plan, self._refitted, kept, ridge=RIDGE, turns=self._turns, known=self._known)
+        refits = Sequential(self._plan, self._refitted, kept, ridge=RIDGE, turns=self._turns, known=self._known)
+        if self._descent is None or not self._plan.blocks:
+            self._plan.run(self._refitted.images, refits.fit)
+        else:
+            refit_blocks(self._plan, refits, self._descent)
+        return narrow_outputs(self.graph, refits.tensors, kept)
 
     @property
     def setup_macs(self) -> float:
@@ -169,6 +178,13 @@ class Backend:
             products = rows * (columns + (1 + 2 * turns) * outputs) + columns * (columns / 3 + (1 + turns) * outputs)
             total += layer.groups * columns * products
         return total
+
+    @property
+    def descent_images(self) -> int:
+        """Images that run forward and back through every block of a pruned network after the closed form."""
+        return (
+            0 if self._descent is None else self._descent.steps * min(self._descent.batch, len(self._refitted.images))
+        )
 
     def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:
         """Refit sequentially to channels chosen elsewhere (a policy file), by group name."""

@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -74,6 +74,23 @@ class Affine:
     flat: tuple[float, float] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Steps between two places where one value is all that the rest of the network needs of the images.
+
+    Attributes:
+        steps: Places of the first step and behind the last one.
+        source: Node of the value that goes in.
+        result: Node of the value that comes out.
+        reader: A layer that reads the result, None for the network's output.
+    """
+
+    steps: tuple[int, int]
+    source: Node
+    result: Node
+    reader: Layer | None
+
+
 Step = Call | Affine
 Dense = Callable[[Tensor], Tensor]
 Visit = Callable[[Affine, Tensor, Tensor | None, Dense], Tensor]
@@ -103,6 +120,7 @@ class Plan:
         self.reorders = not any(_mutates_view(node) for node in nodes)
         self.steps = self._order(nodes)
         self._free = self._last_uses()
+        self._shapes = [node for node in nodes if isinstance(node.meta.get("val"), torch.SymInt)]
 
     def tensor(self, node: Node) -> Tensor:
         """Return the dense model's parameter, buffer or constant behind a placeholder."""
@@ -170,12 +188,7 @@ class Plan:
     def _last_uses(self) -> list[list[Node]]:
         last: dict[Node, int] = {}
         for place, step in enumerate(self.steps):
-            used = (
-                step.node.all_input_nodes
-                if isinstance(step, Call)
-                else [step.source, *([step.other] if step.other else [])]
-            )
-            last.update(dict.fromkeys(used, place))
+            last.update(dict.fromkeys(_used(step), place))
         free: list[list[Node]] = [[] for _ in self.steps]
         for node, place in last.items():
             if node.name != self.output and node.op != "placeholder":
@@ -194,21 +207,99 @@ class Plan:
         Returns:
             The program's (first) output.
         """
-        env: dict[Node, Any] = {}
-        for node in self.graph.program.graph.nodes:
-            if node.op == "placeholder":
-                env[node] = images if node.name == self.image else self.tensor(node)
-        for step, free in zip(self.steps, self._free, strict=True):
-            if isinstance(step, Affine):
-                other = env[step.other] if step.other is not None else None
-                env[step.result] = affine(step, env[step.source], other, partial(self._dense, step, env))
-            else:
-                env[step.node] = self._call(step.node, env)
-            for node in free:
-                env.pop(node, None)
+        env = self._given()
+        env.update({node: images for node in self.graph.program.graph.nodes if node.name == self.image})
+        self._execute(env, (0, len(self.steps)), affine)
         (output,) = (value for node, value in env.items() if node.name == self.output)
         result: Tensor = output
         return result
+
+    def run_block(self, block: Block, value: Tensor, affine: Visit) -> Tensor:
+        """Run one block, with gradients where they are enabled.
+
+        Args:
+            block: The block.
+            value: What goes in, of a batch of any size N, shape (N, ...).
+            affine: As for `run`.
+
+        Returns:
+            What comes out, shape (N, ...).
+        """
+        env = {**self._given(), **self._fixed}
+        for node in self._shapes:
+            env[node] = _sized(node, len(value))
+        env[block.source] = value
+        self._execute(env, block.steps, affine)
+        result: Tensor = env[block.result]
+        return result
+
+    def _given(self) -> dict[Node, Any]:
+        nodes = self.graph.program.graph.nodes
+        return {
+            node: self.tensor(node).detach() for node in nodes if node.op == "placeholder" and node.name != self.image
+        }
+
+    def _execute(self, env: dict[Node, Any], steps: tuple[int, int], affine: Visit) -> None:
+        for step, free in zip(self.steps[slice(*steps)], self._free[slice(*steps)], strict=True):
+            if isinstance(step, Affine):
+                other = env[step.other] if step.other is not None else None
+                env[step.result] = affine(step, env[step.source], other, partial(self._dense, step, env))
+            elif step.node not in env:
+                env[step.node] = self._call(step.node, env)
+            for node in free:
+                env.pop(node, None)
+
+    @cached_property
+    def _fixed(self) -> dict[Node, Any]:
+        """Values that depend on no image, by their nodes."""
+        env = self._given()
+        for step in self.steps:
+            if (
+                isinstance(step, Call)
+                and step.node not in self._moving
+                and all(n in env for n in step.node.all_input_nodes)
+            ):
+                env[step.node] = self._call(step.node, env)
+        return env
+
+    @cached_property
+    def _moving(self) -> frozenset[Node]:
+        """Nodes whose values depend on the images, sizes apart."""
+        moving: set[Node] = set()
+        for node in self.graph.program.graph.nodes:
+            if node.name == self.image or (node not in self._shapes and any(n in moving for n in node.all_input_nodes)):
+                moving.add(node)
+        return frozenset(moving)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The whole program as blocks, each as short as can be and with a layer that may be refitted.
+
+        Up to the output, or to where the last such layer is; none if it cannot be cut so.
+        """
+        last: dict[Node, int] = {}
+        for place, step in enumerate(self.steps):
+            last.update(dict.fromkeys(_used(step), place))
+        layers = [(place, step) for place, step in enumerate(self.steps) if isinstance(step, Affine)]
+        source = next(node for node in self.graph.program.graph.nodes if node.name == self.image)
+        live, start, found = {source}, 0, list[Block]()
+        for place, step in enumerate(self.steps):
+            made = step.result if isinstance(step, Affine) else step.node
+            live = {
+                node
+                for node in live | ({made} & self._moving)
+                if last.get(node, -1) > place or node.name == self.output
+            }
+            if len(live) != 1 or not any(start <= at <= place and layer.refit for at, layer in layers):
+                continue
+            (result,) = live
+            reader = next((layer.layer for at, layer in layers if at > place and layer.source is result), None)
+            if result.name != self.output and (reader is None or not reader.reads_channels):
+                continue
+            found.append(Block((start, place + 1), source, result, reader if result.name != self.output else None))
+            source, start = result, place + 1
+        end = found[-1].steps[1] if found else 0
+        return () if any(layer.refit and place >= end for place, layer in layers) else tuple(found)
 
     def computes(self, model: nn.Module, images: Tensor) -> bool:
         """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
@@ -233,6 +324,18 @@ class Plan:
         args = torch.fx.node.map_arg(node.args, env.__getitem__)
         kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
         return (_functional(target) if self.reorders else target)(*args, **kwargs)
+
+
+def _used(step: Step) -> list[Node]:
+    if isinstance(step, Call):
+        return step.node.all_input_nodes
+    return [step.source, *([step.other] if step.other else [])]
+
+
+def _sized(node: Node, batch: int) -> int:
+    """Return what a size is for another number of images: it is an expression in that number."""
+    expression = node.meta["val"].node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
 
 def first_tensor(output: Any) -> Tensor:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._types import IntArray, PruningGraph
+from autoprune.graph._types import IntArray, Layer, PruningGraph
 from autoprune.reconstruct._layers import as_columns, as_weight, restore, run_layer
-from autoprune.reconstruct._lstsq import fit_affine
+from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._statistics import Statistics
 
@@ -48,16 +48,8 @@ def in_channels_kept(layer_group: IntArray, layer_unit: IntArray, kept: Mapping[
     return np.flatnonzero(stays)
 
 
-def sequential_refit(
-    plan: Plan,
-    statistics: Statistics,
-    kept: Mapping[int, IntArray],
-    *,
-    ridge: float,
-    turns: int = 0,
-    known: Statistics | None = None,
-) -> dict[str, Tensor]:
-    """Refit all layers of a pruned network in one pass over the statistics' calibration images.
+class Sequential:
+    """Refits of all layers of one pruned network, in the order of its plan.
 
     Args:
         plan: The dense network's plan.
@@ -67,42 +59,96 @@ def sequential_refit(
         turns: How often outputs that a rectifier cuts off are solved for, see `fit_affine`.
         known: More of the dense network's statistics, whose moments stand beside what the calibration images give.
 
-    Returns:
-        State-dict entries in their small shapes.
+    Attributes:
+        lost: Whether a layer lost inputs: up to there all is as in the dense network, and nothing is refitted.
+        weights, biases: What was fitted, by layer name, BatchNorm folded in: shapes (out, in that stay / g, *kernel) and (out,).
+        tensors: State-dict entries, their input channels cut, their output channels still there.
     """
-    full: dict[str, Tensor] = {}
-    lost = False  # whether a layer lost inputs: up to there all is as in the dense network, and nothing is refitted
 
-    def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
-        nonlocal lost
+    def __init__(
+        self,
+        plan: Plan,
+        statistics: Statistics,
+        kept: Mapping[int, IntArray],
+        *,
+        ridge: float,
+        turns: int = 0,
+        known: Statistics | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.lost = False
+        self.weights: dict[str, Tensor] = {}
+        self.biases: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._plan = plan
+        self._kept = kept
+        self._ridge, self._turns, self._known = ridge, turns, known
+
+    def inputs_kept(self, layer: Layer) -> IntArray | None:
+        """Return the input channels of a layer that stay, None where it reads none one by one."""
+        return in_channels_kept(layer.in_group, layer.in_unit, self._kept) if layer.reads_channels else None
+
+    def fit(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        """Visit a layer: fit it to the dense network's output, and return what it then computes."""
         layer = step.layer
-        axis = value.dim() - 1 if layer.op == "linear" else 1
-        stays = in_channels_kept(layer.in_group, layer.in_unit, kept) if layer.reads_channels else None
-        lost = lost or (stays is not None and len(stays) < layer.in_channels)
-        if not (step.refit and lost):
-            return dense(value if stays is None else _only(value, axis, stays))
-        rows, folded = statistics.rows[layer.name], statistics.folded[layer.name]
+        stays = self.inputs_kept(layer)
+        self.lost = self.lost or (stays is not None and len(stays) < layer.in_channels)
+        if not (step.refit and self.lost):
+            return dense(value if stays is None else _only(value, _axis(layer, value), stays))
+        rows, folded = self.statistics.rows[layer.name], self.statistics.folded[layer.name]
         weight = folded.weight
         if stays is not None and len(stays) < layer.in_channels:
-            places = torch.from_numpy(stays).to(value.device)
-            own = places[: len(places) // layer.groups]  # the same in every group
-            value, weight = value.index_select(axis, places), weight.index_select(1, own)
+            own = torch.from_numpy(stays[: len(stays) // layer.groups]).to(value.device)  # the same in every group
+            value, weight = _narrowed(value, layer, stays), weight.index_select(1, own)
         fit = fit_affine(
             _per_group(rows.inputs(value), layer.groups, math.prod(layer.kernel)),
-            _per_group(statistics.targets[layer.name], layer.groups),
+            _per_group(self.statistics.targets[layer.name], layer.groups),
             as_columns(layer, weight),
-            ridge=ridge,
+            ridge=self._ridge,
             intercept=folded.intercept,
             other=None if other is None else _per_group(rows.outputs(other), layer.groups),
             flat=step.flat,
-            turns=turns,
-            known=None if known is None else known.of_kept(layer, stays),
+            turns=self._turns,
+            known=None if self._known is None else self._known.of_kept(layer, stays),
         )
-        full.update(restore(plan, step, folded, fit))
-        return run_layer(layer, value, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())
+        self._keep(step, fit)
+        return run_layer(layer, value, self.weights[layer.name], self.biases[layer.name])
 
-    plan.run(statistics.images, visit)
-    return narrow_outputs(plan.graph, full, kept)
+    def apply(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        """Visit a layer: compute with what was fitted, and only the output channels that stay."""
+        layer = step.layer
+        stays = self.inputs_kept(layer)
+        if layer.name not in self.weights:
+            return dense(value if stays is None else _only(value, _axis(layer, value), stays))
+        value = _narrowed(value, layer, stays)
+        weight, bias = self.weights[layer.name], self.biases[layer.name]
+        out = in_channels_kept(layer.out_group, layer.out_unit, self._kept)
+        if layer.groups > 1 or len(out) == layer.out_channels:
+            return run_layer(layer, value, weight, bias)
+        places = torch.from_numpy(out).to(value.device)
+        result = run_layer(layer, value, weight.index_select(0, places), bias.index_select(0, places))
+        return _in_places(result, places, _axis(layer, result), layer.out_channels)
+
+    def settle(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        """Visit a layer whose weights were changed after the fit: as `apply`, and take its statistics anew."""
+        layer, result = step.layer, self.apply(step, value, other, dense)
+        if layer.name in self.weights:
+            rows = self.statistics.rows[layer.name]
+            inputs = rows.inputs(_narrowed(value, layer, self.inputs_kept(layer)))
+            fit = Fit(
+                as_columns(layer, self.weights[layer.name]),
+                self.biases[layer.name].reshape(layer.groups, -1),
+                _per_group(inputs, layer.groups, math.prod(layer.kernel)).mean(dim=1),
+                _per_group(rows.outputs(result), layer.groups).var(dim=1, unbiased=False),
+            )
+            self._keep(step, fit)
+        return result
+
+    def _keep(self, step: Affine, fit: Fit) -> None:
+        name = step.layer.name
+        self.weights[name] = as_weight(fit.weight, step.layer.kernel)
+        self.biases[name] = fit.intercept.flatten()
+        self.tensors.update(restore(self._plan, step, self.statistics.folded[name], fit))
 
 
 def narrow_outputs(graph: PruningGraph, full: Mapping[str, Tensor], kept: Mapping[int, IntArray]) -> dict[str, Tensor]:
@@ -118,6 +164,28 @@ def narrow_outputs(graph: PruningGraph, full: Mapping[str, Tensor], kept: Mappin
         stays = np.setdiff1d(np.arange(len(full[name])), np.concatenate(positions))
         narrow[name] = full[name].index_select(0, torch.from_numpy(stays).to(full[name].device))
     return narrow
+
+
+def _axis(layer: Layer, value: Tensor) -> int:
+    return value.dim() - 1 if layer.op == "linear" else 1
+
+
+def _narrowed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
+    """Return a layer's input without the channels that go."""
+    if stays is None or len(stays) == layer.in_channels:
+        return value
+    return value.index_select(_axis(layer, value), torch.from_numpy(stays).to(value.device))
+
+
+def _in_places(value: Tensor, places: Tensor, axis: int, size: int) -> Tensor:
+    """Return ``value`` as the entries ``places`` of an axis of ``size``, zero elsewhere."""
+    shape = list(value.shape)
+    shape[axis] = size
+    if value.is_contiguous():
+        whole = value.new_zeros(shape)
+    else:  # channels last
+        whole = value.new_zeros([*shape[:axis], *shape[axis + 1 :], size]).movedim(-1, axis)
+    return whole.index_copy(axis, places, value)
 
 
 def _only(value: Tensor, axis: int, stays: IntArray) -> Tensor:

@@ -1,0 +1,149 @@
+"""Reconstruction block by block: what a residual block computes, not what each of its layers does.
+
+A layer fitted to its own dense output does not know what those behind it could make up for. So after the closed form the layers
+of a block (`Plan.blocks`) are trained together, by gradient descent on the squared distance between what comes out of the block
+in the pruned network and in the dense one (as Li et al., "BRECQ", ICLR 2021, do for quantised weights). What goes in is what the
+blocks before really compute. Calibration images only, no labels, no gradient through more than one block.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autoprune.reconstruct._plan import Affine, Block, Dense, Plan
+from autoprune.reconstruct._sequential import Sequential
+
+CHUNK = 256  # images at a time where no gradient is needed
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a block is trained: Adam (Kingma & Ba, ICLR 2015) with a step that falls as a cosine.
+
+    Attributes:
+        steps: Steps for each block; 0 for none.
+        batch: Images of a step.
+        rate: First step, in root mean squares of a layer's weights (for its bias: of its outputs' deviations).
+        seed: Seed of the choice of images.
+    """
+
+    steps: int
+    batch: int = 128
+    rate: float = 0.02
+    seed: int = 0
+
+
+def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
+    """Refit block by block: each layer in closed form, then all of the block together.
+
+    Args:
+        plan: The dense network's plan.
+        refits: The refits, not begun; what is fitted is then there.
+        descent: How blocks are trained.
+    """
+    pruned = dense = refits.statistics.images
+    generator = torch.Generator().manual_seed(descent.seed)
+    for block in plan.blocks:
+        with torch.no_grad():
+            parts = [dense[start : start + CHUNK] for start in range(0, len(dense), CHUNK)]
+            target = torch.cat([plan.run_block(block, part, _dense) for part in parts])
+            result = plan.run_block(block, pruned, refits.fit)
+        if refits.lost:
+            result = _better(plan, block, pruned, target, result, refits, descent, generator)
+        pruned, dense = result, target
+
+
+def _dense(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+    return dense(value)
+
+
+def _better(
+    plan: Plan,
+    block: Block,
+    images: Tensor,
+    target: Tensor,
+    result: Tensor,
+    refits: Sequential,
+    descent: Descent,
+    generator: torch.Generator,
+) -> Tensor:
+    """Train the block, and return what it then computes; where that is no nearer to the target, the closed form stays."""
+    before = dict(refits.weights), dict(refits.biases)
+    distance = _Distance(block, target, refits)
+    with torch.no_grad():
+        least = float(distance(result, target))
+    _descend(plan, block, images, target, distance, refits, descent, generator)
+    with torch.no_grad():
+        result = plan.run_block(block, images, refits.settle)
+        if not float(distance(result, target)) <= least:  # or is NaN
+            refits.weights, refits.biases = before
+            result = plan.run_block(block, images, refits.settle)
+    return result
+
+
+class _Distance:
+    """Mean square of what is between two results of a block, over the channels that stay."""
+
+    def __init__(self, block: Block, target: Tensor, refits: Sequential) -> None:
+        self._channels: Tensor | None = None
+        self._axis = target.dim() - 1 if block.reader is not None and block.reader.op == "linear" else 1
+        stays = None if block.reader is None else refits.inputs_kept(block.reader)
+        if stays is not None and len(stays) < target.shape[self._axis]:
+            self._channels = torch.from_numpy(stays).to(target.device)
+
+    def __call__(self, found: Tensor, target: Tensor) -> Tensor:
+        if self._channels is not None:
+            found, target = (value.index_select(self._axis, self._channels) for value in (found, target))
+        return F.mse_loss(found, target)
+
+
+def _descend(
+    plan: Plan,
+    block: Block,
+    images: Tensor,
+    target: Tensor,
+    distance: _Distance,
+    refits: Sequential,
+    descent: Descent,
+    generator: torch.Generator,
+) -> None:
+    """Train the block's fitted layers towards the target, shape (N, ...)."""
+    layers = [step.layer for step in plan.steps[slice(*block.steps)] if isinstance(step, Affine)]
+    groups, rates = [], []
+    for layer in layers:
+        if layer.name not in refits.weights:
+            continue
+        weight, bias = refits.weights[layer.name], refits.biases[layer.name]
+        scale = refits.statistics.targets[layer.name].std(dim=0).square().mean().sqrt()
+        for values, tensor, size in (
+            (refits.weights, weight, weight.square().mean().sqrt()),
+            (refits.biases, bias, scale if refits.statistics.folded[layer.name].intercept else None),
+        ):
+            if size is not None and tensor.numel():
+                values[layer.name] = tensor.detach().clone().requires_grad_()
+                groups.append({"params": [values[layer.name]], "lr": descent.rate * float(size)})
+                rates.append(descent.rate * float(size))
+    optimizer = torch.optim.Adam(groups)
+    for step in range(descent.steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
+        chosen = torch.randint(len(images), (min(descent.batch, len(images)),), generator=generator).to(images.device)
+        with torch.enable_grad():
+            loss = distance(plan.run_block(block, _like(images[chosen], images), refits.apply), target[chosen])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    for values in (refits.weights, refits.biases):
+        values.update({layer.name: values[layer.name].detach() for layer in layers if layer.name in values})
+
+
+def _like(value: Tensor, images: Tensor) -> Tensor:
+    """Return the batch laid out in memory as the images are."""
+    if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
+        return value.contiguous(memory_format=torch.channels_last)
+    return value

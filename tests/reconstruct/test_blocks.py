@@ -1,0 +1,119 @@
+"""Blocks: where a program may be cut, and what training them together is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune.graph import build_graph
+from autoprune.models import load_model
+from autoprune.reconstruct import Backend, Descent, Plan
+from autoprune.reconstruct._plan import Affine, Dense
+from autoprune.select import selections
+from autoprune.surgery import prune_model
+
+from ._networks import Grouped, Plain, Residual, images, planned, trained
+
+
+def dense_visit(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+    return dense(value)
+
+
+def through_blocks(plan: Plan, x: Tensor) -> Tensor:
+    for block in plan.blocks:
+        x = plan.run_block(block, x, dense_visit)
+    return x
+
+
+@pytest.mark.parametrize("make", [Residual, Plain, Grouped])
+def test_blocks_one_after_the_other_are_the_network_for_any_batch(make: Callable[[], nn.Module]) -> None:
+    network = trained(make())
+    _, plan = planned(network)
+    assert plan.blocks[0].steps[0] == 0
+    assert all(first.steps[1] == second.steps[0] for first, second in zip(plan.blocks, plan.blocks[1:], strict=False))
+    for count in (2, 7):
+        x = images(count)
+        with torch.no_grad():
+            torch.testing.assert_close(through_blocks(plan, x), network(x))
+
+
+def test_a_resnets_blocks_are_its_residual_blocks() -> None:
+    loaded = load_model("cifar-resnet20")
+    plan = Plan(build_graph(loaded.model.eval(), loaded.example_input()), loaded.model)
+    sizes = [sum(isinstance(step, Affine) for step in plan.steps[slice(*block.steps)]) for block in plan.blocks]
+    assert sizes == [1, *[2] * 9, 1]
+
+
+class Forked(nn.Module):
+    """Two values are needed all along: nothing to cut before the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.deep, self.out = (
+            nn.Conv2d(3, 8, 3),
+            nn.Conv2d(3, 8, 3),
+            nn.Conv2d(8, 8, 1),
+            nn.Conv2d(16, 4, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = F.relu(self.left(x)), F.relu(self.right(x))
+        return self.out(torch.cat([F.relu(self.deep(left)), right], dim=1)).mean((2, 3))
+
+
+def test_what_cannot_be_cut_is_one_block() -> None:
+    network = Forked().eval()
+    _, plan = planned(network)
+    assert len(plan.blocks) <= 2
+    x = images(3)
+    with torch.no_grad():
+        torch.testing.assert_close(through_blocks(plan, x), network(x))
+
+
+def refitted(network: nn.Module, x: Tensor, steps: int, *, rate: float = 0.02) -> nn.Module:
+    graph, plan = planned(network)
+    decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
+    descent = Descent(steps, batch=64, rate=rate) if steps else None
+    made = Backend(plan, decisions, x, selection=selections.get("obs")(), rows=10**6, descent=descent)
+    refit = made.sequential([max(1, group.size // 2) for group in decisions])
+    return prune_model(network, graph, refit.kept, tensors=refit.tensors)
+
+
+@pytest.mark.parametrize("make", [Residual, Grouped, Forked])
+def test_training_blocks_together_gets_nearer_to_the_dense_network_on_other_images_too(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    network = trained(make())
+    x, others = images(256), images(300, 5)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        errors = [float(F.mse_loss(refitted(network, x, steps)(others), network(others))) for steps in (0, 80)]
+    assert errors[1] < errors[0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_where_training_diverges_the_closed_form_stays() -> None:
+    network, x = trained(Residual()), images(128)
+    closed, wild = refitted(network, x, 0), refitted(network, x, 5, rate=1e6)
+    with torch.no_grad():
+        torch.testing.assert_close(wild(x), closed(x), rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norms_hold_the_statistics_of_what_was_trained() -> None:
+    network, x = trained(Residual()), images(128)
+    small = refitted(network, x, 30)
+    seen: dict[str, Tensor] = {}
+    for name in ("expand", "project"):
+        small.get_submodule(name).register_forward_hook(lambda _m, _a, out, name=name: seen.update({name: out}))
+    with torch.no_grad():
+        small(x)
+    for name, output in seen.items():
+        norm = small.get_submodule(f"{name}_bn")
+        torch.testing.assert_close(norm.running_mean, output.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(norm.running_var, output.var((0, 2, 3), unbiased=False), rtol=1e-3, atol=1e-5)
