@@ -18,6 +18,8 @@ from torch import Tensor
 from autoprune.reconstruct._plan import Affine, Block, Dense, Plan
 from autoprune.reconstruct._sequential import Sequential
 
+HELD_OUT = 8
+"""The last one in so many images is not trained on: whether a block became better is seen on those."""
 CHUNK = 256  # images at a time where no gradient is needed
 
 
@@ -72,15 +74,19 @@ def _better(
     descent: Descent,
     generator: torch.Generator,
 ) -> Tensor:
-    """Train the block, and return what it then computes; where that is no nearer to the target, the closed form stays."""
+    """Train the block, and return what it then computes.
+
+    Where that is no nearer to the target on images that the training did not see, the closed form stays.
+    """
     before = dict(refits.weights), dict(refits.biases)
     distance = _Distance(block, target, refits)
+    seen = len(images) - max(1, len(images) // HELD_OUT)
     with torch.no_grad():
-        least = float(distance(result, target))
-    _descend(plan, block, images, target, distance, refits, descent, generator)
+        least = float(distance(result[seen:], target[seen:]))
+    _descend(plan, block, images[: max(1, seen)], target, distance, refits, descent, generator)
     with torch.no_grad():
         result = plan.run_block(block, images, refits.settle)
-        if not float(distance(result, target)) <= least:  # or is NaN
+        if not float(distance(result[seen:], target[seen:])) <= least:  # or is NaN
             refits.weights, refits.biases = before
             result = plan.run_block(block, images, refits.settle)
     return result
