@@ -26,6 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "min_keep": 0.2,
         "select": "magnitude",
         "score": "cached",
+        "finish_steps": 0,
     }
 }
 """What is asked for by one name. amc: He et al., AMC (ECCV 2018), as in the paper and its published code: the agent without

@@ -293,3 +293,16 @@ def test_a_preset_is_asked_for_unless_something_else_is(tmp_path: Path, capsys: 
     assert "No budget was given" in capsys.readouterr().err
     assert main([*SEARCH, "--workers", "0", "--out", str(tmp_path / "other")]) == 2
     assert "The number of workers is 0" in capsys.readouterr().err
+
+
+def test_a_race_and_the_closed_form_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    options = [*SEARCH, "--agent", "random", "--episodes", "4", "--race", "--finish-steps", "0", "--out", str(out)]
+    assert main(options) == 0
+    assert "The race stopped " in capsys.readouterr().out
+    report, config = read_json(out / "report.json"), read_json(out / "config.json")
+    shares = [json.loads(line)["share"] for line in (out / "episodes.jsonl").read_text().splitlines()]
+    assert report["policies_stopped"] == sum(share < 1 for share in shares)
+    assert (config["race"], config["finish_steps"]) == (True, 0)
+    assert main(["search", "--budget", "0.5", "--budget-mode", "at-most", "--race"]) == 2
+    assert "leave --race out" in capsys.readouterr().err

@@ -54,9 +54,10 @@ FAST = replace(
 )
 SMALLEST = replace(PLAIN, budget=Budget(max_drop=0.5, size="4MB"), reward="smallest")
 FRONT = replace(PLAIN, budget=Budget(minimize="params"))
+RACE = replace(PLAIN, race=True, finish_steps=0)
 
 
-@pytest.mark.parametrize("config", [PLAIN, ODD, FAST, SMALLEST, FRONT])
+@pytest.mark.parametrize("config", [PLAIN, ODD, FAST, SMALLEST, FRONT, RACE])
 def test_command_asks_for_the_same_run(config: RunConfig) -> None:
     parts = shlex.split(command(config).replace("\\\n", " "))
     assert parts[:2] == ["autoprune", "search"]
@@ -72,7 +73,7 @@ def test_command_asks_for_the_same_run(config: RunConfig) -> None:
     for name in ("model", "weights", "data", "agent", "episodes", "seed", "reward"):
         assert asked[name] == getattr(config, name)
     assert int(asked["round_to"] or ("latency" not in config.budget.kinds)) == config.round_to
-    for name in ("select", "score", "min_keep", "batch_size", "device", "include_residual"):
+    for name in ("select", "score", "min_keep", "batch_size", "device", "include_residual", "race", "finish_steps"):
         assert (asked[name] if asked[name] is not None else getattr(PLAIN, name)) == getattr(config, name)
     assert asked["mean"] == (",".join(map(str, config.mean)) or None)
     assert asked["input_size"] == "x".join(map(str, config.input_shape))
