@@ -1,6 +1,6 @@
 """Every agent with equal effort on CIFAR-10 and the digits, resumable: docs/comparison.md and its figures.
 
-    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,...] [--docs docs]
+    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,...] [--seeds 2] [--docs docs]
 
 DATA holds ``cifar10`` and ``weights/cifar10_resnet*.safetensors``. What is in OUT is not done again. With ``--docs`` the
 settings that are finished in OUT are written down there.
@@ -41,8 +41,9 @@ class Say(Progress):
         print(text, flush=True)
 
 
-def play(name: str, data: Path, out: Path) -> None:
+def play(name: str, data: Path, out: Path, most: int | None) -> None:
     model, budget, agents, seeds, episodes = SETTINGS[name]
+    seeds = seeds if most is None else min(most, seeds)
     asked: dict[str, Any] = {"budget": Budget(budget), "episodes": episodes}
     if model != "digits":
         weights = data / "weights" / f"{model.replace('cifar-', 'cifar10_')}.safetensors"
@@ -82,10 +83,11 @@ def speed(found: Mapping[str, Any], setup: float) -> list[str]:
 
 def section(name: str, out: Path) -> str:
     """Return what is to be said of a finished setting."""
-    model, budget, _, seeds, episodes = SETTINGS[name]
+    model, budget, _, planned, episodes = SETTINGS[name]
     found = read_json(out / name / "comparison.json")
+    seeds = len(found["seeds"])
     lines = [f"## {model} at {budget} of its MACs", ""]
-    lines += [f"{seeds} seeds, {episodes} policies an agent. Dense: {100 * found['dense']:.2f} %.", ""]
+    lines += [f"{seeds} of {planned} seeds, {episodes} policies an agent. Dense: {100 * found['dense']:.2f} %.", ""]
     lines += ["```text", table(found), "```", "", *sentences(found)]
     if {"auto", "tpe", "ddpg"} <= {row["agent"] for row in found["rows"]}:
         report = run_folder(out / name, "auto", 0).read_report()
@@ -159,10 +161,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(SETTINGS))
+    parser.add_argument("--seeds", type=int, help="At most so many seeds of each setting.")
     parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     for name in filter(None, given.only.split(",")):
-        play(name, given.data, given.out)
+        play(name, given.data, given.out, given.seeds)
     if given.docs is not None:
         write_down(given.out, given.docs)
 
