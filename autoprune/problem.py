@@ -39,7 +39,7 @@ ScoreKind = Literal["sequential", "cached"]
 TURNS, FINISH_TURNS = 1, 5
 """How often a refit solves for outputs that a rectifier cuts off, in the search and in the end."""
 REFIT_ON = 100, 2000
-"""Images and positions of a refit in the search: on fewer, scores rank no worse (docs/fidelity.md) and cost a third."""
+"""Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autoprune.reconstruct._plan import Affine, Block, Dense, Plan
-from autoprune.reconstruct._sequential import Sequential
+from autoprune.reconstruct._sequential import Sequential, channel_axis
 
 HELD_OUT = 8
 """The last one in so many images is not trained on: whether a block became better is seen on those."""
@@ -28,7 +28,7 @@ class Descent:
     """How a block is trained: Adam (Kingma & Ba, ICLR 2015) with a step that falls as a cosine.
 
     Attributes:
-        steps: Steps for each block; 0 for none.
+        steps: Steps for each block.
         batch: Images of a step.
         rate: First step, in root mean squares of a layer's weights (for its bias: of its outputs' deviations).
         seed: Seed of the choice of images.
@@ -97,7 +97,7 @@ class _Distance:
 
     def __init__(self, block: Block, target: Tensor, refits: Sequential) -> None:
         self._channels: Tensor | None = None
-        self._axis = target.dim() - 1 if block.reader is not None and block.reader.op == "linear" else 1
+        self._axis = 1 if block.reader is None else channel_axis(block.reader, target)
         stays = None if block.reader is None else refits.inputs_kept(block.reader)
         if stays is not None and len(stays) < target.shape[self._axis]:
             self._channels = torch.from_numpy(stays).to(target.device)

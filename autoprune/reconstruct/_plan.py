@@ -119,6 +119,7 @@ class Plan:
         nodes = [node for node in graph.program.graph.nodes if node.op != "output"]
         self.reorders = not any(_mutates_view(node) for node in nodes)
         self.steps = self._order(nodes)
+        self._source = next(node for node in nodes if node.name == self.image)
         self._free = self._last_uses()
         self._shapes = [node for node in nodes if isinstance(node.meta.get("val"), torch.SymInt)]
 
@@ -208,7 +209,7 @@ class Plan:
             The program's (first) output.
         """
         env = self._given()
-        env.update({node: images for node in self.graph.program.graph.nodes if node.name == self.image})
+        env[self._source] = images
         self._execute(env, (0, len(self.steps)), affine)
         (output,) = (value for node, value in env.items() if node.name == self.output)
         result: Tensor = output
@@ -225,7 +226,7 @@ class Plan:
         Returns:
             What comes out, shape (N, ...).
         """
-        env = {**self._given(), **self._fixed}
+        env = dict(self._fixed)
         for node in self._shapes:
             env[node] = _sized(node, len(value))
         env[block.source] = value
@@ -281,7 +282,7 @@ class Plan:
         for place, step in enumerate(self.steps):
             last.update(dict.fromkeys(_used(step), place))
         layers = [(place, step) for place, step in enumerate(self.steps) if isinstance(step, Affine)]
-        source = next(node for node in self.graph.program.graph.nodes if node.name == self.image)
+        source = self._source
         live, start, found = {source}, 0, list[Block]()
         for place, step in enumerate(self.steps):
             made = step.result if isinstance(step, Affine) else step.node

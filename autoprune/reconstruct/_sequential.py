@@ -94,7 +94,7 @@ class Sequential:
         stays = self.inputs_kept(layer)
         self.lost = self.lost or (stays is not None and len(stays) < layer.in_channels)
         if not (step.refit and self.lost):
-            return dense(value if stays is None else _only(value, _axis(layer, value), stays))
+            return dense(_only(value, layer, stays))
         rows, folded = self.statistics.rows[layer.name], self.statistics.folded[layer.name]
         weight = folded.weight
         if stays is not None and len(stays) < layer.in_channels:
@@ -119,7 +119,7 @@ class Sequential:
         layer = step.layer
         stays = self.inputs_kept(layer)
         if layer.name not in self.weights:
-            return dense(value if stays is None else _only(value, _axis(layer, value), stays))
+            return dense(_only(value, layer, stays))
         value = _narrowed(value, layer, stays)
         weight, bias = self.weights[layer.name], self.biases[layer.name]
         out = in_channels_kept(layer.out_group, layer.out_unit, self._kept)
@@ -127,7 +127,7 @@ class Sequential:
             return run_layer(layer, value, weight, bias)
         places = torch.from_numpy(out).to(value.device)
         result = run_layer(layer, value, weight.index_select(0, places), bias.index_select(0, places))
-        return _in_places(result, places, _axis(layer, result), layer.out_channels)
+        return _in_places(result, places, channel_axis(layer, result), layer.out_channels)
 
     def settle(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
         """Visit a layer whose weights were changed after the fit: as `apply`, and take its statistics anew."""
@@ -166,7 +166,8 @@ def narrow_outputs(graph: PruningGraph, full: Mapping[str, Tensor], kept: Mappin
     return narrow
 
 
-def _axis(layer: Layer, value: Tensor) -> int:
+def channel_axis(layer: Layer, value: Tensor) -> int:
+    """Return the axis of the channels in a layer's input or output."""
     return value.dim() - 1 if layer.op == "linear" else 1
 
 
@@ -174,7 +175,7 @@ def _narrowed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
     """Return a layer's input without the channels that go."""
     if stays is None or len(stays) == layer.in_channels:
         return value
-    return value.index_select(_axis(layer, value), torch.from_numpy(stays).to(value.device))
+    return value.index_select(channel_axis(layer, value), torch.from_numpy(stays).to(value.device))
 
 
 def _in_places(value: Tensor, places: Tensor, axis: int, size: int) -> Tensor:
@@ -188,10 +189,13 @@ def _in_places(value: Tensor, places: Tensor, axis: int, size: int) -> Tensor:
     return whole.index_copy(axis, places, value)
 
 
-def _only(value: Tensor, axis: int, stays: IntArray) -> Tensor:
-    """Return ``value`` with all channels but ``stays`` set to zero."""
+def _only(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
+    """Return a layer's input with the channels that go set to zero."""
+    if stays is None or len(stays) == layer.in_channels:
+        return value
+    axis = channel_axis(layer, value)
     gone = np.setdiff1d(np.arange(value.shape[axis]), stays)
-    return value.index_fill(axis, torch.from_numpy(gone).to(value.device), 0) if len(gone) else value
+    return value.index_fill(axis, torch.from_numpy(gone).to(value.device), 0)
 
 
 def _per_group(rows: Tensor, groups: int, taps: int = 1) -> Tensor:
