@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, cast
 
 import torch
@@ -21,6 +23,8 @@ Batch = tuple[int, Tensor, Tensor]
 MAX_CACHED_BYTES = 2**31
 LOOKS = (4, 2)
 """A race looks after every fourth batch of the images was run, and after every second."""
+ENOUGH = 9
+"""Batches whose median says what a pass takes."""
 CLEARLY = 3.0
 """Standard errors by which a model's loss must be larger, image by image, to be clearly worse: one in 740 is so by chance."""
 
@@ -56,6 +60,8 @@ class Evaluator:
     Attributes:
         size: Number of images, or None if a callable does the work.
         answers: What the last model answered; None if a callable does the work.
+        seconds: What the last model takes for all images by the median of its batches, so that no hiccup and no warming up
+            counts; NaN where images are not held in memory, or in too few batches to tell.
 
     Raises:
         UsageError: if the part holds no images.
@@ -69,6 +75,7 @@ class Evaluator:
         self._loader: Iterable[tuple[Tensor, Tensor]] | None = None
         self.size: int | None = None
         self.answers: Answers | None = None
+        self.seconds = math.nan
         if isinstance(part, Dataset | DataLoader):
             dataset = part.dataset if isinstance(part, DataLoader) else part
             length = len(cast(Any, dataset))
@@ -132,7 +139,9 @@ class Evaluator:
                 return self._called(model)
             if rival is not None and self.races:
                 return self._raced(model, rival)
-            self.answers = self._answered(model, self._stream())
+            held = self._batches is not None
+            self.answers, paces = self._answered(model, self._stream())
+            self.seconds = len(self.answers.seen) * median(paces) if held and len(paces) >= ENOUGH else math.nan
             return _means(self.answers)
         finally:
             model.train(training)
@@ -141,7 +150,7 @@ class Evaluator:
         done: list[Answers] = []
         left = list(enumerate(self._stream()))
         for step in (*LOOKS, 1):
-            done.append(self._answered(model, (batch for number, batch in left if number % step == 0)))
+            done.append(self._answered(model, (batch for number, batch in left if number % step == 0))[0])
             left = [(number, batch) for number, batch in left if number % step]
             self.answers = found = _joined(done)
             same = rival.of(found.seen)
@@ -150,14 +159,19 @@ class Evaluator:
                 return min(1.0, max(0.0, whole[0] + own[0] - theirs[0])), whole[1] + own[1] - theirs[1]
         return _means(found)
 
-    def _answered(self, model: nn.Module, batches: Iterable[Batch]) -> Answers:
-        found = []
+    def _answered(self, model: nn.Module, batches: Iterable[Batch]) -> tuple[Answers, list[float]]:
+        """Return what a model answers, and the seconds an image took in each batch."""
+        found, paces = [], []
         for first, images, labels in batches:
+            began = time.perf_counter()
             logits, labels = model(images.to(self.device)), labels.to(self.device)
             loss = F.cross_entropy(logits.float(), labels, reduction="none")
             seen = torch.arange(first, first + len(labels), device=self.device)
             found.append(Answers(logits.argmax(dim=1) == labels, loss, seen))
-        return _joined(found)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            paces.append((time.perf_counter() - began) / len(labels))
+        return _joined(found), paces
 
     def _called(self, model: nn.Module) -> tuple[float, float]:
         assert self._call is not None

@@ -100,10 +100,10 @@ class Problem:
         costs: What the budget limits, by kind, as functions of the counts.
         projector: Makes policies meet the budget.
         dense: The dense network's score on the search part.
-        dense_seconds: Time of one pass of the dense network over the search part (median of three), the unit of
+        dense_seconds: Time of one pass of the dense network over the search part (by medians), the unit of
             `Score.cost`.
         setup_images: What preparing the search computed, in images through the dense network: the statistics of the calibration
-            images, second moments included, and four passes over the search images.
+            images, second moments included, and one pass over the search images (four where its time is not known from one).
         notes: Sentences that the user should read before the search.
 
     Raises:
@@ -191,13 +191,16 @@ class Problem:
         self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
         self._dense_answers: dict[str, Answers | None] = {}
         self._rival: Answers | None = None
-        self._search(self.model)  # the first pass pays for warming up and, for lazy data, for decoding
-        passes = [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
-        self.dense_seconds = max(median(score.seconds for score in passes), 1e-9)
-        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
+        passes = [self._evaluated(self._search, self.model, self._sizes)]
+        seconds = self._search.seconds
+        if math.isnan(seconds):  # the first pass pays for warming up and, for lazy data, for decoding
+            passes += [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
+            seconds = median(score.seconds for score in passes[1:])
+        self.dense_seconds = max(seconds, 1e-9)
+        self.dense = replace(passes[-1], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
         self.dense = self._rewarded(self.dense)
         statistics = self._backend.setup_macs / self.cost.dense_macs if self._refits else 0.0
-        self.setup_images = statistics + 4 * (self._search.size or 0)
+        self.setup_images = statistics + len(passes) * (self._search.size or 0)
         self._dense_answers["search"] = self._search.answers
         self._dense_report: Score | None = None
 

@@ -69,6 +69,31 @@ def test_the_same_counts_always_get_the_same_score(kind: str) -> None:
         assert (found.accuracy, found.loss) == (expected.accuracy, expected.loss)
 
 
+@pytest.mark.parametrize(("batch_size", "passes"), [(30, 1), (64, 4)])
+def test_the_dense_network_runs_over_many_batches_once_and_over_few_more_often(batch_size: int, passes: int) -> None:
+    network = trained(Residual())
+    seen: list[int] = []
+
+    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(len(given[0]))
+
+    network.register_forward_pre_hook(count)
+    found = Problem(
+        network,
+        images(2),
+        calibration=images(200, 11),
+        evaluate=labelled(trained(Residual()), 300, 12),
+        batch_size=batch_size,
+    )
+    scored = [size for size in seen if size in (batch_size, 300 % batch_size)]
+    assert sum(scored) == passes * 300
+    assert 0 < found.dense_seconds < math.inf
+
+
+def test_what_preparing_computes_is_counted_by_the_pass() -> None:
+    assert problem(batch_size=64).setup_images - problem(batch_size=30).setup_images == pytest.approx(3 * 300)
+
+
 def test_dense_scores_itself() -> None:
     found = problem()
     assert found.dense.accuracy == 1.0
