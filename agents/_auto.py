@@ -17,9 +17,9 @@ import numpy as np
 from autoprune.agents._allocate import Objective, allocate, improve, neighbours
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.agents._random import random_policy
-from autoprune.agents._start import error_curves, solved_policies, tables
+from autoprune.agents._start import FIRST, error_curves, solved_policies, tables
 from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
-from autoprune.envs import ProblemLike
+from autoprune.envs import KnowsSensitivities, ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
 
@@ -38,6 +38,7 @@ class Auto(Agent):
         episodes: How many policies will be scored at most.
         explore: Standard deviations that every other policy is given credit for.
         statistics: Whether the belief starts from the calibration statistics' error curves (else from a parabola).
+        probe: Whether what such errors do to the network's answers is seen first, one group at a time (else guessed by depth).
 
     Raises:
         UsageError: if an option is out of range.
@@ -51,26 +52,43 @@ class Auto(Agent):
         *,
         seed: int = 0,
         episodes: int = 100,
-        explore: float = 2.0,
+        explore: float = 1.0,
         statistics: bool = True,
+        probe: bool = True,
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         if isinstance(explore, bool) or not isinstance(explore, int | float) or not 0 <= explore < math.inf:
             raise UsageError(f"The value of 'explore' is {explore!r}, but the auto agent needs a number of at least 0.")
-        if not isinstance(statistics, bool):
-            raise UsageError(f"The value of 'statistics' is {statistics!r}, but the auto agent needs true or false.")
+        for name, value in (("statistics", statistics), ("probe", probe)):
+            if not isinstance(value, bool):
+                raise UsageError(f"The value of '{name}' is {value!r}, but the auto agent needs true or false.")
         self._explore = float(explore)
-        self._surrogate = Surrogate(
-            error_curves(problem, statistics=statistics), [group.size for group in problem.decisions]
-        )
+        self._statistics = statistics
+        self._probe = probe and statistics
         self._counts: list[Counts] = []
         self._values: list[float] = []
         self._asked: tuple[int, Counts] | None = None
 
     @cached_property
+    def _sensitivities(self) -> tuple[FloatArray, float] | None:
+        return self.problem.sensitivities() if self._probe and isinstance(self.problem, KnowsSensitivities) else None
+
+    @property
+    def images(self) -> float:
+        """What seeing how much errors matter computes, in images through the dense network."""
+        return 0.0 if self._sensitivities is None else self._sensitivities[1]
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        """The belief; made when it is first needed, not for every agent that is made."""
+        curves = error_curves(self.problem, statistics=self._statistics)
+        weights = None if self._sensitivities is None else self._sensitivities[0]
+        return Surrogate(curves, [group.size for group in self.problem.decisions], weights)
+
+    @cached_property
     def _first(self) -> list[Counts]:
-        """What the statistics say is best: solved when it is first asked for, not for every agent that is made."""
-        return solved_policies(self.problem, self._surrogate)
+        """What is best by what is known before any score: one policy, or three where weights are guessed by depth."""
+        return solved_policies(self.problem, self._surrogate, FIRST if self._sensitivities is None else (0.0,))
 
     def ask(self, episode: int) -> Counts:
         """Return the policy to score next."""

@@ -43,6 +43,11 @@ class Agent(ABC):
         self.seed = seed
         self.episodes = episodes
 
+    @property
+    def images(self) -> float:
+        """What it computes beside the scores, in images through the dense network."""
+        return 0.0
+
     @abstractmethod
     def ask(self, episode: int) -> Counts | None:
         """Return the counts to score next, one per decision, or None when there is nothing more to propose.

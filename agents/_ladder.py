@@ -63,6 +63,11 @@ class Ladder(Agent):
         self._inner: Agent | None = None
         self._next()
 
+    @property
+    def images(self) -> float:
+        """What the agent of the last budget computes beside the scores: what it saw of the network is seen once for all."""
+        return 0.0 if self._inner is None else self._inner.images
+
     def _next(self) -> None:
         """Go on to the next budget, after all policies of the last."""
         bisected = self.problem.budget.max_drop is not None

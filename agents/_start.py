@@ -15,8 +15,8 @@ from autoprune.envs import KnowsErrors, ProblemLike
 from autoprune.errors import UsageError
 
 STARTS = ("nothing", "rules", "statistics")
-FIRST = (1.0, -1.0, 2.5)
-"""How policies from the statistics weigh depth, as a logarithm: mildly towards the end, the start, strongly towards the end."""
+FIRST = (0.0, -2.0, 1.5)
+"""What is added to how policies from the statistics weigh depth (mildly towards the end): nothing, towards the start, the end."""
 
 
 def first_policies(problem: ProblemLike, start: object, *, agent: str) -> list[Counts]:
@@ -40,10 +40,10 @@ def first_policies(problem: ProblemLike, start: object, *, agent: str) -> list[C
     return solved_policies(problem, Surrogate(error_curves(problem), [group.size for group in problem.decisions]))
 
 
-def solved_policies(problem: ProblemLike, surrogate: Surrogate) -> list[Counts]:
-    """Return what is best within the budget by a belief that has seen no score, with depth weighed in three ways."""
+def solved_policies(problem: ProblemLike, surrogate: Surrogate, tilts: Sequence[float] = FIRST) -> list[Counts]:
+    """Return what is best within the budget by a belief that has seen no score, with depth weighed in some ways."""
     found = []
-    for tilt in FIRST:
+    for tilt in tilts:
         weights = surrogate.tilted(tilt)
         start = allocate(tables(surrogate, problem.levels, weights), problem.levels, problem.projector)
         found.append(improve(lambda k: surrogate.errors(k) @ weights, start, problem.levels, problem.projector))  # noqa: B023

@@ -6,7 +6,7 @@ The logarithm of the loss over the dense network's is a sum over groups, plus wh
 
 ``e_g(k)`` is the error that group g's readers make when k of its channels stay and the readers are refitted: a curve that is
 known before anything is scored (``Problem.errors``). How much such an error matters is the group's weight ``w_g``, normal
-around a curve over depth; ``r`` is a smooth function of all keep ratios. Everything is conditioned on the
+around what is known of it (``Problem.sensitivities``), else a curve over depth; ``r`` is a smooth function of all keep ratios. Everything is conditioned on the
 scores in closed form (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7), the few scales are
 those of the largest marginal likelihood on a grid (section 5.4).
 """
@@ -24,7 +24,9 @@ from scipy.optimize import nnls
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-TILTS = (-1.0, 0.0, 1.0, 2.0)  # weight of the last group over the first, as a logarithm
+LEAN = 1.0  # weight of the last group over the first, as a logarithm, where nothing better is known
+TILTS = (-2.0, -1.0, 0.0, 1.0)  # what is added to that
+SMALLEST = 0.02  # of the largest weight, that any is believed to be at least
 SPREAD = 0.7  # standard deviation of a weight around the curve, relative
 RESIDUALS = (0.05, 0.15)  # standard deviation of r, in the unit of a weight
 NOISE = 0.02  # of a score, in the same unit
@@ -37,14 +39,19 @@ class Surrogate:
     Args:
         curves: For each group the error of every count from 0 to its size, shape (size + 1,), 0 for the whole group.
         sizes: Channels of each group.
+        weights: What the weights are believed to be, up to a common factor, shape (groups,); None for a curve over depth.
     """
 
-    def __init__(self, curves: Sequence[FloatArray], sizes: Sequence[int]) -> None:
+    def __init__(self, curves: Sequence[FloatArray], sizes: Sequence[int], weights: FloatArray | None = None) -> None:
         self._curves = [np.asarray(curve, dtype=np.float64) for curve in curves]
         self._sizes = np.asarray(sizes, dtype=np.float64)
         self._depth = np.linspace(0.0, 1.0, len(sizes)) if len(sizes) > 1 else np.array([0.5])
         self._told: FloatArray = np.zeros((0, len(sizes)))
-        self._settle(1.0, RESIDUALS[0], 1.0)
+        if weights is None:
+            self._prior: FloatArray = np.exp(LEAN * (self._depth - 0.5))
+        else:
+            self._prior = np.maximum(weights, SMALLEST * weights.max()) / max(float(weights.mean()), 1e-12)
+        self._settle(0.0, RESIDUALS[0], 1.0)
         self.weights = self._profile.copy()
         """How much a unit of error matters in each group, at least 0, shape (groups,)."""
 
@@ -54,8 +61,8 @@ class Surrogate:
         return np.stack([curve[k[:, group]] for group, curve in enumerate(self._curves)], axis=1)
 
     def tilted(self, tilt: float) -> FloatArray:
-        """Return the curve over depth that weights lie around: from exp(-tilt/2) to exp(tilt/2), shape (groups,)."""
-        return np.exp(tilt * (self._depth - 0.5))
+        """Return what weights lie around, tilted over depth by exp(-tilt/2) to exp(tilt/2), shape (groups,)."""
+        return self._prior * np.exp(tilt * (self._depth - 0.5))
 
     def _settle(self, tilt: float, residual: float, scale: float) -> None:
         self._profile = self.tilted(tilt)
@@ -91,7 +98,7 @@ class Surrogate:
             inverse = (b + np.sqrt(b * b + 4 * max(a, 1e-12) * n)) / (2 * max(a, 1e-12))
             misfit = white_y * inverse - white_mean
             likely = -0.5 * misfit @ misfit - np.log(np.diag(factor)).sum() + n * np.log(inverse)
-            found.append((likely - 0.5 * (tilt - 1.0) ** 2, (tilt, residual, 1.0 / inverse)))
+            found.append((likely - 0.5 * tilt**2, (tilt, residual, 1.0 / inverse)))
         self._settle(*max(found)[1])
         self._factor = cholesky(self._covariance(x), lower=True)
         self._x, y = x, y / self._scale

@@ -70,14 +70,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
     """Return an agent's best reward and least loss within the budget so far, and what it spent, after each of its policies.
 
-    Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images").
+    Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images"), those
+    included that the agent computed beside its scores.
 
     A policy that was scored before for another player is charged with what it cost then.
     """
     episodes = folder.read_episodes()
     names = sorted(episodes[0].counts) if episodes else []
     charged = {tuple(e.counts[n] for n in names): e.score for e in reversed(episodes) if not e.reused}
-    best, least, spent, through = -math.inf, math.inf, 0.0, 0.0
+    probed = next((row.get("probe_images", 0.0) for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
+    best, least, spent, through = -math.inf, math.inf, 0.0, float(probed)
     found: dict[str, list[float]] = {"reward": [], "loss": [], "cost": [], "images": []}
     for episode in (e for e in episodes if e.agent == agent):
         score = charged[tuple(episode.counts[name] for name in names)]

@@ -126,6 +126,7 @@ class Driver:
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
         self._scores = {self._counts(e): e.score for e in self._episodes if not e.reused}
+        self._probed: dict[str, float] = {}  # images that agents computed beside scores
         self._fresh: set[Counts] = set()  # scored by a worker, in no episode yet
         self._began = started - max((e.elapsed_s for e in self._episodes), default=0.0)
 
@@ -193,6 +194,7 @@ class Driver:
         lane = self._lane(name)
         while lane.ask() is not None:
             self._tell(lane)
+        self._probed[name] = lane.agent.images
         return self._ranked(lane.history)
 
     def _search_together(self, players: Sequence[str]) -> None:
@@ -354,6 +356,7 @@ class Driver:
             equal_cost=next(fresh, None),
             measured=None if measured is None else measured_values(measured),
             setup_images=self._problem.setup_images,
+            probe_images=self._probed.get(name, 0.0),
         )
 
     def _front(self, name: str) -> dict[str, Any] | None:

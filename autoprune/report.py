@@ -38,6 +38,7 @@ class Row:
         measured: What it took on the target, where latency counts (see `autoprune.latency.Ratio`).
         images: What the search that found it computed, in images through the dense network: preparation and all its scores, also
             those taken over from others; None where it is not known.
+        probe_images: What its player computed beside the scores, part of ``images``.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     drop_se: float | None = None
     measured: Mapping[str, float] | None = None
     images: float | None = None
+    probe_images: float = 0.0
 
     def cost(self, kind: str) -> float:
         """Return one kind of cost (KeyError if it was not measured)."""
@@ -86,6 +88,7 @@ def make_row(
     equal_cost: float | None = None,
     measured: Mapping[str, float] | None = None,
     setup_images: float = math.nan,
+    probe_images: float = 0.0,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -99,8 +102,9 @@ def make_row(
         equal_cost: What scoring cost where every score was taken over from an equal policy.
         measured: What it took on the target.
         setup_images: What preparing the search computed, in images through the dense network.
+        probe_images: What who proposed the policies computed beside their scores.
     """
-    effort = setup_images + sum(episode.score.images for episode in episodes)
+    effort = setup_images + probe_images + sum(episode.score.images for episode in episodes)
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
     return Row(
@@ -119,6 +123,7 @@ def make_row(
         drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
         measured=None if measured is None else dict(measured),
         images=effort if episodes and math.isfinite(effort) else None,
+        probe_images=probe_images,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _early import RIVALS, finish_early, sentence, setup_images
 
 from autoprune.budget import Budget
 from autoprune.comparison import compare, run_folder
@@ -50,6 +51,12 @@ def play(name: str, data: Path, out: Path, most: int | None) -> None:
         asked |= {"model": model, "weights": str(weights), "data": f"cifar10:{data / 'cifar10'}"}
     found = compare(asked, out / name, agents=agents.split(","), seeds=range(seeds), progress=Say())
     print(f"\n{name}\n{table(found)}\n" + "\n".join(sentences(found)), flush=True)
+    if _rivals(found) and model != "digits":
+        finish_early(out / name)
+
+
+def _rivals(found: Mapping[str, Any]) -> bool:
+    return {"auto", *RIVALS} <= {row["agent"] for row in found["rows"]}
 
 
 def mean_curve(curves: list[Curve], key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -59,11 +66,11 @@ def mean_curve(curves: list[Curve], key: str) -> np.ndarray[Any, np.dtype[np.flo
 
 
 def speed(found: Mapping[str, Any], setup: float) -> list[str]:
-    """Return when ``auto`` has what the better of DDPG and TPE has in the end, in policies and dense images."""
+    """Return when ``auto`` has what the better of DDPG and TPE has in the end on the search part, and for how much."""
     rows = {row["agent"]: row["curves"] for row in found["rows"]}
     out = []
     for key, sign, what in (("loss", -1.0, "least loss"), ("reward", 1.0, "best accuracy")):
-        ends = {agent: sign * mean_curve(rows[agent], key)[-1] for agent in ("tpe", "ddpg")}
+        ends = {agent: sign * mean_curve(rows[agent], key)[-1] for agent in RIVALS}
         rival = max(ends, key=lambda agent: ends[agent])
         paid = mean_curve(rows[rival], "images")[-1]
         own, images = sign * mean_curve(rows["auto"], key), mean_curve(rows["auto"], "images")
@@ -89,10 +96,9 @@ def section(name: str, out: Path) -> str:
     lines = [f"## {model} at {budget} of its MACs", ""]
     lines += [f"{seeds} of {planned} seeds, {episodes} policies an agent. Dense: {100 * found['dense']:.2f} %.", ""]
     lines += ["```text", table(found), "```", "", *sentences(found)]
-    if {"auto", "tpe", "ddpg"} <= {row["agent"] for row in found["rows"]}:
-        report = run_folder(out / name, "auto", 0).read_report()
-        setup = report["final"]["images"] - found["rows"][0]["curves"][0]["images"][-1]
-        lines += ["", *speed(found, setup)]
+    if _rivals(found):
+        lines += ["", *speed(found, setup_images(found, out / name))]
+        lines += [sentence(out / name)] if (out / name / f"early-s{found['seeds'][0]}.json").is_file() else []
     return "\n".join([*lines, "", f"![Best so far](comparison-{name}.png)", ""])
 
 

@@ -6,7 +6,7 @@ import gymnasium
 
 from autoprune.envs._env import ChannelPruningEnv
 from autoprune.envs._features import FEATURES, Features
-from autoprune.envs._protocol import CostLike, GraphLike, KnowsErrors, ProblemLike, ProjectorLike
+from autoprune.envs._protocol import CostLike, GraphLike, KnowsErrors, KnowsSensitivities, ProblemLike, ProjectorLike
 from autoprune.envs._walk import Trajectory, Walk, to_action, to_ratio, trajectory
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Features",
     "GraphLike",
     "KnowsErrors",
+    "KnowsSensitivities",
     "ProblemLike",
     "ProjectorLike",
     "Trajectory",

@@ -69,6 +69,14 @@ class KnowsErrors(Protocol):
         """Return for each decision the error of each count from 0 to the group's size, 0 for the whole group; None: not known."""
 
 
+@runtime_checkable
+class KnowsSensitivities(Protocol):
+    """A problem that can see, without scoring, how much its errors matter; not every one can."""
+
+    def sensitivities(self) -> tuple[npt.NDArray[np.float64], float] | None:
+        """Return what a unit of each decision's error does, up to a common factor, and the cost in dense images; None: unknown."""
+
+
 class ProblemLike(Protocol):
     """A model, data and budget seen from above: decisions to take, what they cost, how well they score."""
 

@@ -14,6 +14,7 @@ from autoprune.graph._types import Group, IntArray, PruningGraph
 from autoprune.reconstruct._blocks import Descent, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
+from autoprune.reconstruct._probes import ERROR, Prober, Probes
 from autoprune.reconstruct._sequential import Refit, Sequential, in_channels_kept, narrow_outputs
 from autoprune.reconstruct._statistics import Statistics, columns_kept
 from autoprune.select import Consumer, Evidence, NestedSelection, Selection, elimination_errors
@@ -71,6 +72,7 @@ class Backend:
         self._orders: dict[int, IntArray] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}
         self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
+        self._probed: tuple[npt.NDArray[np.float64], Probes] | None = None
 
     def keep(self, group: Group, count: int) -> IntArray:
         """Return the channels of ``group`` that stay when ``count`` do, ascending; remembered."""
@@ -88,6 +90,30 @@ class Backend:
     def errors(self, group: Group) -> npt.NDArray[np.float64]:
         """Return the error that a group's readers make for every count kept, see `elimination_errors`; shape (size + 1,)."""
         return elimination_errors(self._evidence(group, moments=True))
+
+    def probe(self, images: Tensor, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
+        """Prune each group alone to about the same error of its readers, and see what that does to the network's answers.
+
+        What was seen is remembered.
+
+        Args:
+            images: Images for it, shape (N, ...), not necessarily those of the statistics.
+            most: What it may compute, in images through the dense network; at least one image is run.
+
+        Returns:
+            The readers' errors, shape (groups,), and what was seen; None where the network cannot be cut into blocks.
+        """
+        if not self._plan.blocks or self._probed is not None:
+            return self._probed
+        kept, errors = [], []
+        for group in self.decisions:
+            curve = self.errors(group)[: group.size]
+            count = max(1, int(np.abs(curve - ERROR).argmin()))
+            kept.append((group.index, self.keep(group, count)))
+            errors.append(float(curve[count]) if group.size > 1 else 0.0)
+        prober = Prober(self._plan, self.statistics, kept, ridge=RIDGE)
+        self._probed = np.array(errors), prober.run(images[: max(1, int(most / prober.passes))])
+        return self._probed
 
     def _evidence(self, group: Group, *, moments: bool = False) -> Evidence:
         wanted = moments or "moments" in self.selection.needs

@@ -94,12 +94,12 @@ class Sequential:
         stays = self.inputs_kept(layer)
         self.lost = self.lost or (stays is not None and len(stays) < layer.in_channels)
         if not (step.refit and self.lost):
-            return dense(_only(value, layer, stays))
+            return dense(zeroed(value, layer, stays))
         rows, folded = self.statistics.rows[layer.name], self.statistics.folded[layer.name]
         weight = folded.weight
         if stays is not None and len(stays) < layer.in_channels:
             own = torch.from_numpy(stays[: len(stays) // layer.groups]).to(value.device)  # the same in every group
-            value, weight = _narrowed(value, layer, stays), weight.index_select(1, own)
+            value, weight = narrowed(value, layer, stays), weight.index_select(1, own)
         fit = fit_affine(
             _per_group(rows.inputs(value), layer.groups, math.prod(layer.kernel)),
             _per_group(self.statistics.targets[layer.name], layer.groups),
@@ -119,8 +119,8 @@ class Sequential:
         layer = step.layer
         stays = self.inputs_kept(layer)
         if layer.name not in self.weights:
-            return dense(_only(value, layer, stays))
-        value = _narrowed(value, layer, stays)
+            return dense(zeroed(value, layer, stays))
+        value = narrowed(value, layer, stays)
         weight, bias = self.weights[layer.name], self.biases[layer.name]
         out = in_channels_kept(layer.out_group, layer.out_unit, self._kept)
         if layer.groups > 1 or len(out) == layer.out_channels:
@@ -134,7 +134,7 @@ class Sequential:
         layer, result = step.layer, self.apply(step, value, other, dense)
         if layer.name in self.weights:
             rows = self.statistics.rows[layer.name]
-            inputs = rows.inputs(_narrowed(value, layer, self.inputs_kept(layer)))
+            inputs = rows.inputs(narrowed(value, layer, self.inputs_kept(layer)))
             fit = Fit(
                 as_columns(layer, self.weights[layer.name]),
                 self.biases[layer.name].reshape(layer.groups, -1),
@@ -171,7 +171,7 @@ def channel_axis(layer: Layer, value: Tensor) -> int:
     return value.dim() - 1 if layer.op == "linear" else 1
 
 
-def _narrowed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
+def narrowed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
     """Return a layer's input without the channels that go."""
     if stays is None or len(stays) == layer.in_channels:
         return value
@@ -189,7 +189,7 @@ def _in_places(value: Tensor, places: Tensor, axis: int, size: int) -> Tensor:
     return whole.index_copy(axis, places, value)
 
 
-def _only(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
+def zeroed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
     """Return a layer's input with the channels that go set to zero."""
     if stays is None or len(stays) == layer.in_channels:
         return value

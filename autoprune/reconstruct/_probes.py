@@ -1,0 +1,152 @@
+"""What the error of one group's readers does to the network's answers: each group pruned alone, all others whole.
+
+Nothing is scored and no label is read: the distance of the answers from the dense network's own, on calibration images, tells
+how much an error at each place matters (as the sensitivity curves of Han et al. 2015, section 4, by Hinton et al.'s softened
+softmax, "Distilling the Knowledge in a Neural Network", 2015). Up to the group's first reader all is as in the dense network,
+so only the blocks from there on are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autoprune.graph._types import IntArray, Layer
+from autoprune.reconstruct._layers import as_weight, run_layer
+from autoprune.reconstruct._plan import Affine, Dense, Plan
+from autoprune.reconstruct._sequential import in_channels_kept, narrowed, zeroed
+from autoprune.reconstruct._statistics import Statistics, columns_kept
+
+ERROR = 0.2
+"""Of the readers' mean squared output: much less is lost in the answers' noise, with much more the answers say little else."""
+TEMPERATURE = 4.0
+CHUNK = 32  # images at a time: what goes into every block is held for so many
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """What was seen.
+
+    Attributes:
+        distances: How far the answers are from the dense network's with one group pruned, shape (groups,).
+        images: What was computed, in images through the dense network.
+    """
+
+    distances: npt.NDArray[np.float64]
+    images: float
+
+
+class Prober:
+    """Runs the dense network with one group pruned, whose readers are refitted by their moments alone.
+
+    Args:
+        plan: The dense network's plan, which can be cut into blocks.
+        statistics: Moments of the readers.
+        kept: For each group to probe its index and the channels that stay.
+        ridge: Relative pull of the refit towards the original weights.
+    """
+
+    def __init__(
+        self, plan: Plan, statistics: Statistics, kept: Sequence[tuple[int, IntArray]], *, ridge: float
+    ) -> None:
+        self._plan = plan
+        self._statistics = statistics
+        self._ridge = ridge
+        self._groups = [self._fits({index: units}) for index, units in kept]
+        self._block_of = {
+            step.layer.name: number
+            for number, block in enumerate(plan.blocks)
+            for step in plan.steps[slice(*block.steps)]
+            if isinstance(step, Affine)
+        }
+        self._starts = [
+            min((self._block_of[name] for name in fits if name in self._block_of), default=len(plan.blocks))
+            for fits in self._groups
+        ]
+
+    def _fits(self, kept: Mapping[int, IntArray]) -> dict[str, _Reader]:
+        found = {}
+        for name, step in self._statistics.steps.items():
+            layer = step.layer
+            if not layer.reads_channels:
+                continue
+            stays = in_channels_kept(layer.in_group, layer.in_unit, kept)
+            if len(stays) == layer.in_channels:
+                continue
+            if name not in self._statistics.moments:
+                found[name] = _Reader(layer, stays, None, None)
+                continue
+            columns = torch.from_numpy(columns_kept(stays, layer.in_channels, layer.kernel))
+            fit = self._statistics.refit(name, columns.to(self._statistics.images.device), ridge=self._ridge)
+            found[name] = _Reader(layer, stays, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())
+        return found
+
+    @property
+    def passes(self) -> float:
+        """What an image costs, in images through the dense network: once whole, and for each group what comes from there on."""
+        layers = self._plan.graph.layers
+        macs = np.zeros(len(self._plan.blocks) + 1)
+        for layer in layers:
+            macs[self._block_of.get(layer.name, len(self._plan.blocks))] += layer.macs
+        behind = np.cumsum(macs[::-1])[::-1]
+        return float((behind[0] + sum(behind[start] for start in self._starts)) / macs.sum())
+
+    @torch.no_grad()
+    def run(self, images: Tensor) -> Probes:
+        """Return how far the answers to some images, shape (N, ...), are from the dense network's."""
+        totals = np.zeros(len(self._groups))
+        for start in range(0, len(images), CHUNK):
+            values = [images[start : start + CHUNK]]
+            for block in self._plan.blocks:
+                values.append(self._plan.run_block(block, values[-1], _whole))
+            for group, (fits, first) in enumerate(zip(self._groups, self._starts, strict=True)):
+                value = values[first]
+                for block in self._plan.blocks[first:]:
+                    value = self._plan.run_block(block, value, _Visit(fits))
+                totals[group] += float(distance(values[-1], value)) * len(values[0])
+        return Probes(totals / len(images), len(images) * self.passes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """A layer that lost inputs: what stays, and its refitted weight and bias, None where it is not refitted."""
+
+    layer: Layer
+    stays: IntArray
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+class _Visit:
+    def __init__(self, readers: Mapping[str, _Reader]) -> None:
+        self._readers = readers
+
+    def __call__(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        reader = self._readers.get(step.layer.name)
+        if reader is None:
+            return dense(value)
+        if reader.weight is None:
+            return dense(zeroed(value, reader.layer, reader.stays))
+        return run_layer(reader.layer, narrowed(value, reader.layer, reader.stays), reader.weight, reader.bias)
+
+
+def _whole(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+    return dense(value)
+
+
+def distance(dense: Tensor, found: Tensor) -> Tensor:
+    """Return how far answers are from the dense network's.
+
+    Class scores, shape (N, classes): Kullback-Leibler divergence in nats of softmaxes of temperature `TEMPERATURE`. Anything
+    else: squared distance over the dense answers' variance.
+    """
+    if dense.dim() == 2 and dense.shape[1] > 1:
+        ours, theirs = (F.log_softmax(value.float() / TEMPERATURE, dim=1) for value in (found, dense))
+        return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return F.mse_loss(found, dense) / dense.var(unbiased=False).clamp(min=1e-12)
