@@ -6,9 +6,9 @@ The logarithm of the loss over the dense network's is a sum over groups, plus wh
 
 ``e_g(k)`` is the error that group g's readers make when k of its channels stay and the readers are refitted: a curve that is
 known before anything is scored (``Problem.errors``). How much such an error matters is the group's weight ``w_g``, normal
-around what is known of it (``Problem.sensitivities``), else a curve over depth; ``r`` is a smooth function of all keep ratios. Everything is conditioned on the
-scores in closed form (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7), the few scales are
-those of the largest marginal likelihood on a grid (section 5.4).
+around what is known of it (``Problem.sensitivities``), else a curve over depth; ``r`` is a smooth function of all keep ratios.
+Everything is conditioned on the scores in closed form (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006,
+section 2.7), the few scales are those of the largest marginal likelihood on a grid (section 5.4).
 """
 
 from __future__ import annotations

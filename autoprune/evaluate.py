@@ -113,6 +113,13 @@ class Evaluator:
         else:
             yield from self._batches or ()
 
+    def some(self, count: int) -> Tensor | None:
+        """Return up to so many images from all over the part, shape (n, ...); None where they are not held in memory."""
+        if self._batches is None:
+            return None
+        images = torch.cat([images for _, images, _ in self._batches])
+        return images[torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()]
+
     @property
     def races(self) -> bool:
         """Whether a model can be stopped in a race: the images are held, so that a few of all kinds can be run first."""

@@ -42,6 +42,8 @@ REFIT_ON = 100, 2000
 """Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
 PROBED = 256
 """Images that `Problem.sensitivities` looks at; on twice as many the first policies of ResNet-20 are no better."""
+SHRUNK = 0.75
+"""Its power: weights fitted to whole policies differ less than those of groups pruned alone (docs/search.md)."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
 
 
@@ -314,18 +316,22 @@ class Problem:
     def sensitivities(self) -> tuple[npt.NDArray[np.float64], float] | None:
         """Return how much a unit of `errors` matters in every decision, up to a common factor, shape (decisions,).
 
-        Seen on up to `PROBED` calibration images as the distance of the network's answers from its own with that one group
-        pruned; no label is read and no policy scored. At most one dense pass over the search images is spent, and what it was,
-        in images through the dense network, is returned too. None where nothing is refitted or the network has no blocks.
+        Seen on up to `PROBED` search images (calibration images where those are not held) as the distance of the network's
+        answers from its own with that one group pruned; no label is read and no policy scored. At most one dense pass over the
+        search images is spent, and what it was, in images through the dense network, is returned too. None where nothing is
+        refitted or the network has no blocks.
         """
         if not self._refits:
             return None
-        images = fast_layout(self._images[-PROBED:].to(self.device), self.device)
-        probed = self._backend.probe(images, most=self._search.size or 2000)
+        images = self._search.some(PROBED)
+        images = self._images[-PROBED:] if images is None else images
+        probed = self._backend.probe(
+            fast_layout(images.to(self.device), self.device), most=self._search.size or len(self._images)
+        )
         if probed is None:
             return None
         errors, seen = probed
-        return np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0), seen.images
+        return np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0) ** SHRUNK, seen.images
 
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Run a network over the search part and return (accuracy, loss)."""

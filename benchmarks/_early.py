@@ -73,5 +73,6 @@ def sentence(out: Path) -> str:
     return (
         f"A search by `auto` that ends after {policies} policies has spent {share:.3f} of what `{rival}`, the better of DDPG "
         "and TPE on the report part, spends on 100, preparing the search included. Its finished network is at "
-        f"{100 * np.mean(own):.2f} % there, `{rival}`'s at {100 * np.mean(theirs):.2f}: {100 * (gap['mean'] or 0.0):+.2f}{width} points{chance}."
+        f"{100 * np.mean(own):.2f} % there, `{rival}`'s at {100 * np.mean(theirs):.2f}: "
+        f"{100 * (gap['mean'] or 0.0):+.2f}{width} points{chance}."
     )

@@ -74,7 +74,7 @@ class KnowsSensitivities(Protocol):
     """A problem that can see, without scoring, how much its errors matter; not every one can."""
 
     def sensitivities(self) -> tuple[npt.NDArray[np.float64], float] | None:
-        """Return what a unit of each decision's error does, up to a common factor, and the cost in dense images; None: unknown."""
+        """Return what a unit of each decision's error does, up to a factor, and what that cost in dense images; None: unknown."""
 
 
 class ProblemLike(Protocol):

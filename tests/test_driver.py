@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autoprune import files
+from autoprune.comparison_table import curve
 from autoprune.errors import AutopruneError
 from autoprune.policy import Policy
 from autoprune.run import RunFolder
+from autoprune.score import Score
 
 from ._driven import EPISODES, Problem, comparable, run
 
@@ -91,6 +95,29 @@ def test_stopped_before_any_write_and_continued_gives_the_same_report(
         assert [replace(e, elapsed_s=0) for e in after] == lines
         assert problem.scored == sum(not e.reused for e in after) - sum(not e.reused for e in before)
     assert stop > len(lines)
+
+
+class Seen(Problem):
+    """A problem that shows how much errors matter, for 12.5 images; a score takes 100."""
+
+    def errors(self) -> list[np.ndarray[Any, Any]]:
+        return [(1 - np.arange(group.size + 1) / group.size) ** 2 for group in self.decisions]
+
+    def sensitivities(self) -> tuple[np.ndarray[Any, Any], float]:
+        return np.ones(len(self.decisions)), 12.5
+
+    def score(self, counts: Sequence[int], /) -> Score:
+        return replace(super().score(counts), images=100.0)
+
+
+def test_what_an_agent_looks_at_beside_its_scores_is_part_of_its_cost(tmp_path: Path) -> None:
+    report = run("auto", tmp_path, problem=Seen())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert rows["auto"]["probe_images"] == 12.5
+    assert rows["auto"]["images"] == 7.0 + 12.5 + 100.0 * EPISODES
+    assert rows["uniform"]["images"] == 7.0 + 100.0
+    assert curve(RunFolder(tmp_path), "auto")["images"] == [12.5 + 100.0 * n for n in range(1, EPISODES + 1)]
+    assert curve(RunFolder(tmp_path), "uniform")["images"] == [100.0]
 
 
 def test_ddpg_stopped_and_continued_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from autoprune.budget import Budget
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.problem import Problem
 from autoprune.score import Score
+from autoprune.surgery import prune_model
 
 from .reconstruct._networks import Residual, images, trained
 
@@ -259,3 +260,27 @@ def test_groups_that_stay_whole_are_said_before_the_search() -> None:
     assert "stay whole" in found.notes[0]
     assert "a: " in found.notes[0]
     assert "sort" in found.notes[0]
+
+
+def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
+    found = problem()
+    seen = found.sensitivities()
+    assert seen is not None
+    weights, spent = seen
+    assert 0 < spent <= 300
+    errors = found.errors()
+    assert errors is not None
+    data = labelled(found.model, 300, 12).tensors[0]
+    expected = []
+    for group, curve in zip(found.decisions, errors, strict=True):
+        count = int(abs(curve[1 : group.size] - 0.2).argmin()) + 1
+        refit = found._backend.cached([count if other is group else other.size for other in found.decisions])
+        small = prune_model(found.model, found.graph, refit.kept, tensors=refit.tensors)
+        with torch.no_grad():
+            ours, theirs = (torch.log_softmax(network(data) / 3, dim=1) for network in (small, found.model))
+        expected.append((float((theirs.exp() * (theirs - ours)).sum(dim=1).mean()) / curve[count]) ** 0.75)
+    rank = torch.tensor(expected).argsort().tolist()
+    assert torch.tensor(weights).argsort().tolist() == rank
+    assert found.at(Budget(0.7)).sensitivities() is not None
+    blind = problem(evaluate=lambda network: {"accuracy": 0.5}, reward="accuracy").sensitivities()
+    assert blind is not None  # on calibration images

@@ -112,7 +112,9 @@ class Backend:
             kept.append((group.index, self.keep(group, count)))
             errors.append(float(curve[count]) if group.size > 1 else 0.0)
         prober = Prober(self._plan, self.statistics, kept, ridge=RIDGE)
-        self._probed = np.array(errors), prober.run(images[: max(1, int(most / prober.passes))])
+        count = min(len(images), max(1, int(most / prober.passes)))
+        some = images[torch.linspace(0, len(images) - 1, count, device=images.device).long()]
+        self._probed = np.array(errors), prober.run(some)
         return self._probed
 
     def _evidence(self, group: Group, *, moments: bool = False) -> Evidence:

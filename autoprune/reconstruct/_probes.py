@@ -1,7 +1,7 @@
 """What the error of one group's readers does to the network's answers: each group pruned alone, all others whole.
 
-Nothing is scored and no label is read: the distance of the answers from the dense network's own, on calibration images, tells
-how much an error at each place matters (as the sensitivity curves of Han et al. 2015, section 4, by Hinton et al.'s softened
+Nothing is scored and no label is read: the distance of the answers from the dense network's own, on a few images, tells how
+much an error at each place matters (as the sensitivity curves of Han et al. 2015, section 4, by Hinton et al.'s softened
 softmax, "Distilling the Knowledge in a Neural Network", 2015). Up to the group's first reader all is as in the dense network,
 so only the blocks from there on are run.
 """
@@ -25,7 +25,7 @@ from autoprune.reconstruct._statistics import Statistics, columns_kept
 
 ERROR = 0.2
 """Of the readers' mean squared output: much less is lost in the answers' noise, with much more the answers say little else."""
-TEMPERATURE = 4.0
+TEMPERATURE = 3.0
 CHUNK = 32  # images at a time: what goes into every block is held for so many
 
 

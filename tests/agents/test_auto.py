@@ -115,7 +115,43 @@ def test_growth_of_losses_and_of_errors_where_no_loss_is_known():
     assert growth(problem, Score(0.6, math.nan, 1, 1)) == pytest.approx(math.log(4))
 
 
-@pytest.mark.parametrize("options", [{"explore": -1}, {"explore": "much"}, {"statistics": 1}])
+@pytest.mark.parametrize("options", [{"explore": -1}, {"explore": "much"}, {"statistics": 1}, {"probe": "no"}])
 def test_wrong_options_are_told(options):
     with pytest.raises(UsageError, match=next(iter(options))):
         Auto(ToyProblem(3), **options)
+
+
+class Seen(ToyProblem):
+    """A toy whose weights can be seen: the loss is the sum of what is seen."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.looked = 0
+
+    def errors(self):
+        return [(1 - np.arange(group.size + 1) / group.size) ** 2 for group in self.decisions]
+
+    def sensitivities(self):
+        self.looked += 1
+        return 3.0 * self._weights, 12.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_weights_are_seen_the_first_policy_is_nearly_the_optimum(seed):
+    problem = Seen(5, seed=seed)
+    agent = make_agent("auto", problem)
+    first = problem.score(agent.ask(0)).accuracy
+    assert first == pytest.approx(problem.optimum()[1], abs=2e-3)  # no weight is believed to be nearly nothing
+    assert agent.images == 12.5
+    blind = make_agent("auto", problem, probe=False)
+    assert problem.score(blind.ask(0)).accuracy <= first
+    assert blind.images == 0
+
+
+def test_nothing_is_looked_at_before_a_policy_is_asked_for():
+    problem = Seen(5)
+    agent = make_agent("auto", problem)
+    assert problem.looked == 0
+    agent.ask(0)
+    agent.ask(0)
+    assert problem.looked == 1
