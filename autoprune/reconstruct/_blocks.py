@@ -140,7 +140,7 @@ def _descend(
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
         chosen = torch.randint(len(images), (min(descent.batch, len(images)),), generator=generator).to(images.device)
         with torch.enable_grad():
-            loss = distance(plan.run_block(block, _like(images[chosen], images), refits.apply), target[chosen])
+            loss = distance(plan.run_block(block, like(images[chosen], images), refits.apply), target[chosen])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -148,7 +148,7 @@ def _descend(
         values.update({layer.name: values[layer.name].detach() for layer in layers if layer.name in values})
 
 
-def _like(value: Tensor, images: Tensor) -> Tensor:
+def like(value: Tensor, images: Tensor) -> Tensor:
     """Return the batch laid out in memory as the images are."""
     if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
         return value.contiguous(memory_format=torch.channels_last)

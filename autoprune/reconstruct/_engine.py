@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autoprune.graph._types import Group, IntArray, PruningGraph
-from autoprune.reconstruct._blocks import Descent, refit_blocks
+from autoprune.reconstruct._blocks import Descent, like, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
 from autoprune.reconstruct._probes import ERROR, Prober, Probes
@@ -114,7 +114,7 @@ class Backend:
         prober = Prober(self._plan, self.statistics, kept, ridge=RIDGE)
         count = min(len(images), max(1, int(most / prober.passes)))
         some = images[torch.linspace(0, len(images) - 1, count, device=images.device).long()]
-        self._probed = np.array(errors), prober.run(some)
+        self._probed = np.array(errors), prober.run(like(some, images))
         return self._probed
 
     def _evidence(self, group: Group, *, moments: bool = False) -> Evidence:
