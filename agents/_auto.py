@@ -1,9 +1,10 @@
 """The built-in searcher: believe, solve, score, learn.
 
-What the statistics say of every group's channels, and the scores so far, make a belief about the loss of every policy
-(`Surrogate`). Each episode scores the policy that minimises it within the budget, in turn the most promising one (the mean)
-and one that may be better still (the mean minus some standard deviations: Srinivas et al., "Gaussian Process Optimization in
-the Bandit Setting", ICML 2010). The loss is what is modelled: it tells policies apart whose accuracies tie.
+What the statistics say of every group's channels, and the scores so far, make a belief about how far every policy's answers are
+from the dense network's (`Surrogate`). Each episode scores the policy that minimises it within the budget, in turn the most
+promising one (the mean) and one that may be better still (the mean minus some standard deviations: Srinivas et al., "Gaussian
+Process Optimization in the Bandit Setting", ICML 2010). The distance is what is modelled: it tells policies apart whose accuracies
+tie, and foretells the finished network better than the loss, which is also lowered by answers that are merely more timid.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _WORST = math.log(1e3)  # the most that a loss is taken to grow
 
 @agents.register("auto")
 class Auto(Agent):
-    """Solves the allocation on a surrogate of the loss that learns from every score.
+    """Solves the allocation on a surrogate of the distance from the dense network that learns from every score.
 
     Args:
         problem: What is pruned.
@@ -66,7 +67,7 @@ class Auto(Agent):
         self._statistics = statistics
         self._probe = probe and statistics
         self._counts: list[Counts] = []
-        self._values: list[float] = []
+        self._scores: list[Score] = []
         self._asked: tuple[int, Counts] | None = None
 
     @cached_property
@@ -101,25 +102,37 @@ class Auto(Agent):
         return episode < len(self._first) or episode <= told
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
-        """Learn a policy's loss."""
+        """Learn a policy's score."""
         self._counts.append(counts)
-        self._values.append(growth(self.problem, score))
+        self._scores.append(score)
         self._asked = None
 
     def _propose(self, episode: int) -> Counts:
         if episode < len(self._first):
             return self._first[episode]
-        self._surrogate.fit(self._counts, self._values)
+        scored, values = self._seen()
+        self._surrogate.fit(scored, values)
         credit = self._explore if episode % 2 else 0.0
 
         def objective(counts: IntArray) -> FloatArray:
             mean, deviation = self._surrogate.predict(counts)
             return mean - credit * deviation
 
-        best = [self._counts[int(place)] for place in np.argsort(self._values, kind="stable")[:2]]
+        best = [scored[int(place)] for place in np.argsort(values, kind="stable")[:2]]
         return self._best(
             objective, self._surrogate.weights, [k for k in best if self.problem.projector.fits(k)], episode
         )
+
+    def _seen(self) -> tuple[list[Counts], list[float]]:
+        """Return the policies to learn from, and for each what is to become small, 0 for the dense network.
+
+        That is the distance of the answers from the dense network's (scores of older runs have none and are left out), or,
+        where no score knows it, how the loss grew.
+        """
+        known = [place for place, score in enumerate(self._scores) if math.isfinite(score.distance)]
+        if known:
+            return [self._counts[place] for place in known], [self._scores[place].distance for place in known]
+        return self._counts, [growth(self.problem, score) for score in self._scores]
 
     def _best(self, objective: Objective, weights: FloatArray, starts: list[Counts], episode: int) -> Counts:
         """Return the best policy found that was not scored yet (a scored one where there is no other)."""

@@ -29,7 +29,7 @@ from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, make_problem, refuse_differences
 
-_NUMBERS = ("accuracy", "loss", "reward", "images", "drop_se")
+_NUMBERS = ("accuracy", "loss", "reward", "images", "drop_se", "distance")
 
 
 class SharedProblem:

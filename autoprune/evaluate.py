@@ -25,6 +25,8 @@ LOOKS = (4, 2)
 """A race looks after every fourth batch of the images was run, and after every second."""
 ENOUGH = 9
 """Batches whose median says what a pass takes."""
+TEMPERATURE = 4.0
+"""Of distances between answers; see docs/search.md for what else was tried."""
 CLEARLY = 3.0
 """Standard errors by which a model's loss must be larger, image by image, to be clearly worse: one in 740 is so by chance."""
 
@@ -36,16 +38,18 @@ class Answers:
     Attributes:
         right: Whether the class was right, shape (n,).
         loss: Cross-entropy in nats, shape (n,).
+        distance: Kullback-Leibler divergence from the reference's answers, see `Evaluator.refer`, shape (n,).
         seen: Which of the evaluator's images these are, shape (n,).
     """
 
     right: Tensor
     loss: Tensor
+    distance: Tensor
     seen: Tensor
 
     def of(self, seen: Tensor) -> Answers:
         """Return the answers for some of the images, where these are for all."""
-        return Answers(self.right[seen], self.loss[seen], seen)
+        return Answers(self.right[seen], self.loss[seen], self.distance[seen], seen)
 
 
 class Evaluator:
@@ -60,6 +64,7 @@ class Evaluator:
     Attributes:
         size: Number of images, or None if a callable does the work.
         answers: What the last model answered; None if a callable does the work.
+        distance: How far the last model's answers are from the reference's, in nats; NaN where there is none.
         seconds: What the last model takes for all images by the median of its batches, so that no hiccup and no warming up
             counts; NaN where images are not held in memory, or in too few batches to tell.
 
@@ -75,7 +80,9 @@ class Evaluator:
         self._loader: Iterable[tuple[Tensor, Tensor]] | None = None
         self.size: int | None = None
         self.answers: Answers | None = None
+        self.distance = math.nan
         self.seconds = math.nan
+        self._reference: Tensor | None = None
         if isinstance(part, Dataset | DataLoader):
             dataset = part.dataset if isinstance(part, DataLoader) else part
             length = len(cast(Any, dataset))
@@ -127,7 +134,7 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, rival: Answers | None = None) -> tuple[float, float]:
-        """Return (top-1 accuracy in [0, 1], mean cross-entropy in nats) of ``model`` in eval mode.
+        """Return (top-1 accuracy in [0, 1], mean cross-entropy in nats) of ``model`` in eval mode; `distance` is set too.
 
         In a race a model that is clearly worse is stopped after a quarter or half of the batches. What is returned is then
         the rival's result over all images, and the mean difference on those that were seen.
@@ -141,6 +148,7 @@ class Evaluator:
         """
         training = model.training
         model.eval()
+        self.distance = math.nan
         try:
             if self._call is not None:
                 return self._called(model)
@@ -149,7 +157,7 @@ class Evaluator:
             held = self._batches is not None
             self.answers, paces = self._answered(model, self._stream())
             self.seconds = len(self.answers.seen) * median(paces) if held and len(paces) >= ENOUGH else math.nan
-            return _means(self.answers)
+            return self._told(_means(self.answers))
         finally:
             model.train(training)
 
@@ -163,8 +171,31 @@ class Evaluator:
             same = rival.of(found.seen)
             if left and clearly_worse(found.loss - same.loss):
                 whole, own, theirs = _means(rival), _means(found), _means(same)
-                return min(1.0, max(0.0, whole[0] + own[0] - theirs[0])), whole[1] + own[1] - theirs[1]
-        return _means(found)
+                accuracy, loss, distance = (w + o - t for w, o, t in zip(whole, own, theirs, strict=True))
+                return self._told((min(1.0, max(0.0, accuracy)), loss, max(0.0, distance)))
+        return self._told(_means(found))
+
+    def _told(self, means: tuple[float, float, float]) -> tuple[float, float]:
+        accuracy, loss, self.distance = means
+        return accuracy, loss
+
+    @torch.no_grad()
+    def refer(self, model: nn.Module) -> tuple[float, float]:
+        """Return what a call does, and from now on say how far other models' answers are from this one's.
+
+        In Kullback-Leibler divergence of softmaxes of temperature `TEMPERATURE` (as Hinton et al., "Distilling the Knowledge in
+        a Neural Network", 2015): a cooler one, like the loss, rewards answers for being timid. Only for answers of shape
+        (N, classes), and only with a part whose images are known.
+        """
+        logits: list[Tensor] = []
+        handle = model.register_forward_hook(lambda _model, _given, answer: logits.append(answer))
+        try:
+            accuracy, loss = self(model)
+        finally:
+            handle.remove()
+        if self._call is None and all(isinstance(some, Tensor) and some.dim() == 2 for some in logits):
+            self._reference, self.distance = _softened(torch.cat(logits)), 0.0
+        return accuracy, loss
 
     def _answered(self, model: nn.Module, batches: Iterable[Batch]) -> tuple[Answers, list[float]]:
         """Return what a model answers, and the seconds an image took in each batch."""
@@ -174,11 +205,16 @@ class Evaluator:
             logits, labels = model(images.to(self.device)), labels.to(self.device)
             loss = F.cross_entropy(logits.float(), labels, reduction="none")
             seen = torch.arange(first, first + len(labels), device=self.device)
-            found.append(Answers(logits.argmax(dim=1) == labels, loss, seen))
+            found.append(Answers(logits.argmax(dim=1) == labels, loss, self._distances(logits, seen), seen))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             paces.append((time.perf_counter() - began) / len(labels))
         return _joined(found), paces
+
+    def _distances(self, logits: Tensor, seen: Tensor) -> Tensor:
+        if self._reference is None or logits.shape[1:] != self._reference.shape[1:]:
+            return torch.full((len(logits),), math.nan, device=logits.device)
+        return F.kl_div(_softened(logits), self._reference[seen], reduction="none", log_target=True).sum(dim=1)
 
     def _called(self, model: nn.Module) -> tuple[float, float]:
         assert self._call is not None
@@ -206,12 +242,19 @@ def clearly_worse(differences: Tensor) -> bool:
     return float(differences.mean()) > CLEARLY * error
 
 
-def _means(answers: Answers) -> tuple[float, float]:
-    return int(answers.right.sum()) / len(answers.right), float(answers.loss.double().mean())
+def _softened(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits.float() / TEMPERATURE, dim=1)
+
+
+def _means(answers: Answers) -> tuple[float, float, float]:
+    right = int(answers.right.sum()) / len(answers.right)
+    return right, float(answers.loss.double().mean()), float(answers.distance.double().mean())
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
-    return Answers(*(torch.cat([getattr(part, name) for part in parts]) for name in ("right", "loss", "seen")))
+    return Answers(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("right", "loss", "distance", "seen"))
+    )
 
 
 def fast_layout(images: Tensor, device: torch.device) -> Tensor:

@@ -195,13 +195,13 @@ class Problem:
         self._backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
         self._dense_answers: dict[str, Answers | None] = {}
         self._rival: Answers | None = None
-        passes = [self._evaluated(self._search, self.model, self._sizes)]
+        passes = [self._evaluated(self._search, self.model, self._sizes, refer=True)]
         seconds = self._search.seconds
         if math.isnan(seconds):  # the first pass pays for warming up and, for lazy data, for decoding
             passes += [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
             seconds = median(score.seconds for score in passes[1:])
         self.dense_seconds = max(seconds, 1e-9)
-        self.dense = replace(passes[-1], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
+        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
         self.dense = self._rewarded(self.dense)
         statistics = self._backend.setup_macs / self.cost.dense_macs if self._refits else 0.0
         self.setup_images = statistics + len(passes) * (self._search.size or 0)
@@ -266,10 +266,16 @@ class Problem:
         )
 
     def _evaluated(
-        self, evaluator: Evaluator, model: nn.Module, counts: Sequence[int], rival: Answers | None = None
+        self,
+        evaluator: Evaluator,
+        model: nn.Module,
+        counts: Sequence[int],
+        rival: Answers | None = None,
+        *,
+        refer: bool = False,
     ) -> Score:
         began = time.perf_counter()
-        accuracy, loss = evaluator(model, rival)
+        accuracy, loss = evaluator.refer(model) if refer else evaluator(model, rival)
         seconds = time.perf_counter() - began
         dense, own = self._dense_answers.get(evaluator.name), evaluator.answers
         return Score(
@@ -278,6 +284,7 @@ class Problem:
             self.cost.macs(counts),
             self.cost.params(counts),
             seconds=seconds,
+            distance=evaluator.distance,
             drop_se=math.nan if dense is None or own is None else _paired_error(dense.of(own.seen).right, own.right),
             share=1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size,
             costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},

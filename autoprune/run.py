@@ -78,6 +78,7 @@ class Episode:
                 **score,
                 images=_float(record.get("images")),
                 drop_se=_float(record.get("drop_se")),
+                distance=_float(record.get("distance")),
                 share=float(record.get("share", 1.0)),
                 costs=dict(record.get("costs", {})),
             ),

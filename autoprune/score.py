@@ -17,6 +17,8 @@ class Score:
         loss: Mean cross-entropy in nats.
         macs: Multiply-adds of one image.
         params: Number of parameters.
+        distance: How far the answers are from the dense network's: Kullback-Leibler divergence in nats, see `Evaluator.refer`;
+            NaN where they are not known one by one.
         reward: What the reward function made of it (NaN before it was asked).
         seconds: Wall-clock time the score took.
         images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
@@ -39,6 +41,7 @@ class Score:
     images: float = math.nan
     drop_se: float = math.nan
     share: float = 1.0
+    distance: float = math.nan
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, kind: str) -> float:
