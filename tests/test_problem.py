@@ -262,6 +262,21 @@ def test_groups_that_stay_whole_are_said_before_the_search() -> None:
     assert "sort" in found.notes[0]
 
 
+def test_distances_are_divergences_of_softened_answers() -> None:
+    found = problem()
+    assert found.dense.distance == 0.0
+    counts = found.projector.project([0.5] * len(found.decisions))
+    data = labelled(found.model, 300, 12).tensors[0]
+    with torch.no_grad():
+        ours, theirs = (
+            torch.softmax(network(data).double() / 4, dim=1) for network in (found.prune(counts), found.model)
+        )
+    expected = float((theirs * (theirs / ours).log()).sum(dim=1).mean())
+    assert found.score(counts).distance == pytest.approx(expected, rel=1e-4)
+    called = problem(evaluate=lambda _network: {"accuracy": 0.5, "loss": 1.0})
+    assert math.isnan(called.score(counts).distance)
+
+
 def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
     found = problem()
     seen = found.sensitivities()

@@ -112,10 +112,12 @@ def test_a_problem_that_races_scores_good_policies_alike_and_poor_ones_at_less_c
     assert (again.accuracy, again.share, again.images) == (good.accuracy, 1.0, good.images)
     assert again.loss == pytest.approx(good.loss)
     assert again.drop_se == pytest.approx(good.drop_se)
+    assert again.distance == pytest.approx(good.distance)
     poor = [levels[0] for levels in plain.levels]
     whole, stopped = plain.score(poor), racing.score(poor)
     assert stopped.share == pytest.approx((64 + 44) / 300)  # the first of five batches, and the last
     assert stopped.loss > good.loss
+    assert stopped.distance > good.distance
     assert whole.images - stopped.images == pytest.approx(
         (1 - stopped.share) * 300 * whole.macs / plain.cost.dense_macs
     )
@@ -142,7 +144,7 @@ def test_the_share_is_in_the_journal(tmp_path: Path) -> None:
         "tpe",
         0,
         {"conv": 1},
-        Score(0.5, 1.0, 10, 20, reward=0.1, images=5.0, drop_se=0.1, share=0.25),
+        Score(0.5, 1.0, 10, 20, reward=0.1, images=5.0, drop_se=0.1, distance=0.2, share=0.25),
         True,
         False,
         1.0,

@@ -1,6 +1,7 @@
 """The built-in searcher against what can be computed otherwise: brute force, conditioned Gaussians, a known loss."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -113,6 +114,25 @@ def test_growth_of_losses_and_of_errors_where_no_loss_is_known():
     assert math.isfinite(growth(problem, Score(0.1, math.inf, 1, 1)))
     problem.dense = Score(0.9, math.nan, 1, 1)
     assert growth(problem, Score(0.6, math.nan, 1, 1)) == pytest.approx(math.log(4))
+
+
+def test_the_distance_is_what_becomes_small_where_it_is_known():
+    """The loss misleads, and scores without a distance (of an older run) are left out."""
+
+    class Measured(ToyProblem):
+        def score(self, counts):
+            score = super().score(counts)
+            return replace(score, distance=0.95 - score.accuracy, loss=1.0 - score.loss)
+
+    problem = Measured(5, seed=1)
+    agent = make_agent("auto", problem, episodes=14)
+    told = []
+    for episode in range(14):
+        counts = agent.ask(episode)
+        score = problem.score(counts)
+        agent.tell(episode, counts, replace(score, distance=math.nan) if episode == 1 else score)
+        told.append(score.accuracy)
+    assert max(told) == pytest.approx(problem.optimum()[1], abs=2e-4)
 
 
 @pytest.mark.parametrize("options", [{"explore": -1}, {"explore": "much"}, {"statistics": 1}, {"probe": "no"}])
