@@ -30,6 +30,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import autoprune.problem
+from autoprune.evaluate import TEMPERATURE
 from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
 from autoprune.inputs import Inputs
 from autoprune.problem import TURNS, Problem
@@ -40,6 +41,8 @@ POLICIES = 40
 ROWS = 8000  # of the statistics that channels are chosen by
 SPLITS = 100
 SUBSETS = (500, 1000, 2000)
+SCORES = {"loss": -1, "accuracy": 1, "distance": -1}
+"""What is averaged over images, and whether more is better."""
 Counts = tuple[int, ...]
 
 
@@ -92,12 +95,21 @@ def network_of(problem: Problem, how: str, counts: Counts) -> nn.Module:
 
 
 @torch.no_grad()
-def answers(network: nn.Module, part: Any) -> tuple[list[int], list[float]]:
+def logits_of(network: nn.Module, part: Any) -> Tensor:
+    images = part.tensors[0].contiguous(memory_format=torch.channels_last)
+    return torch.cat([network(batch) for batch in images.split(64)])
+
+
+def answers(logits: Tensor, part: Any) -> tuple[list[int], list[float]]:
     """Return which images a network gets right, and its loss on each."""
-    images, labels = part.tensors[:2]
-    images = images.contiguous(memory_format=torch.channels_last)
-    logits = torch.cat([network(batch) for batch in images.split(64)])
+    labels = part.tensors[1]
     return (logits.argmax(1) == labels).int().tolist(), F.cross_entropy(logits, labels, reduction="none").tolist()
+
+
+def distances(logits: Tensor, dense: Tensor) -> list[float]:
+    """Return the divergence from the dense network's softened answers, image by image."""
+    ours, theirs = (F.log_softmax(some / TEMPERATURE, dim=1) for some in (logits, dense))
+    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1).tolist()
 
 
 def chosen_policies(run: RunFolder, problem: Problem) -> list[Counts]:
@@ -128,15 +140,18 @@ def measure(
             autoprune.problem.TURNS = alternative.turns
             problem = make(**{"rows": ROWS, **alternative.problem})
             policies = policies or chosen_policies(run, problem)
+            dense = logits_of(problem.model, inputs.search)
             for number in range(len(records), POLICIES):
                 counts = policies[number]
                 network = network_of(problem, alternative.network, counts)
-                right, loss = answers(network, inputs.search)
-                record: dict[str, Any] = {"counts": list(counts), "right": right, "loss": loss}
+                logits = logits_of(network, inputs.search)
+                right, loss = answers(logits, inputs.search)
+                record: dict[str, Any] = {"counts": list(counts), "accuracy": right, "loss": loss}
+                record["distance"] = distances(logits, dense)
                 images = problem._equivalents(counts, finish=alternative.network == "finish")
                 record["images"] = images - problem.cost.macs(counts) / problem.cost.dense_macs * len(right)
                 if alternative.network == "finish":
-                    record["report"], record["report_loss"] = answers(network, inputs.report)
+                    record["report"], record["report_loss"] = answers(logits_of(network, inputs.report), inputs.report)
                 append_jsonl(path, record)
                 records.append(record)
                 print(f"{alternative.name}: {number + 1} of {POLICIES}", file=sys.stderr, flush=True)
@@ -168,16 +183,17 @@ def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
     better = np.argsort(-accuracy)[: POLICIES // 2]
     lines = []
     for name, records in found.items():
-        right, loss = (np.array([record[key] for record in records], dtype=float) for key in ("right", "loss"))
         cells = [name, f"{np.mean([record['images'] for record in records]):.0f}"]
-        for values, sign in ((loss, -1), (right, 1)):
-            cells += [f"{rho(sign * values[:, :size].mean(1), accuracy):.3f}" for size in SUBSETS]
-        cells.append(f"{rho(-loss[better].mean(1), accuracy[better]):.3f}")
-        cells += [f"{rho(loss[which].mean(1), report_loss[which]):.3f}" for which in (np.arange(POLICIES), better)]
+        scores = {key: np.array([record[key] for record in records], dtype=float) for key in SCORES}
+        for key, sign in SCORES.items():
+            cells += [f"{rho(sign * scores[key][:, :size].mean(1), accuracy):.3f}" for size in SUBSETS]
+        cells += [f"{rho(sign * scores[key][better].mean(1), accuracy[better]):.3f}" for key, sign in SCORES.items()]
+        cells += [f"{rho(-sign * scores[key].mean(1), report_loss):.3f}" for key, sign in SCORES.items()]
         lines.append(f"| {' | '.join(cells)} |")
     half, half_better = halves(report), halves(report[better])
     whole, whole_better = (2 * value / (1 + value) for value in (half, half_better))
-    heads = [f"{what}, {size}" for what in ("loss", "accuracy") for size in SUBSETS]
+    heads = [f"{what}, {size}" for what in SCORES for size in SUBSETS]
+    heads += [f"{what}, better half" for what in SCORES] + [f"{what} and loss" for what in SCORES]
     return "\n".join(
         [
             "# Does a score rank like the finished network?",
@@ -192,11 +208,12 @@ def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
             "**Images** is what the refit computes",
             "beside running the pruned network, in images through the dense one. Columns say what is averaged, over how many "
             "search images.",
-            "The last two columns rank by the finished network's loss on the report part, which depends less on luck than its "
-            "accuracy does.",
+            "*Distance* is the divergence from the dense network's answers (docs/search.md). The last three columns rank by the "
+            "finished",
+            "network's loss on the report part, which depends less on luck than its accuracy does.",
             "",
-            f"| score | images | {' | '.join(heads)} | loss, {SUBSETS[-1]}, better half | loss and loss | better half |",
-            f"|{' --- |' * (len(heads) + 5)}",
+            f"| score | images | {' | '.join(heads)} |",
+            f"|{' --- |' * (len(heads) + 2)}",
             *lines,
             "",
             f"Two halves of the report part agree with rho {half:.3f} ({half_better:.3f} among the better half); stepped up to "
