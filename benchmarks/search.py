@@ -79,9 +79,10 @@ def speed(found: Mapping[str, Any], setup: float) -> list[str]:
             out.append(f"By {what} `auto` does not reach what `{rival}` has after all its policies.")
             continue
         first, policies = int(reached[0]), len(rows[rival][0][key])
+        own_policies = "1 policy" if first == 0 else f"{first + 1} policies"
         alone, whole = paid / images[first], (paid + setup) / (images[first] + setup)
         out.append(
-            f"By {what} on the search part `auto` has after {first + 1} policies what `{rival}`, the better of DDPG and TPE, "
+            f"By {what} on the search part `auto` has after {own_policies} what `{rival}`, the better of DDPG and TPE, "
             f"has after {policies}: {alone:.1f} times fewer dense images for scores ({images[first]:,.0f} against {paid:,.0f}), "
             f"{whole:.1f} times with preparing the search."
         )
@@ -120,6 +121,7 @@ def learning(out: Path, figure_path: Path) -> str:
         (line,) = axes.plot(x, whole, label=agent)
         axes.fill_between(x, means.min(axis=0), means.max(axis=0), alpha=0.15, linewidth=0, color=line.get_color())
         said.append(f"`{agent}` {whole[0]:.2f}, {whole[len(whole) // 2]:.2f}, {whole[-1]:.2f} %")
+    of = "one seed" if seeds == 1 else f"{seeds} seeds"
     axes.set_xlabel("policies")
     axes.set_ylabel(f"mean search accuracy of {WINDOW} policies, %")
     axes.legend()
@@ -128,7 +130,7 @@ def learning(out: Path, figure_path: Path) -> str:
         [
             f"## DDPG over {episodes} episodes",
             "",
-            f"{model} at {budget}, {seeds} seeds: mean search accuracy of {WINDOW} policies at the start, in the middle and at "
+            f"{model} at {budget}, {of}: mean search accuracy of {WINDOW} policies at the start, in the middle and at "
             f"the end: {'; '.join(said)}.",
             "",
             f"![Mean accuracy of scored policies]({figure_path.name})",
