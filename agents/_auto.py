@@ -4,8 +4,8 @@ What the statistics say of every group's channels, and the scores so far, make a
 from the dense network's (`Surrogate`). Each episode scores the policy that minimises it within the budget, in turn the most
 promising one (the mean) and one that may be better still (the mean minus some standard deviations: Srinivas et al., "Gaussian
 Process Optimization in the Bandit Setting", ICML 2010). The distance is what is modelled: it tells policies apart whose
-accuracies tie, and foretells the finished network better than the loss, which is
-also lowered by answers that are merely more timid.
+accuracies tie, and foretells the finished network better than the loss, which is also lowered by answers that
+are merely more timid.
 """
 
 from __future__ import annotations

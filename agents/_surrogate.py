@@ -1,6 +1,7 @@
-"""What is believed of a loss before and while policies are scored: a Gaussian process over kept counts.
+"""What is believed of policies before and while they are scored: a Gaussian process over kept counts.
 
-The logarithm of the loss over the dense network's is a sum over groups, plus what the sum misses:
+What is to become small, 0 for the dense network (how far the answers are from its own, or the logarithm of the loss over its
+loss), is a sum over groups, plus what the sum misses:
 
     y(k) = Σ_g w_g e_g(k_g) + r(k) + noise
 
@@ -34,7 +35,7 @@ REACH = 0.35  # how far r is alike, in keep ratio, root mean square over the gro
 
 
 class Surrogate:
-    """A belief about the loss of every policy, given the scores of some.
+    """A belief about what every policy costs in quality, given the scores of some.
 
     Args:
         curves: For each group the error of every count from 0 to its size, shape (size + 1,), 0 for the whole group.
@@ -82,7 +83,7 @@ class Surrogate:
 
         Args:
             counts: The policies, shape (N, groups).
-            values: log(loss / dense loss) of each, shape (N,).
+            values: What is to become small, of each, shape (N,).
         """
         self._told = np.asarray(counts, dtype=np.float64)
         y = np.asarray(values, dtype=np.float64)
@@ -116,7 +117,7 @@ class Surrogate:
         return (x * self._spread) @ x.T + self._smooth(self._told, self._told) + noise
 
     def predict(self, counts: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of log(loss / dense loss); counts of shape (N, groups), results (N,)."""
+        """Return mean and standard deviation of what is to become small; counts of shape (N, groups), results (N,)."""
         k = np.asarray(counts, dtype=np.int64)
         x = self.errors(k)
         mean = x @ self.weights

@@ -167,11 +167,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             if gap["p"] is None:
                 sure = "no spread over seeds, so nothing is known of chance"
             else:
-                sure = (
-                    ("p < 0.001, " if gap["p"] < 0.0005 else f"p = {gap['p']:.3f}, ")
-                    + ("significant" if gap["p"] < 0.05 else "not significant")
-                    + " at 5 %"
-                )
+                chance = "p < 0.001" if gap["p"] < 0.0005 else f"p = {gap['p']:.3f}"
+                sure = f"{chance}, {'significant' if gap['p'] < 0.05 else 'not significant'} at 5 %"
             out.append(f"It is {_points(gap)} points above {name} ({sure}).")
     if seeds > 1:
         out.append("± in the first column: standard deviation over seeds; behind the best: paired 95 % interval.")
@@ -196,9 +193,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         if not curves:
             continue
         length = min(len(some["reward"]) for some in curves)
-        values = np.array(
-            [some["reward"][:length] for some in curves], dtype=np.float64
-        )  # None, of a file: nothing yet
+        # What is not finite is None in a file.
+        values = np.array([some["reward"][:length] for some in curves], dtype=np.float64)
         values[~np.isfinite(values)] = np.nan
         costs = np.mean([some["cost"][:length] for some in curves], axis=0)
         for axes, x in ((left, np.arange(1, length + 1)), (right, costs)):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from autoprune.divergence import divergence
 from autoprune.errors import AutopruneError, UsageError
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -124,8 +125,14 @@ class Evaluator:
         """Return up to so many images from all over the part, shape (n, ...); None where they are not held in memory."""
         if self._batches is None:
             return None
-        images = torch.cat([images for _, images, _ in self._batches])
-        return images[torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()]
+        total = sum(len(images) for _, images, _ in self._batches)
+        chosen = torch.linspace(0, total - 1, min(count, total)).long()
+        return torch.cat(
+            [
+                images[(chosen[(chosen >= first) & (chosen < first + len(images))] - first).to(images.device)]
+                for first, images, _ in self._batches
+            ]
+        )
 
     @property
     def races(self) -> bool:
@@ -194,7 +201,7 @@ class Evaluator:
         finally:
             handle.remove()
         if self._call is None and all(isinstance(some, Tensor) and some.dim() == 2 for some in logits):
-            self._reference, self.distance = _softened(torch.cat(logits)), 0.0
+            self._reference, self.distance = torch.cat(logits), 0.0
         return accuracy, loss
 
     def _answered(self, model: nn.Module, batches: Iterable[Batch]) -> tuple[Answers, list[float]]:
@@ -214,7 +221,7 @@ class Evaluator:
     def _distances(self, logits: Tensor, seen: Tensor) -> Tensor:
         if self._reference is None or logits.shape[1:] != self._reference.shape[1:]:
             return torch.full((len(logits),), math.nan, device=logits.device)
-        return F.kl_div(_softened(logits), self._reference[seen], reduction="none", log_target=True).sum(dim=1)
+        return divergence(logits, self._reference[seen], TEMPERATURE)
 
     def _called(self, model: nn.Module) -> tuple[float, float]:
         assert self._call is not None
@@ -240,10 +247,6 @@ def clearly_worse(differences: Tensor) -> bool:
         return False
     error = float(differences.double().std()) / math.sqrt(len(differences))
     return float(differences.mean()) > CLEARLY * error
-
-
-def _softened(logits: Tensor) -> Tensor:
-    return F.log_softmax(logits.float() / TEMPERATURE, dim=1)
 
 
 def _means(answers: Answers) -> tuple[float, float, float]:

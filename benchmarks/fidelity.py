@@ -30,6 +30,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import autoprune.problem
+from autoprune.divergence import divergence
 from autoprune.evaluate import TEMPERATURE
 from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
 from autoprune.inputs import Inputs
@@ -106,12 +107,6 @@ def answers(logits: Tensor, part: Any) -> tuple[list[int], list[float]]:
     return (logits.argmax(1) == labels).int().tolist(), F.cross_entropy(logits, labels, reduction="none").tolist()
 
 
-def distances(logits: Tensor, dense: Tensor) -> list[float]:
-    """Return the divergence from the dense network's softened answers, image by image."""
-    ours, theirs = (F.log_softmax(some / TEMPERATURE, dim=1) for some in (logits, dense))
-    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1).tolist()
-
-
 def chosen_policies(run: RunFolder, problem: Problem) -> list[Counts]:
     """Draw 20 policies from the best quarter of all that were scored, and 20 from the others."""
     names = [group.name for group in problem.decisions]
@@ -147,7 +142,7 @@ def measure(
                 logits = logits_of(network, inputs.search)
                 right, loss = answers(logits, inputs.search)
                 record: dict[str, Any] = {"counts": list(counts), "accuracy": right, "loss": loss}
-                record["distance"] = distances(logits, dense)
+                record["distance"] = divergence(logits, dense, TEMPERATURE).tolist()
                 images = problem._equivalents(counts, finish=alternative.network == "finish")
                 record["images"] = images - problem.cost.macs(counts) / problem.cost.dense_macs * len(right)
                 if alternative.network == "finish":

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.reconstruct._plan import Affine, Block, Dense, Plan
+from autoprune.reconstruct._plan import Affine, Block, Plan, as_it_is
 from autoprune.reconstruct._sequential import Sequential, channel_axis
 
 HELD_OUT = 8
@@ -53,15 +53,11 @@ def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
     for block in plan.blocks:
         with torch.no_grad():
             parts = [dense[start : start + CHUNK] for start in range(0, len(dense), CHUNK)]
-            target = torch.cat([plan.run_block(block, part, _dense) for part in parts])
+            target = torch.cat([plan.run_block(block, part, as_it_is) for part in parts])
             result = plan.run_block(block, pruned, refits.fit)
         if refits.lost:
             result = _better(plan, block, pruned, target, result, refits, descent, generator)
         pruned, dense = result, target
-
-
-def _dense(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
-    return dense(value)
 
 
 def _better(

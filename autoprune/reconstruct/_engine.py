@@ -70,6 +70,7 @@ class Backend:
         self._turns = turns
         self._descent = descent
         self._orders: dict[int, IntArray] = {}
+        self._errors: dict[int, npt.NDArray[np.float64]] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}
         self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
         self._probed: tuple[npt.NDArray[np.float64], Probes] | None = None
@@ -88,8 +89,13 @@ class Backend:
         return self._kept[key]
 
     def errors(self, group: Group) -> npt.NDArray[np.float64]:
-        """Return the error that a group's readers make for every count kept, see `elimination_errors`; shape (size + 1,)."""
-        return elimination_errors(self._evidence(group, moments=True))
+        """Return the error that a group's readers make for every count kept; remembered.
+
+        Shape (size + 1,), see `elimination_errors`.
+        """
+        if group.index not in self._errors:
+            self._errors[group.index] = elimination_errors(self._evidence(group, moments=True))
+        return self._errors[group.index]
 
     def probe(self, images: Tensor, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
         """Prune each group alone to about the same error of its readers, and see what that does to the network's answers.

@@ -305,7 +305,7 @@ class Plan:
     def computes(self, model: nn.Module, images: Tensor) -> bool:
         """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
         try:
-            found = self.run(images, lambda _step, value, _other, dense: dense(value))
+            found = self.run(images, as_it_is)
         except (RuntimeError, IndexError):
             return False
         with torch.no_grad():
@@ -325,6 +325,11 @@ class Plan:
         args = torch.fx.node.map_arg(node.args, env.__getitem__)
         kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
         return (_functional(target) if self.reorders else target)(*args, **kwargs)
+
+
+def as_it_is(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+    """Visit a layer: compute what the dense network's does."""
+    return dense(value)
 
 
 def _used(step: Step) -> list[Node]:

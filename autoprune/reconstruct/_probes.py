@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoprune.divergence import divergence
 from autoprune.graph._types import IntArray, Layer
 from autoprune.reconstruct._layers import as_weight, run_layer
-from autoprune.reconstruct._plan import Affine, Dense, Plan
+from autoprune.reconstruct._plan import Affine, Dense, Plan, as_it_is
 from autoprune.reconstruct._sequential import in_channels_kept, narrowed, zeroed
 from autoprune.reconstruct._statistics import Statistics, columns_kept
 
@@ -104,7 +105,7 @@ class Prober:
         for start in range(0, len(images), CHUNK):
             values = [images[start : start + CHUNK]]
             for block in self._plan.blocks:
-                values.append(self._plan.run_block(block, values[-1], _whole))
+                values.append(self._plan.run_block(block, values[-1], as_it_is))
             for group, (fits, first) in enumerate(zip(self._groups, self._starts, strict=True)):
                 value = values[first]
                 for block in self._plan.blocks[first:]:
@@ -136,10 +137,6 @@ class _Visit:
         return run_layer(reader.layer, narrowed(value, reader.layer, reader.stays), reader.weight, reader.bias)
 
 
-def _whole(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
-    return dense(value)
-
-
 def distance(dense: Tensor, found: Tensor) -> Tensor:
     """Return how far answers are from the dense network's.
 
@@ -147,6 +144,5 @@ def distance(dense: Tensor, found: Tensor) -> Tensor:
     else: squared distance over the dense answers' variance.
     """
     if dense.dim() == 2 and dense.shape[1] > 1:
-        ours, theirs = (F.log_softmax(value.float() / TEMPERATURE, dim=1) for value in (found, dense))
-        return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        return divergence(found, dense, TEMPERATURE).mean()
     return F.mse_loss(found, dense) / dense.var(unbiased=False).clamp(min=1e-12)
