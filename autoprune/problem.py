@@ -24,7 +24,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
-from autoprune.latency import Ratio, Target
+from autoprune.latency import Ratio, Target, lines
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
@@ -241,7 +241,7 @@ class Problem:
         found = decided()
         if stopwatch is not None:
             for _ in range(2):
-                stopwatch.refine(found.decisions, [found.projector.project(line) for line in _lines(len(found.levels))])
+                stopwatch.refine(found.decisions, [found.projector.project(line) for line in lines(len(found.levels))])
                 found = decided()
         return found
 
@@ -465,11 +465,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
     return found
-
-
-def _lines(decisions: int) -> list[list[float]]:
-    """Return keep ratios that are equal, rise and fall over depth: what a latency profile is sharpest for."""
-    return [np.clip(np.linspace(0.5 - s / 2, 0.5 + s / 2, decisions), 0.05, 1.0).tolist() for s in (0.0, 0.6, -0.6)]
 
 
 def _paired_error(dense: Tensor, right: Tensor) -> float:

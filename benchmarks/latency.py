@@ -1,11 +1,12 @@
-"""Whether predicted latency is what the pruned network takes: issue 5's first table.
+"""Whether predicted latency is what the pruned network takes: the table of docs/latency.md.
 
-    python benchmarks/latency.py --results FOLDER --out docs/latency.md
+    python benchmarks/latency.py --out docs/latency.md [--only resnet18-eager]
 
-For each model, batch size, number of threads and runtime: profile it, find the multiple of channels that is fast, take the
-policy at the midpoint of the range that can be met (uniform keep ratios, projected onto the predicted latency, measured once
-more and projected again), and time the pruned network whole against the dense one several times. Everything is written down
-at once; the same command continues. ``--only`` takes cases whose name contains a text.
+For each model, batch size, number of threads and runtime: profile it, find the multiple of channels that is fast, refine the
+profile around the midpoint of the range that can be met as a search does, take the policy of uniform keep ratios projected
+onto it, and time the pruned network whole against the dense one several times. Everything is written down at once; the same
+command continues. ``--only`` takes cases whose name contains a text. The machine must be left alone meanwhile: about four
+minutes for each of the 24 cases. The checks of the table are in benchmarks/latency; another --results begins anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,14 @@ import numpy as np
 from autoprune.cost import Projector, allowed_counts
 from autoprune.errors import AutopruneError
 from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
-from autoprune.graph import build_graph
-from autoprune.latency import LatencyCost, Profile, Target, best_multiple, measured_ratio, profile_model, refine
+from autoprune.graph import Group, PruningGraph, build_graph
+from autoprune.latency import LatencyCost, Profile, Target, best_multiple, lines, measured_ratio, profile_model, refine
 from autoprune.limits import decidable
 from autoprune.models import load_model
 from autoprune.surgery import prune_model
 
 MODELS = ("cifar-resnet56", "torchvision:mobilenet_v2", "torchvision:resnet18")
+RESULTS = Path(__file__).parent / "latency"
 WITHIN = 0.03
 ABOVE = 0.02
 _HEAD = (
@@ -59,8 +62,8 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
     """Do what is missing of one case."""
     name = name_of(model, target)
     journal = folder / f"{name}.checks.jsonl"
-    lines = repair_jsonl(journal)
-    done = [line for line in lines if "ratio" in line]
+    records = repair_jsonl(journal)
+    done = [record for record in records if "ratio" in record]
     if len(done) >= checks:
         return
     began = time.perf_counter()
@@ -73,7 +76,7 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
     graph = build_graph(loaded.model, example)
     decisions = decidable(graph, include_residual=False)
     path = folder / f"{name}.jsonl"
-    if not lines:
+    if not records:
         profile = Profile.open(target, path)
         multiple = best_multiple(profile, loaded.model, graph, decisions, example, say=say)
         levels = [allowed_counts(group.size, min_keep=0.1, round_to=multiple) for group in decisions]
@@ -91,32 +94,40 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
             progress=lambda number, total: say(f"{number} of {total} networks"),
         )
         say(f"profiled in {time.perf_counter() - started:.0f} s")
-        for attempt in range(2):
-            cost = LatencyCost(profile, graph, decisions)
-            smallest = cost([allowed[0] for allowed in levels]) / cost.dense
-            budget = (1.0 + smallest) / 2.0
-            counts = Projector([(cost, budget * cost.dense)], levels).project([budget] * len(levels))
-            if attempt == 0:
-                refine(profile, loaded.model, graph, decisions, [counts], example, say=say)
-        line = {
+        cost, budget = midpoint(profile, graph, decisions, levels)
+        for _ in range(2):
+            projector = Projector([(cost, budget * cost.dense)], levels)
+            policies = [projector.project(shares) for shares in lines(len(levels))]
+            refine(profile, loaded.model, graph, decisions, policies, example, say=say)
+            cost, budget = midpoint(profile, graph, decisions, levels)
+        counts = Projector([(cost, budget * cost.dense)], levels).project([budget] * len(levels))
+        record = {
             "counts": counts,
             "round_to": multiple,
             "networks": len(profile.of(cost.network)),
             "dense_s": cost.dense,
-            "smallest": smallest,
+            "smallest": 2.0 * budget - 1.0,
             "error": cost.error,
             "budget": budget,
             "predicted": cost(counts) / cost.dense,
             "machine": dict(profile.machine),
         }
-        append_jsonl(journal, line)
-        lines = [line]
-    kept = {g.name: np.arange(k) for g, k in zip(decisions, lines[0]["counts"], strict=True)}
+        append_jsonl(journal, record)
+        records = [record]
+    kept = {g.name: np.arange(k) for g, k in zip(decisions, records[0]["counts"], strict=True)}
     small = prune_model(loaded.model, graph, kept)
     for number in range(len(done), checks):
         found = measured_ratio(loaded.model, small, target, example)
         append_jsonl(journal, asdict(found))
-        say(f"check {number + 1}: predicted {lines[0]['predicted']:.3f}, measured {found.ratio:.3f}")
+        say(f"check {number + 1}: predicted {records[0]['predicted']:.3f}, measured {found.ratio:.3f}")
+
+
+def midpoint(
+    profile: Profile, graph: PruningGraph, decisions: Sequence[Group], levels: Sequence[tuple[int, ...]]
+) -> tuple[LatencyCost, float]:
+    """Return the predicted latency, and the middle between the smallest network and the dense one, as a share of the latter."""
+    cost = LatencyCost(profile, graph, decisions)
+    return cost, (1.0 + cost([allowed[0] for allowed in levels]) / cost.dense) / 2.0
 
 
 def table(folder: Path) -> str:
@@ -124,11 +135,11 @@ def table(folder: Path) -> str:
     checked = good = 0
     machine: dict[str, Any] = {}
     for model, target in cases():
-        lines = repair_jsonl(folder / f"{name_of(model, target)}.checks.jsonl")
-        ratios = [line["ratio"] for line in lines if "ratio" in line]
+        records = repair_jsonl(folder / f"{name_of(model, target)}.checks.jsonl")
+        ratios = [record["ratio"] for record in records if "ratio" in record]
         if not ratios:
             continue
-        head = lines[0]
+        head = records[0]
         machine |= head["machine"]
         met = [abs(r - head["predicted"]) <= WITHIN and r <= head["budget"] + ABOVE for r in ratios]
         checked, good = checked + len(met), good + sum(met)
@@ -145,7 +156,7 @@ def table(folder: Path) -> str:
             "Predicted and measured latency of pruned networks relative to the dense one, at the midpoint of the range that can",
             "be met. Made by",
             "",
-            "    python benchmarks/latency.py --results FOLDER --out docs/latency.md",
+            "    python benchmarks/latency.py --out docs/latency.md",
             "",
             f"on {machine.get('cpu', '-')}, PyTorch {machine.get('torch', '-')}, onnxruntime {machine.get('onnxruntime', '-')}.",
             "Images are 3x32x32 for ResNet-56, 3x224x224 for the others. **Multiple**: channel counts are multiples of it, the",
@@ -166,11 +177,11 @@ def table(folder: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--checks", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--seconds", type=float, default=100.0)
     options = parser.parse_args()
     failed = False
     options.results.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from autoprune.latency._check import Ratio, measured_ratio
 from autoprune.latency._cost import LatencyCost
+from autoprune.latency._design import lines
 from autoprune.latency._measure import profile_model, refine
 from autoprune.latency._profile import Multiple, Profile
 from autoprune.latency._rounding import best_multiple, measure_multiples
@@ -14,6 +15,7 @@ __all__ = [
     "Ratio",
     "Target",
     "best_multiple",
+    "lines",
     "measure_multiples",
     "measured_ratio",
     "profile_model",

@@ -33,6 +33,11 @@ def design(levels: Sequence[tuple[int, ...]], number: int, *, seed: int = 0) -> 
     return list(dict.fromkeys(found))[:number]
 
 
+def lines(decisions: int) -> list[list[float]]:
+    """Return keep ratios that are equal, rise and fall over depth: projected onto a budget, what a profile is refined with."""
+    return [np.clip(np.linspace(0.5 - s / 2, 0.5 + s / 2, decisions), 0.05, 1.0).tolist() for s in (0.0, 0.6, -0.6)]
+
+
 def _nearest(allowed: tuple[int, ...], share: float) -> int:
     wanted = allowed[0] + share * (allowed[-1] - allowed[0])
     return min(allowed, key=lambda count: abs(count - wanted))

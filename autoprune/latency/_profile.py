@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoprune.allocator import keep_freed_memory
 from autoprune.errors import UsageError
 from autoprune.files import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.latency._segments import FEATURES
@@ -76,7 +77,8 @@ class Profile:
 
     Attributes:
         target: The target, its number of threads filled in.
-        machine: What it was measured with: ``cpu``, ``torch``, ``onnxruntime`` (only for that runtime), ``device``.
+        machine: What it was measured with: ``cpu``, ``torch``, ``gpu``, ``onnxruntime`` (only for that runtime),
+            ``memory_kept`` (torch on the CPU; see `keep_freed_memory`).
         path: Its file; None for a profile in memory only.
         networks: Keys of the segments of the dense networks, by fingerprint.
         samples: The measured networks.
@@ -224,11 +226,13 @@ class Profile:
 
 
 def machine_of(target: Target) -> dict[str, Any]:
-    """Return what a target's times depend on here: processor or GPU, and versions."""
+    """Return what a target's times depend on here: processor or GPU, versions, and whether freed memory is kept."""
     device = torch.device(target.device)
     found: dict[str, Any] = {"cpu": cpu_name(), "torch": torch.__version__}
     if device.type == "cuda" and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     if target.runtime == "onnxruntime":
-        found["onnxruntime"] = package_version("onnxruntime")
+        found["onnxruntime"] = package_version("onnxruntime")  # keeps its memory itself
+    elif device.type == "cpu":
+        found["memory_kept"] = keep_freed_memory()
     return found

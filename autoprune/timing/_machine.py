@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from autoprune.allocator import keep_freed_memory
 from autoprune.threads import pinned_threads
 
 
@@ -62,7 +63,7 @@ def busy_note(threads: int, load: float | None) -> str | None:
 
 @contextmanager
 def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Let torch compute with so many threads, and say so if the machine is busy.
+    """Let torch compute with so many threads and freed memory be kept, and say so if the machine is busy.
 
     Args:
         threads: How many; None for as many as torch uses now.
@@ -70,12 +71,12 @@ def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[
 
     Returns:
         What is measured with, JSON-ready: ``threads``, ``cpu``, ``load`` (processes that wanted a processor in the minute
-        before), ``torch``, ``onnxruntime`` (None where it is not installed).
+        before), ``torch``, ``onnxruntime`` (None where it is not installed), ``memory_kept`` (see `keep_freed_memory`).
 
     Raises:
         UsageError: for less than one thread.
     """
-    load = load_average()
+    load, kept = load_average(), keep_freed_memory()
     with pinned_threads(threads) as count:
         if note := busy_note(count, load):
             say(note)
@@ -85,4 +86,5 @@ def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[
             "load": load,
             "torch": torch.__version__,
             "onnxruntime": package_version("onnxruntime"),
+            "memory_kept": kept,
         }

@@ -99,7 +99,7 @@ def test_another_target_is_refused(path: Path, change_: dict[str, Any], said: st
     assert str(other) in str(caught.value)
 
 
-@pytest.mark.parametrize(("key", "value"), [("cpu", "Abacus"), ("torch", "0.4")])
+@pytest.mark.parametrize(("key", "value"), [("cpu", "Abacus"), ("torch", "0.4"), ("memory_kept", "Sometimes")])
 def test_another_machine_or_version_is_refused(path: Path, key: str, value: str) -> None:
     machine = module.machine_of(TARGET)
     change(path, 0, machine=machine | {key: value})
@@ -112,3 +112,8 @@ def test_another_machine_or_version_is_refused(path: Path, key: str, value: str)
 def test_versions_of_onnxruntime_count_for_it_only() -> None:
     assert "onnxruntime" in module.machine_of(Target("onnxruntime"))
     assert "onnxruntime" not in module.machine_of(Target("eager"))
+
+
+def test_how_memory_is_kept_counts_for_torch_only() -> None:
+    assert "memory_kept" in module.machine_of(Target("eager"))
+    assert "memory_kept" not in module.machine_of(Target("onnxruntime"))
