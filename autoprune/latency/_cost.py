@@ -12,7 +12,7 @@ import numpy.typing as npt
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.latency._fit import BLOCKS, Observed, Rows, terms
-from autoprune.latency._near import NOISES, REACHES, Near, left_out
+from autoprune.latency._near import NOISES, REACHES, Near, alike, left_out
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._segments import Segments
 
@@ -25,7 +25,8 @@ class LatencyCost:
     """Seconds of one batch on a profile's target.
 
     The sum of a regression for each segment (see `autoprune.latency._fit`), corrected by what networks near by took whole.
-    Block size and reach of the corrections are those that predict measured networks best that are left out.
+    Block size and reach of the corrections are those that predict measured networks best that are left out. The dense
+    network takes what it took; what the sum misses of that is corrected around it only.
 
     Args:
         profile: What was measured; networks of other models count for the segments that they have in common with this one.
@@ -57,13 +58,13 @@ class LatencyCost:
         whole = np.array([self._segments.sizes], dtype=np.int64)
         self._whole_channels = self._segments.channels(whole)[0, :, :2]
         self._near: Near | None = None
-        self._scale = 1.0
+        self._missed = 0.0
         samples = [profile.samples[number] for number in own]
         if chosen.near is not None:
             channels = np.stack([sample.channels for sample in samples])
             left = np.log([sample.ratio * self.dense for sample in samples]) - np.log(self._sums(channels))
             self._near = Near.fit(self._shares(channels), left, *chosen.near)
-        self._scale = self.dense / float(self.many(whole)[0])
+        self._missed = float(np.log(self.dense / self.many(whole)[0]))
 
     def _sums(self, channels: FloatArray) -> FloatArray:
         found: FloatArray = np.einsum("nst,st->n", terms(channels, self.block), self._weights)
@@ -79,11 +80,12 @@ class LatencyCost:
     def many(self, counts: IntArray) -> FloatArray:
         """Return the seconds of many policies; counts of shape (N, decisions), result of shape (N,)."""
         channels = self._segments.channels(counts)
-        seconds = self._scale * self._sums(channels)
-        if self._near is None:
-            return seconds
-        corrected: FloatArray = seconds * np.exp(self._near(self._shares(channels)))
-        return corrected
+        shares = self._shares(channels)
+        correction = self._missed * alike(shares, np.ones((1, shares.shape[1])), REACHES[0])[:, 0]
+        if self._near is not None:
+            correction = correction + self._near(shares)
+        seconds: FloatArray = self._sums(channels) * np.exp(correction)
+        return seconds
 
     def by_segment(self, counts: Sequence[int]) -> list[tuple[str, str, float]]:
         """Return name, key and seconds of each segment of a policy, without the corrections for the whole."""

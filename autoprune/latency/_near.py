@@ -36,13 +36,13 @@ class Near:
     @classmethod
     def fit(cls, shares: FloatArray, left: FloatArray, reach: float, noise: float) -> Near:
         """Learn from what is left, shape (M,), at the measured networks."""
-        inner = _alike(shares, shares, reach) + noise * np.eye(len(shares))
+        inner = alike(shares, shares, reach) + noise * np.eye(len(shares))
         weights: FloatArray = np.linalg.solve(inner, left).astype(np.float64)
         return cls(shares, weights, reach)
 
     def __call__(self, shares: FloatArray) -> FloatArray:
         """Return the corrections for networks; shares of shape (N, D), result of shape (N,)."""
-        found: FloatArray = _alike(shares, self.shares, self.reach) @ self.weights
+        found: FloatArray = alike(shares, self.shares, self.reach) @ self.weights
         return found
 
 
@@ -55,16 +55,17 @@ def left_out(shares: FloatArray, left: Sequence[FloatArray], reach: float, noise
         reach: See `REACHES`.
         noise: See `NOISES`.
     """
-    alike = _alike(shares, shares, reach)
+    kernel = alike(shares, shares, reach)
     found = np.zeros(len(shares))
     for number, values in enumerate(left):
         others = np.arange(len(shares)) != number
-        inner = alike[np.ix_(others, others)] + noise * np.eye(len(shares) - 1)
-        found[number] = alike[number, others] @ np.linalg.solve(inner, values[others])
+        inner = kernel[np.ix_(others, others)] + noise * np.eye(len(shares) - 1)
+        found[number] = kernel[number, others] @ np.linalg.solve(inner, values[others])
     return found
 
 
-def _alike(a: FloatArray, b: FloatArray, reach: float) -> FloatArray:
+def alike(a: FloatArray, b: FloatArray, reach: float) -> FloatArray:
+    """Return how alike networks' corrections are, 0 to 1, shape (N, M); shares of shapes (N, D) and (M, D)."""
     squares = (a**2).mean(axis=1)[:, None] + (b**2).mean(axis=1)[None, :] - 2 * a @ b.T / a.shape[1]
     found: FloatArray = np.exp(-squares.clip(min=0.0) / (2 * reach**2))
     return found

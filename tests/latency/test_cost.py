@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,19 @@ def test_what_follows_a_formula_is_predicted(formula: object, parts: bool) -> No
     assert cost.dense == pytest.approx(cost(segments.sizes))
     if parts:
         assert cost.block == (8 if formula is stairs else 1)
+
+
+def test_a_dense_network_that_is_measured_too_slow_moves_what_is_near_it_only() -> None:
+    """All networks are compared with the dense one, whose own ratio is 1 whatever the regression makes of it."""
+
+    plain, odd = (measured(GRAPH, DECISIONS, smooth) for _ in range(2))
+    odd.samples = [
+        replace(one, dense_s=1.02 * one.dense_s, ratio=one.ratio / 1.02 if one.counts else 1.0) for one in odd.samples
+    ]
+    right, wrong = (LatencyCost(profile, GRAPH, DECISIONS) for profile in (plain, odd))
+    assert wrong(wrong.sizes) == pytest.approx(1.02 * right.dense)
+    small = POLICIES.clip(max=16)
+    np.testing.assert_allclose(wrong.many(small), right.many(small), rtol=5e-3)
 
 
 def test_many_is_one_by_one_and_the_segments_add_up() -> None:
