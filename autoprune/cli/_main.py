@@ -10,7 +10,6 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from autoprune.allocator import keep_freed_memory
 from autoprune.cli._output import INTERRUPTED, complain
 from autoprune.errors import AutopruneError
 
@@ -29,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "torch" not in sys.modules
     ):  # its threads read this once; spinning ones make small networks crawl on a busy machine
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:

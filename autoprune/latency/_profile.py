@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoprune.allocator import keep_freed_memory
+from autoprune.allocator import can_keep_memory
 from autoprune.errors import UsageError
 from autoprune.files import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.latency._segments import FEATURES
@@ -78,7 +78,7 @@ class Profile:
     Attributes:
         target: The target, its number of threads filled in.
         machine: What it was measured with: ``cpu``, ``torch``, ``gpu``, ``onnxruntime`` (only for that runtime),
-            ``memory_kept`` (torch on the CPU; see `keep_freed_memory`).
+            ``memory_kept`` (torch on the CPU; see `autoprune.allocator.kept_memory`).
         path: Its file; None for a profile in memory only.
         networks: Keys of the segments of the dense networks, by fingerprint.
         samples: The measured networks.
@@ -234,5 +234,5 @@ def machine_of(target: Target) -> dict[str, Any]:
     if target.runtime == "onnxruntime":
         found["onnxruntime"] = package_version("onnxruntime")  # keeps its memory itself
     elif device.type == "cpu":
-        found["memory_kept"] = keep_freed_memory()
+        found["memory_kept"] = can_keep_memory()
     return found

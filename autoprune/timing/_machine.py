@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from autoprune.allocator import keep_freed_memory
+from autoprune.allocator import kept_memory
 from autoprune.threads import pinned_threads
 
 
@@ -71,13 +71,14 @@ def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[
 
     Returns:
         What is measured with, JSON-ready: ``threads``, ``cpu``, ``load`` (processes that wanted a processor in the minute
-        before), ``torch``, ``onnxruntime`` (None where it is not installed), ``memory_kept`` (see `keep_freed_memory`).
+        before), ``torch``, ``onnxruntime`` (None where it is not installed), ``memory_kept`` (see
+        `autoprune.allocator.kept_memory`).
 
     Raises:
         UsageError: for less than one thread.
     """
-    load, kept = load_average(), keep_freed_memory()
-    with pinned_threads(threads) as count:
+    load = load_average()
+    with pinned_threads(threads) as count, kept_memory() as kept:
         if note := busy_note(count, load):
             say(note)
         yield {
