@@ -50,6 +50,7 @@ class Stopwatch:
         self._model, self._graph, self._example = model, graph, example
         self._path, self._say = path, say
         self._profile: Profile | None = None
+        self._dense_s: float | None = None
 
     def multiple(self, decisions: Sequence[Group], *, min_keep: float) -> int:
         """Return the smallest multiple of channels that is fast on the target; measured unless the profile knows it.
@@ -86,7 +87,9 @@ class Stopwatch:
                 path=None if self._path is None else str(self._path),
                 say=self._say,
             )
-        return LatencyCost(self._profile, self._graph, decisions)
+        cost = LatencyCost(self._profile, self._graph, decisions)
+        self._dense_s = cost.dense
+        return cost
 
     def refine(self, decisions: Sequence[Group], policies: Sequence[Sequence[int]]) -> None:
         """Measure some policies as well, so that the prediction is best around them."""
@@ -99,7 +102,7 @@ class Stopwatch:
         Raises:
             AutopruneError: if the machine is too busy for the ratio to be known.
         """
-        return measured_ratio(self._model, network, self.target, self._example)
+        return measured_ratio(self._model, network, self.target, self._example, dense_s=self._dense_s)
 
 
 def excess(budget: Budget, measured: Ratio) -> float:

@@ -117,7 +117,7 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
     kept = {g.name: np.arange(k) for g, k in zip(decisions, records[0]["counts"], strict=True)}
     small = prune_model(loaded.model, graph, kept)
     for number in range(len(done), checks):
-        found = measured_ratio(loaded.model, small, target, example)
+        found = measured_ratio(loaded.model, small, target, example, dense_s=records[0]["dense_s"])
         append_jsonl(journal, asdict(found))
         say(f"check {number + 1}: predicted {records[0]['predicted']:.3f}, measured {found.ratio:.3f}")
 

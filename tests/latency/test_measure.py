@@ -104,6 +104,24 @@ def test_the_final_check_times_both_networks() -> None:
         measured_ratio(NET, nn.Linear(3, 3), TARGET, EXAMPLE, clock=Ticks())
 
 
+def test_a_slow_spell_is_waited_out() -> None:
+    class Spell(Ticks):
+        """Steps that are long until 200 were taken."""
+
+        looks = 0
+
+        def __call__(self) -> float:
+            self.looks += 1
+            self.step = 0.03 if self.looks < 200 else 0.01
+            return super().__call__()
+
+    slow = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell())
+    assert slow.dense_s == pytest.approx(0.03)
+    found = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell(), dense_s=0.01)
+    assert found.dense_s == pytest.approx(0.01)
+    assert found.ratio == pytest.approx(1.0)
+
+
 def test_designs_fill_the_space_and_begin_alike() -> None:
     levels = [tuple(range(1, 17))] * 6
     found = design(levels, 33)
