@@ -95,6 +95,19 @@ def network_of(problem: Problem, how: str, counts: Counts) -> nn.Module:
     return renormed(network, problem._backend.statistics.images) if how == "norms" else network
 
 
+def share(problem: Problem, counts: Counts) -> float:
+    return problem.cost.macs(counts) / problem.cost.dense_macs
+
+
+def images_of(problem: Problem, how: str, counts: Counts) -> float:
+    """Return what making a network and running it on the search part computes, in images through the dense network."""
+    assert problem._search.size is not None
+    renorming = len(problem._backend.statistics.images) * share(problem, counts) if how in ("norms", "slice") else 0.0
+    if how == "slice":
+        return renorming + problem._search.size * share(problem, counts)
+    return renorming + problem._equivalents(counts, finish=how == "finish")
+
+
 @torch.no_grad()
 def logits_of(network: nn.Module, part: Any) -> Tensor:
     images = part.tensors[0].contiguous(memory_format=torch.channels_last)
@@ -143,8 +156,7 @@ def measure(
                 right, loss = answers(logits, inputs.search)
                 record: dict[str, Any] = {"counts": list(counts), "accuracy": right, "loss": loss}
                 record["distance"] = divergence(logits, dense, TEMPERATURE).tolist()
-                images = problem._equivalents(counts, finish=alternative.network == "finish")
-                record["images"] = images - problem.cost.macs(counts) / problem.cost.dense_macs * len(right)
+                record["images"] = images_of(problem, alternative.network, counts) - len(right) * share(problem, counts)
                 if alternative.network == "finish":
                     record["report"], record["report_loss"] = answers(logits_of(network, inputs.report), inputs.report)
                 append_jsonl(path, record)
