@@ -173,8 +173,8 @@ def table(folder: Path) -> str:
             f"|{' --- |' * len(_HEAD)}",
             *rows,
             "",
-            f"Checks met: {good} of {checked} ({100 * good / max(checked, 1):.0f} %), in {len(rows)} of {len(cases())} cases; less "
-            f"than nine of ten in {', '.join(short) or 'none'}.",
+            f"Checks met: {good} of {checked} ({100 * good / max(checked, 1):.0f} %), in {len(rows)} of {len(cases())} cases; "
+            f"less than nine of ten in {', '.join(short) or 'none'}.",
             "",
         ]
     )
