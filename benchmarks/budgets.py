@@ -13,44 +13,27 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from _say import Say
 from torch import nn
 
 from autoprune.budget import Budget
-from autoprune.cost import allowed_counts
+from autoprune.cli import main as autoprune
 from autoprune.evaluate import Evaluator
-from autoprune.graph import build_graph
-from autoprune.latency import Target, measured_ratio, profile_model
-from autoprune.limits import decidable
+from autoprune.latency import Target, measured_ratio
 from autoprune.models import load_model
-from autoprune.progress import Progress
 from autoprune.rebuild import rebuild_run
 from autoprune.run import RunFolder
 from autoprune.session import inputs_of, search_to_folder
 
 MODEL = "cifar-resnet56"
 TARGET = Target("eager", batch=32, threads=1)
-
-
-class Say(Progress):
-    def stage(self, text: str) -> None:
-        print(text, flush=True)
-
-
-def profiled(path: Path) -> Path:
-    """Profile what is not profiled yet, as ``autoprune profile --round-to 1`` does."""
-    loaded = load_model(MODEL)
-    example = loaded.example_input()
-    graph = build_graph(loaded.model, example)
-    decisions = decidable(graph, include_residual=False)
-    levels = [allowed_counts(group.size, min_keep=0.1, round_to=1) for group in decisions]
-    profile_model(loaded.model, graph, decisions, levels, example, TARGET, path=path, say=Say().stage)
-    return path
 
 
 def play(budget: Budget, seed: int, data: Path, out: Path, profile: Path, episodes: int) -> RunFolder:
@@ -68,15 +51,12 @@ def play(budget: Budget, seed: int, data: Path, out: Path, profile: Path, episod
     return search_to_folder(asked, out, progress=Say())
 
 
-def finished(folder: RunFolder) -> tuple[nn.Module, torch.Tensor]:
+def finished(folder: RunFolder, report: Evaluator) -> tuple[nn.Module, torch.Tensor]:
     """Return a run's network, and which images of the report part it gets right."""
     network = rebuild_run(folder).model.eval()
-    part = inputs_of(folder.read_config()).report
-    assert part is not None
-    evaluator = Evaluator(part, name="report", device=torch.device("cpu"))
-    evaluator(network)
-    assert evaluator.answers is not None
-    return network, evaluator.answers.right.double()
+    report(network)
+    assert report.answers is not None
+    return network, report.answers.right.double()
 
 
 def cells(folder: RunFolder, right: torch.Tensor) -> str:
@@ -97,7 +77,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    profile = profiled(options.out / "cpu.jsonl")
+    profile = options.out / "cpu.jsonl"
+    asked = ["--model", MODEL, "--batch", str(TARGET.batch), "--threads", str(TARGET.threads), "--round-to", "1"]
+    if code := autoprune(["profile", *asked, "--out", str(profile)]):
+        sys.exit(code)
     rows = ["| seed | budget | MACs | measured time | report accuracy, % | |", "| --- | --- | --- | --- | --- | --- |"]
     for seed in range(1, options.seeds + 1):
         macs = play(
@@ -107,7 +90,10 @@ def main() -> None:
         time = play(
             Budget(latency=limit), seed, options.data, options.out / f"latency-s{seed}", profile, options.episodes
         )
-        (first, before), (second, after) = finished(macs), finished(time)
+        part = inputs_of(macs.read_config()).report
+        assert part is not None
+        report = Evaluator(part, name="report", device=torch.device("cpu"))
+        (first, before), (second, after) = finished(macs, report), finished(time, report)
         gain = after - before
         error = float(gain.std()) / math.sqrt(len(gain))
         again = measured_ratio(first, second, TARGET, load_model(MODEL).example_input())

@@ -95,17 +95,14 @@ def network_of(problem: Problem, how: str, counts: Counts) -> nn.Module:
     return renormed(network, problem._backend.statistics.images) if how == "norms" else network
 
 
-def share(problem: Problem, counts: Counts) -> float:
-    return problem.cost.macs(counts) / problem.cost.dense_macs
-
-
 def images_of(problem: Problem, how: str, counts: Counts) -> float:
-    """Return what making a network and running it on the search part computes, in images through the dense network."""
+    """Return what making a network computes, in images through the dense network."""
     assert problem._search.size is not None
-    renorming = len(problem._backend.statistics.images) * share(problem, counts) if how in ("norms", "slice") else 0.0
+    share = problem.cost.macs(counts) / problem.cost.dense_macs
+    renorming = len(problem._backend.statistics.images) * share if how in ("norms", "slice") else 0.0
     if how == "slice":
-        return renorming + problem._search.size * share(problem, counts)
-    return renorming + problem._equivalents(counts, finish=how == "finish")
+        return renorming
+    return renorming + problem._equivalents(counts, finish=how == "finish") - problem._search.size * share
 
 
 @torch.no_grad()
@@ -156,7 +153,7 @@ def measure(
                 right, loss = answers(logits, inputs.search)
                 record: dict[str, Any] = {"counts": list(counts), "accuracy": right, "loss": loss}
                 record["distance"] = divergence(logits, dense, TEMPERATURE).tolist()
-                record["images"] = images_of(problem, alternative.network, counts) - len(right) * share(problem, counts)
+                record["images"] = images_of(problem, alternative.network, counts)
                 if alternative.network == "finish":
                     record["report"], record["report_loss"] = answers(logits_of(network, inputs.report), inputs.report)
                 append_jsonl(path, record)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from _early import RIVALS, finish_early, sentence, setup_images
+from _say import Say
 
 from autoprune.budget import Budget
 from autoprune.comparison import compare, run_folder
 from autoprune.comparison_table import draw, sentences, table
 from autoprune.files import read_json, write_atomic, write_text_atomic
-from autoprune.progress import Progress
 
 ALL = "auto,ddpg,td3,sac,tpe,gp,cmaes,nsga2,evolution,netadapt,sensitivity,random,uniform,shallow,deep"
 SEARCHES = "auto,tpe,ddpg,gp,random,uniform,shallow,deep"
@@ -35,11 +35,6 @@ SETTINGS: dict[str, tuple[str, float, str, int, int]] = {
 }
 WINDOW = 20
 Curve = Mapping[str, list[float]]
-
-
-class Say(Progress):
-    def stage(self, text: str) -> None:
-        print(text, flush=True)
 
 
 def play(name: str, data: Path, out: Path, most: int | None) -> None:

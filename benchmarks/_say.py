@@ -1,0 +1,10 @@
+"""Progress of a benchmark: the stages, a line each."""
+
+from __future__ import annotations
+
+from autoprune.progress import Progress
+
+
+class Say(Progress):
+    def stage(self, text: str) -> None:
+        print(text, flush=True)
