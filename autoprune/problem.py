@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
-from autoprune.latency import Ratio, Target, lines
+from autoprune.latency import LatencyCost, Outlook, Ratio, Target
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
@@ -239,11 +239,15 @@ class Problem:
             )
 
         found = decided()
-        if stopwatch is not None:
-            for _ in range(2):
-                stopwatch.refine(found.decisions, [found.projector.project(line) for line in lines(len(found.levels))])
-                found = decided()
-        return found
+        if stopwatch is None:
+            return found
+
+        def look() -> Outlook:
+            now = decided()
+            return now.decisions, cast(LatencyCost, now.costs["latency"]), now.projector
+
+        stopwatch.refine_around(look)
+        return decided()
 
     def timed(self, network: nn.Module) -> Ratio | None:
         """Return what a finished network takes on the target, timed against the dense one; None where latency does not count.

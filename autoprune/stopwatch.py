@@ -12,13 +12,14 @@ from autoprune.budget import Budget
 from autoprune.graph import Group, PruningGraph
 from autoprune.latency import (
     LatencyCost,
+    Outlook,
     Profile,
     Ratio,
     Target,
     best_multiple,
     measured_ratio,
     profile_model,
-    refine,
+    refine_around,
 )
 
 Levels = Sequence[tuple[int, ...]]
@@ -91,10 +92,10 @@ class Stopwatch:
         self._dense_s = cost.dense
         return cost
 
-    def refine(self, decisions: Sequence[Group], policies: Sequence[Sequence[int]]) -> None:
-        """Measure some policies as well, so that the prediction is best around them."""
+    def refine_around(self, look: Callable[[], Outlook]) -> None:
+        """Measure policies at the budget, until they take what was predicted (see `autoprune.latency.refine_around`)."""
         assert self._profile is not None
-        refine(self._profile, self._model, self._graph, decisions, policies, self._example, say=self._say)
+        refine_around(self._profile, self._model, self._graph, self._example, look, say=self._say)
 
     def measure(self, network: nn.Module) -> Ratio:
         """Time a pruned network against the dense one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -94,13 +95,11 @@ class Stand:
         return network.eval().to(self.target.device, getattr(torch, self.target.dtype))
 
     def whole(self, network: nn.Module) -> Callable[[], object]:
-        """Return what runs a network, which is moved to the target.
+        """Return what runs a network in PyTorch; it is moved to the target.
 
         Raises:
             AutopruneError: if it does not run there.
         """
-        if self.target.runtime == "onnxruntime":
-            return onnx_runner(self.exported(network), self.target.threads or 1)(self.images)
         make = compile_runner if self.target.runtime == "compile" else eager_runner
         run = make(self.placed(network))(self.images)
         try:
@@ -111,6 +110,26 @@ class Stand:
                 f"The network does not run on the target ({self.target}): {first.strip().rstrip('.')}."
             ) from error
         return run
+
+    def placer(self, network: nn.Module) -> Callable[[], Callable[[], object]]:
+        """Return what makes a network ready anew each time it is called: other places in memory, another session.
+
+        What is compiled stays the same, since compiling takes a minute. The network is not changed.
+
+        Raises:
+            AutopruneError: if it does not run on the target (from what is returned, if that is eager PyTorch).
+        """
+        if self.target.runtime == "onnxruntime":
+            path = self.exported(copy.deepcopy(network))
+            return lambda: self.session(path)
+        if self.target.runtime == "compile":
+            run = self.whole(copy.deepcopy(network))
+            return lambda: run
+        return lambda: self.whole(copy.deepcopy(network))
+
+    def session(self, path: Path) -> Callable[[], object]:
+        """Return what runs an ONNX file."""
+        return onnx_runner(path, self.target.threads or 1)(self.images)
 
     def exported(self, network: nn.Module) -> Path:
         """Return an ONNX file of a network for the target's batch."""
@@ -164,6 +183,7 @@ class Bench(Stand):
         super().__init__(example, target)
         self._model, self._graph, self._decisions = model, graph, tuple(decisions)
         self._family: OnnxFamily | None = None
+        self._paths: dict[tuple[int, ...], Path] = {}
         self._expected = expected
         self.clock = clock_of(target) if clock is None else clock
         self.spans: tuple[int, ...] | None = None
@@ -189,15 +209,21 @@ class Bench(Stand):
                 self._family = OnnxFamily(
                     lambda kept: self.exported(self.module(kept)), Segments(self._graph, self._decisions)
                 )
-            family, threads = self._family, self.target.threads or 1
-            path = self.exported(self.module(counts)) if family is None else family.write(counts, self._file())
-            layers = self._graph.layers
-            return Ready(
-                onnx_runner(path, threads)(self.images), lambda: OnnxSegments(path, threads, self.images, layers)
-            )
+            path = self._path(tuple(counts))
+            threads, layers = self.target.threads or 1, self._graph.layers
+            return Ready(self.session(path), lambda: OnnxSegments(path, threads, self.images, layers))
         network = self.module(counts)
         whole = self.whole(network)
         if self.spans is None:
             return Ready(whole, None)
         names = [self._graph.layers[number].name for number in self.spans]
         return Ready(whole, lambda: EagerSegments(network, self.images, names, clock=self.clock))
+
+    def _path(self, counts: tuple[int, ...]) -> Path:
+        """Return the ONNX file of a policy, written once."""
+        if counts not in self._paths:
+            family = self._family
+            self._paths[counts] = (
+                self.exported(self.module(counts)) if family is None else family.write(counts, self._file())
+            )
+        return self._paths[counts]

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from autoprune.latency._bench import Stand
-from autoprune.latency._measure import resolved_times
+from autoprune.latency._measure import PLACEMENTS, resolved_times
+from autoprune.latency._patience import Patience
 from autoprune.latency._target import Target
 from autoprune.timing import Measured, measuring
-
-SLOWER = 1.2
-"""A machine on which the dense network takes so many times what it took is not in the state that it was profiled in."""
-_AGAIN_S, _PAUSE_S = 60.0, 0.5
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A measured ratio of times.
+    """A measured ratio of times, the middle of those of several placements.
 
     Attributes:
         ratio: The pruned network's time divided by the dense one's in the same round, median over the rounds.
-        known: How well it is known, as a share of itself.
+        known: How well that of the middle placement is known, as a share of itself.
         seconds: Median seconds of one batch of the pruned network.
         dense_s: The same of the dense network.
         rounds: Number of rounds.
+        least: The smallest ratio of a placement.
+        most: The largest.
     """
 
     ratio: float
@@ -36,6 +35,8 @@ class Ratio:
     seconds: float
     dense_s: float
     rounds: int
+    least: float
+    most: float
 
 
 def measured_ratio(
@@ -47,10 +48,24 @@ def measured_ratio(
     dense_s: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Ratio:
-    """Time a pruned network against the dense one on a target.
+    """Time a pruned network against the dense one on a target: `ratio_check`, once."""
+    with ratio_check(model, pruned, target, example, dense_s=dense_s, clock=clock) as check:
+        return check()
 
-    Processors have slow spells (clock rates, neighbours on the same machine), in which networks of different sizes do not
-    slow down alike. Where the dense network takes much longer than it did, it is tried again for up to a minute.
+
+@contextmanager
+def ratio_check(
+    model: nn.Module,
+    pruned: nn.Module,
+    target: Target,
+    example: Tensor,
+    *,
+    dense_s: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Callable[[], Ratio]]:
+    """Make a pruned network and the dense one ready for a target; gives what times one against the other, each time anew.
+
+    Spells of the machine are waited out, see `Patience`.
 
     Args:
         model: The dense network; it is not changed.
@@ -65,24 +80,26 @@ def measured_ratio(
         AutopruneError: if a network does not run on the target, or the machine is too busy for the ratio to be known.
     """
     target = target.resolved
-    with measuring(target.threads, lambda text: None), Stand(example, target) as stand:
-        functions = {name: stand.whole(copy.deepcopy(net)) for name, net in (("dense", model), ("pruned", pruned))}
-        measured = _in_its_state(
-            lambda: resolved_times(functions, target, clock=clock, try_s=10.0, patience_s=60.0), dense_s
-        )
-    base, own = measured.timings["dense"], measured.timings["pruned"]
-    return Ratio(own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds)
+    with Stand(example, target) as stand:
+        place = {name: stand.placer(network) for name, network in (("dense", model), ("pruned", pruned))}
+
+        def measure() -> Measured:
+            functions = {name: ready() for name, ready in place.items()}
+            return resolved_times(functions, target, clock=clock, try_s=10.0 / PLACEMENTS, patience_s=60.0)
+
+        def check() -> Ratio:
+            patience = Patience()
+            with measuring(target.threads, lambda text: None):
+                return middle([patience.best(measure, dense_s) for _ in range(PLACEMENTS)])
+
+        yield check
 
 
-def _in_its_state(measure: Callable[[], Measured], dense_s: float | None) -> Measured:
-    """Measure until the dense network is about as fast as it was; in the end the times in which it was fastest."""
-    began = time.monotonic()
-    best = measure()
-    while dense_s is not None and _dense_s(best) > SLOWER * dense_s and time.monotonic() - began < _AGAIN_S:
-        time.sleep(_PAUSE_S)
-        best = min(best, measure(), key=_dense_s)
-    return best
-
-
-def _dense_s(measured: Measured) -> float:
-    return measured.timings["dense"].median_s
+def middle(placements: Sequence[Measured]) -> Ratio:
+    """Return the middle one of what several placements took, by the ratio of "pruned" to "dense"."""
+    found = []
+    for measured in placements:
+        base, own = measured.timings["dense"], measured.timings["pruned"]
+        found.append((own.ratio(base), own.known(base), own.median_s, base.median_s, measured.rounds))
+    found.sort()
+    return Ratio(*found[len(found) // 2], least=found[0][0], most=found[-1][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy.typing as npt
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.latency._fit import BLOCKS, Observed, Rows, terms
+from autoprune.latency._measure import LEAST_NETWORKS
 from autoprune.latency._near import NOISES, REACHES, Near, alike, left_out
+from autoprune.latency._patience import APART
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._segments import Segments
 
@@ -48,6 +50,7 @@ class LatencyCost:
     def __init__(self, profile: Profile, graph: PruningGraph, decisions: Sequence[Group]) -> None:
         self._segments = Segments(graph, decisions)
         self.network, self.sizes = self._segments.network, self._segments.sizes
+        profile = _in_usual_state(profile)
         _check(profile, self._segments, decisions)
         self.dense = _dense_seconds(profile)[self._segments.network]
         own = [number for number, sample in enumerate(profile.samples) if sample.network == self._segments.network]
@@ -147,6 +150,20 @@ def _observed(sample: Sample, keys: tuple[str, ...], dense_s: float) -> Observed
     if sample.parts is None or sample.spans is None:
         return Observed(sample.channels, keys, (0,), np.array([seconds]))
     return Observed(sample.channels, keys, sample.spans, sample.parts * seconds)
+
+
+def _in_usual_state(profile: Profile) -> Profile:
+    """Return the profile without what was measured while the machine was much slower or faster than usual.
+
+    Of each network enough must be left to predict from; the dense one stays, whose ratio is 1 in any state.
+    """
+    dense = _dense_seconds(profile)
+    kept: list[Sample] = []
+    for network, usual_s in dense.items():
+        own = profile.of(network)
+        usual = [s for s in own if not s.counts or usual_s / APART <= s.dense_s <= usual_s * APART]
+        kept += usual if len(usual) >= LEAST_NETWORKS else own
+    return replace(profile, samples=kept)
 
 
 def _dense_seconds(profile: Profile) -> Mapping[str, float]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,12 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.cli import main
+from autoprune.cost import CostModel, Projector
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.latency import LatencyCost, Multiple, Profile, Target, measured_ratio, profile_model, refine
+from autoprune.latency import (
+    LatencyCost,
+    Multiple,
+    Outlook,
+    Profile,
+    Target,
+    measured_ratio,
+    profile_model,
+    refine,
+    refine_around,
+)
+from autoprune.latency._check import middle
 from autoprune.latency._design import design
 from autoprune.latency._eager import EagerSegments, hooked_layers
 from autoprune.latency._measure import resolved_times, shares
+from autoprune.latency._patience import Patience
 from autoprune.latency._rounding import smallest_fast
+from autoprune.timing._measure import Measured, Timing
 
 from ._synthetic import TARGET, Net, levels_of, measured, traced
 
@@ -81,6 +96,34 @@ def test_given_policies_are_added_once() -> None:
     assert LatencyCost(profile, GRAPH, DECISIONS).dense > 0
 
 
+class Guess:
+    """A prediction: any network takes a share of what the dense one does."""
+
+    dense = 1.0
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, counts: Sequence[int]) -> float:
+        return self.share
+
+
+@pytest.mark.parametrize(("guesses", "rounds"), [((1.0,), 1), ((0.5, 1.005), 2), ((0.5,) * 9, 4)])
+def test_a_profile_is_refined_until_it_foretells(guesses: tuple[float, ...], rounds: int) -> None:
+    profile = profiled(None, 6)  # on that clock every network takes what the dense one does
+    macs = CostModel(GRAPH, DECISIONS)
+    asked: list[float] = []
+
+    def look() -> Outlook:
+        asked.append(guesses[len(asked)])
+        budget = (0.8 - 0.1 * len(asked)) * macs.dense_macs
+        return DECISIONS, cast(LatencyCost, Guess(asked[-1])), Projector([(macs.macs_form, budget)], LEVELS)
+
+    refine_around(profile, NET, GRAPH, EXAMPLE, look, clock=Ticks())
+    assert len(asked) == rounds
+    assert len(profile.samples) == 6 + 3 * rounds
+
+
 def test_a_busy_machine_is_refused() -> None:
     rng = np.random.default_rng(0)
     clock = Ticks(0.0)
@@ -104,15 +147,25 @@ def test_the_final_check_times_both_networks() -> None:
         measured_ratio(NET, nn.Linear(3, 3), TARGET, EXAMPLE, clock=Ticks())
 
 
+def test_the_middle_of_three_placements_counts() -> None:
+    def placement(dense_s: float, pruned_s: float) -> Measured:
+        timings = {"dense": Timing((dense_s,) * 5), "pruned": Timing((pruned_s,) * 5)}
+        return Measured(timings, settled=True)
+
+    found = middle([placement(2.0, 1.8), placement(1.0, 0.5), placement(4.0, 2.4)])
+    assert (found.ratio, found.least, found.most) == (pytest.approx(0.6), pytest.approx(0.5), pytest.approx(0.9))
+    assert (found.dense_s, found.seconds) == (4.0, 2.4)
+
+
 def test_a_slow_spell_is_waited_out() -> None:
     class Spell(Ticks):
-        """Steps that are long until 200 were taken."""
+        """Steps that are long until 2000 were taken."""
 
         looks = 0
 
         def __call__(self) -> float:
             self.looks += 1
-            self.step = 0.03 if self.looks < 200 else 0.01
+            self.step = 0.03 if self.looks < 2000 else 0.01
             return super().__call__()
 
     slow = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell())
@@ -120,6 +173,23 @@ def test_a_slow_spell_is_waited_out() -> None:
     found = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell(), dense_s=0.01)
     assert found.dense_s == pytest.approx(0.01)
     assert found.ratio == pytest.approx(1.0)
+
+
+def test_a_sample_is_not_taken_in_a_spell() -> None:
+    took = iter([0.03, 0.03, 0.011])
+    said: list[str] = []
+
+    def measure() -> Measured:
+        return Measured({"dense": Timing((next(took),) * 5)}, settled=True)
+
+    assert Patience(say=said.append).best(measure, 0.01).timings["dense"].median_s == 0.011
+    assert said == [
+        "The machine is not as it was: the dense network takes 30 instead of 10 ms; measuring again for up to 120 s"
+    ]
+    took = iter([0.005, 0.009])
+    assert Patience().best(measure, 0.01).timings["dense"].median_s == 0.009
+    took = iter([0.03, 0.01])
+    assert Patience(0.0).best(measure, 0.01).timings["dense"].median_s == 0.03  # what is left to wait is nothing
 
 
 def test_designs_fill_the_space_and_begin_alike() -> None:
