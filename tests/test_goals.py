@@ -150,7 +150,7 @@ class Timed(Problem):
     def timed(self, network: Any, /) -> Ratio:
         self.slow -= 1
         ratio = 0.52 if self.slow >= 0 else 0.49
-        return Ratio(ratio, 0.01, ratio * 1e-3, 1e-3, 9)
+        return Ratio(ratio, 0.01, ratio * 1e-3, 1e-3, 9, ratio, ratio)
 
 
 @pytest.mark.parametrize("slow", [0, 1, 4])
@@ -184,7 +184,7 @@ class Slower(Problem):
 
     def timed(self, network: Any, /) -> Ratio:
         share = self.cost.macs(network.counts.tolist()) / self.cost.dense_macs * self.by
-        return Ratio(share, 0.001, share, 1.0, 9)
+        return Ratio(share, 0.001, share, 1.0, 9, share, share)
 
 
 @pytest.mark.parametrize(("by", "fast"), [(1.1, True), (1.6, True), (99.0, False)])
