@@ -54,7 +54,7 @@ class Auto(Agent):
         *,
         seed: int = 0,
         episodes: int = 100,
-        explore: float = 1.0,
+        explore: float = 0.5,
         statistics: bool = True,
         probe: bool = True,
     ) -> None:

@@ -42,8 +42,9 @@ REFIT_ON = 100, 2000
 """Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
 PROBED = 256
 """Images that `Problem.sensitivities` looks at; on twice as many the first policies of ResNet-20 are no better."""
-SHRUNK = 0.75
-"""Its power: weights fitted to whole policies differ less than those of groups pruned alone (docs/search.md)."""
+SHRUNK, LATER = 0.75, 1.0
+"""Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
+those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
 
 
@@ -342,7 +343,8 @@ class Problem:
         if probed is None:
             return None
         errors, seen = probed
-        return np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0) ** SHRUNK, seen.images
+        alone = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
+        return alone**SHRUNK * np.exp(LATER * np.linspace(-0.5, 0.5, len(alone))), seen.images
 
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Run a network over the search part and return (accuracy, loss)."""

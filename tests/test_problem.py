@@ -287,15 +287,15 @@ def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
     assert errors is not None
     data = labelled(found.model, 300, 12).tensors[0]
     expected = []
-    for group, curve in zip(found.decisions, errors, strict=True):
+    depth = torch.linspace(-0.5, 0.5, len(errors)).exp().tolist()
+    for group, curve, later in zip(found.decisions, errors, depth, strict=True):
         count = int(abs(curve[1 : group.size] - 0.2).argmin()) + 1
         refit = found._backend.cached([count if other is group else other.size for other in found.decisions])
         small = prune_model(found.model, found.graph, refit.kept, tensors=refit.tensors)
         with torch.no_grad():
             ours, theirs = (torch.log_softmax(network(data) / 3, dim=1) for network in (small, found.model))
-        expected.append((float((theirs.exp() * (theirs - ours)).sum(dim=1).mean()) / curve[count]) ** 0.75)
-    rank = torch.tensor(expected).argsort().tolist()
-    assert torch.tensor(weights).argsort().tolist() == rank
+        expected.append((float((theirs.exp() * (theirs - ours)).sum(dim=1).mean()) / curve[count]) ** 0.75 * later)
+    assert weights.tolist() == pytest.approx(expected, rel=0.15)  # fewer images are looked at
     assert found.at(Budget(0.7)).sensitivities() is not None
     blind = problem(evaluate=lambda network: {"accuracy": 0.5}, reward="accuracy").sensitivities()
     assert blind is not None  # on calibration images
