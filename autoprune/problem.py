@@ -329,9 +329,9 @@ class Problem:
         """Return how much a unit of `errors` matters in every decision, up to a common factor, shape (decisions,).
 
         Seen on up to `PROBED` search images (calibration images where those are not held) as the distance of the network's
-        answers from its own with that one group pruned; no label is read and no policy scored. At most one dense pass over the
-        search images is spent, and what it was, in images through the dense network, is returned too. None where nothing is
-        refitted or the network has no blocks.
+        answers from its own with that one group pruned, from which follows what is expected where all groups are (`SHRUNK`,
+        `LATER`); no label is read and no policy scored. At most one dense pass over the search images is spent, and what it
+        was, in images through the dense network, is returned too. None where nothing is refitted or the network has no blocks.
         """
         if not self._refits:
             return None

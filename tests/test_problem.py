@@ -295,6 +295,8 @@ def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
         with torch.no_grad():
             ours, theirs = (torch.log_softmax(network(data) / 3, dim=1) for network in (small, found.model))
         expected.append((float((theirs.exp() * (theirs - ours)).sum(dim=1).mean()) / curve[count]) ** 0.75 * later)
+    rank = torch.tensor(expected).argsort().tolist()
+    assert torch.tensor(weights).argsort().tolist() == rank
     assert weights.tolist() == pytest.approx(expected, rel=0.15)  # fewer images are looked at
     assert found.at(Budget(0.7)).sensitivities() is not None
     blind = problem(evaluate=lambda network: {"accuracy": 0.5}, reward="accuracy").sensitivities()
