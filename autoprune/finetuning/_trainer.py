@@ -24,6 +24,7 @@ from autoprune.finetuning._precision import autocast, faster
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._schedule import learning_rate
+from autoprune.gradients import SafeGradients
 
 _STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on
 _LOOK = 50  # steps between looks at whether the loss is finite
@@ -218,7 +219,8 @@ class Trainer:
                 if self._teacher is not None:
                     with torch.no_grad():
                         taught = self._teacher(x)
-                logits = net(x)
+                with SafeGradients():
+                    logits = net(x)
             part = total_loss(
                 logits,
                 y,

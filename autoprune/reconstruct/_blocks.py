@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoprune.gradients import SafeGradients
 from autoprune.reconstruct._plan import Affine, Block, Plan, as_it_is
 from autoprune.reconstruct._sequential import Sequential, channel_axis
 
@@ -135,7 +136,7 @@ def _descend(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
         chosen = torch.randint(len(images), (min(descent.batch, len(images)),), generator=generator).to(images.device)
-        with torch.enable_grad():
+        with torch.enable_grad(), SafeGradients():
             loss = distance(plan.run_block(block, like(images[chosen], images), refits.apply), target[chosen])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

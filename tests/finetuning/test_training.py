@@ -97,6 +97,17 @@ def test_one_step_is_that_of_sgd() -> None:
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
+def test_a_strided_1x1_layer_of_few_channels_is_trained_safely() -> None:
+    """Training is channels-last, where oneDNN's own gradient of such a layer kills the process (see tests/_backward.py)."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 1, stride=2), nn.Flatten(), nn.Linear(96, 3)
+    )
+    recipe = autoprune.Recipe(epochs=1, batch_size=16, precision="fp32")
+    found = autoprune.finetune(net, teacher=net, train=images(1), evaluate=images(2), recipe=recipe).model
+    assert not torch.equal(found[2].weight, net[2].weight)
+    assert found[2].stride == (2, 2)
+
+
 def test_accumulation_gives_the_gradient_of_the_batch() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     found = []
