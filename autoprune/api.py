@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from autoprune.evaluate import Part
 from autoprune.files import load_safetensors, save_safetensors_atomic, write_json_atomic
 from autoprune.fingerprint import fingerprint
 from autoprune.graph import build_graph
+from autoprune.guard import unchanged
 from autoprune.inputs import Inputs, check_device, check_output, check_part, count_images, example_batch
 from autoprune.latency import Target
 from autoprune.models import check_finite
@@ -35,7 +35,7 @@ from autoprune.report import sentences, table
 from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, default_agent, execute, target_for
-from autoprune.surgery import load_pruned
+from autoprune.surgery import copy_model, load_pruned
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
 
@@ -144,7 +144,7 @@ def search(
     check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
-    with _put_back(model):
+    with unchanged(model):
         inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
         config = RunConfig(
             model=_name(type(model)),
@@ -182,24 +182,9 @@ def search(
             policy = Policy.load(folder.policy_path)
             state = load_safetensors(folder.model_path)
             found = folder.read_report()
-        graph = build_graph(model, example_input.to(device))
-        small = load_pruned(model.to(device), graph, policy, state).cpu().eval()
+        dense = copy_model(model).to(device)
+        small = load_pruned(dense, build_graph(dense, example_input.to(device)), policy, state).cpu().eval()
     return SearchResult(policy=policy, model=small, report=found)
-
-
-@contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """Put a model back where and as it was: a search moves it to its device and into eval mode."""
-    training = {module: module.training for module in model.modules()}
-    tensor = next(chain(model.parameters(), model.buffers()), None)
-    home = None if tensor is None else tensor.device
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        if home is not None:
-            model.to(home)
 
 
 def _inputs(

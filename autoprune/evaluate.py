@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autoprune.divergence import divergence
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.guard import eval_mode
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Part = Dataset[Any] | DataLoader[Any] | Evaluate
@@ -153,10 +154,8 @@ class Evaluator:
         Raises:
             AutopruneError: if a user's callable returns something else than a dict with an accuracy in [0, 1].
         """
-        training = model.training
-        model.eval()
         self.distance = math.nan
-        try:
+        with eval_mode(model):
             if self._call is not None:
                 return self._called(model)
             if rival is not None and self.races:
@@ -165,8 +164,6 @@ class Evaluator:
             self.answers, paces = self._answered(model, self._stream())
             self.seconds = len(self.answers.seen) * median(paces) if held and len(paces) >= ENOUGH else math.nan
             return self._told(_means(self.answers))
-        finally:
-            model.train(training)
 
     def _raced(self, model: nn.Module, rival: Answers) -> tuple[float, float]:
         done: list[Answers] = []

@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.files import save_safetensors_atomic, write_atomic
+from autoprune.guard import eval_mode, unchanged
 from autoprune.pt2 import checked_pt2
 from autoprune.registry import nearest
 
@@ -43,9 +44,7 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
     if format == "safetensors":
         save_safetensors_atomic(path, model.state_dict())
         return True
-    training = model.training
-    model.eval()
-    try:
+    with unchanged(model), eval_mode(model):
         program, dynamic = _trace(model, example_input)
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # source lines and paths of this machine
@@ -55,8 +54,6 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
             _write_bytes(path, buffer.getvalue())
         else:
             _write_onnx(program, path)
-    finally:
-        model.train(training)
     return dynamic
 
 

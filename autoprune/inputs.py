@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from autoprune.data import Data, load_data
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
+from autoprune.guard import eval_mode, unchanged
 from autoprune.models import LoadedModel, load_model
 from autoprune.problem import resolve_device
 
@@ -189,10 +190,8 @@ def check_output(model: nn.Module, example: Tensor) -> int:
         UsageError: if it does not; says what shape the images have.
     """
     shape = "x".join(str(n) for n in example.shape[1:])
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with unchanged(model), eval_mode(model), torch.no_grad():
             output = model(example)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -200,8 +199,6 @@ def check_output(model: nn.Module, example: Tensor) -> int:
             f"The model does not take images of shape {shape} ({first.rstrip('.')}); "
             "check --model, --data and --input-size."
         ) from error
-    finally:
-        model.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
     return int(output.shape[1])

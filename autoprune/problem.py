@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
+from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, Outlook, Ratio, Target
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
@@ -33,7 +35,7 @@ from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_rewar
 from autoprune.score import Score
 from autoprune.select import selections
 from autoprune.stopwatch import Stopwatch
-from autoprune.surgery import prune_model
+from autoprune.surgery import copy_model, prune_model
 
 ScoreKind = Literal["sequential", "cached"]
 TURNS, FINISH_TURNS = 1, 5
@@ -152,7 +154,9 @@ class Problem:
         check_reward(reward, self.budget)
         self.device = resolve_device(device)
         check_finite(model.state_dict(), weights="of the model")
-        self.model = model.to(self.device).eval()
+        self.model = (
+            copy_model(model).to(self.device).eval()
+        )  # never run but within `unchanged`: the networks are cut from it
         example_input = example_input.to(self.device)
         self._search = Evaluator(evaluate, name="search", device=self.device, batch_size=batch_size)
         self._report = (
@@ -280,8 +284,9 @@ class Problem:
         refer: bool = False,
     ) -> Score:
         began = time.perf_counter()
-        accuracy, loss = evaluator.refer(model) if refer else evaluator(model, rival)
-        seconds = time.perf_counter() - began
+        with unchanged(model) if model is self.model else nullcontext():
+            accuracy, loss = evaluator.refer(model) if refer else evaluator(model, rival)
+            seconds = time.perf_counter() - began
         dense, own = self._dense_answers.get(evaluator.name), evaluator.answers
         return Score(
             accuracy,

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.guard import unchanged
+
 
 def counted_macs(model: nn.Module, images: Tensor) -> int:
     """Return the multiply-adds of one image that torch's FLOP counter counts, attention as plain matrix products."""
@@ -14,7 +16,7 @@ def counted_macs(model: nn.Module, images: Tensor) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel is counted as nothing
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with unchanged(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             model(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

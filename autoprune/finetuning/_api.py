@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -24,9 +23,11 @@ from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_w
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, run_task
 from autoprune.fingerprint import fingerprint
+from autoprune.guard import unchanged
 from autoprune.inputs import check_device, check_part, count_images, example_batch
 from autoprune.rebuild import rebuild_run
 from autoprune.run import RunFolder
+from autoprune.surgery import copy_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +105,11 @@ def finetune(
     data = train.dataset if isinstance(train, DataLoader) else train
     for part_name, part in (("train", data), ("evaluate", evaluate), ("report", report)):
         check_part(part_name, part)
-    task = _task(target, data, evaluate, report, teacher if settings.needs_teacher else None, settings)
-    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+    with (
+        unchanged(*(target,) if teacher is None else (target, teacher)),
+        tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path,
+    ):
+        task = _task(target, data, evaluate, report, teacher if settings.needs_teacher else None, settings)
         folder = FinetuneFolder(Path(path))
         found = run_task(task, settings, folder, name=name or settings.name, engine=engine, progress=progress)
         history = tuple(read_jsonl(folder.history_path))
@@ -131,14 +135,14 @@ def _task(
     model: nn.Module, data: Dataset[Any], evaluate: Part, report: Part | None, teacher: nn.Module | None, recipe: Recipe
 ) -> Task:
     """Put together what is trained on what; the caller's networks are copied."""
-    network = copy.deepcopy(model).cpu()
+    network = copy_model(model).cpu()
     example = example_batch(data, indices=(0,))
     start = fingerprint((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
     if recipe.from_scratch:
         reinitialise(network, seed=recipe.seed)
     return Task(
         model=network,
-        teacher=None if teacher is None else copy.deepcopy(teacher).eval(),
+        teacher=None if teacher is None else copy_model(teacher).eval(),
         train=data,
         augment="none" if recipe.augment == "auto" else recipe.augment,
         search=evaluate,

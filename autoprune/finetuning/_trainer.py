@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._schedule import learning_rate
 from autoprune.gradients import SafeGradients
+from autoprune.surgery import copy_model
 
 _STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on
 _LOOK = 50  # steps between looks at whether the loss is finite
@@ -244,7 +244,7 @@ class Trainer:
         """Return the network that counts: the averaged one, with statistics of its own, or the one in training."""
         if self._average is None:
             return self._module.eval()
-        shadow = copy.deepcopy(self._module)
+        shadow = copy_model(self._module)
         self._average.copy_to(shadow)
         with _seeded(self._recipe.seed, 0, self._device):
             batches = (fast_layout(x.to(self._device), self._device) for x in self._images.sample(_STATISTICS))
@@ -253,7 +253,7 @@ class Trainer:
 
     def _measure(self) -> str:
         """Return the faster precision, by steps of a copy of the network."""
-        copied = copy.deepcopy(self._module).train()
+        copied = copy_model(self._module).train()
         optimizer = self._sgd(copied)
         images, labels = next(iter(self._images.epoch(1)))
         with _seeded(self._recipe.seed, 0, self._device):

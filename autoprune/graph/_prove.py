@@ -6,7 +6,6 @@ own model whose norms are randomised, on at least two images, and only removes c
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
+from autoprune.guard import unchanged
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -82,16 +82,6 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
-@torch.no_grad()
-def _copy(model: nn.Module, graph: PruningGraph) -> nn.Module:
-    from autoprune.surgery import prune_model  # surgery reads this package's types
-
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError:  # of a weight that a hook computes
-        return prune_model(model, graph, {})
-
-
 class _Proof:
     def __init__(
         self,
@@ -102,13 +92,15 @@ class _Proof:
         generator: torch.Generator,
         disguise: _Disguise,
     ) -> None:
+        from autoprune.surgery import copy_model  # surgery reads this package's types
+
         self.graph = graph
         self.precision = precision
         self.generator = generator
         noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
         self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
-        self.model = _copy(model, graph).to(precision.dtype).eval()
+        self.model = copy_model(model).to(precision.dtype).eval()
         if disguise.weights:
             randomised(self.model, self.images, generator)
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
@@ -263,6 +255,11 @@ def prove(
         AutopruneError: if the traced program does not compute what the model does.
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
+    with unchanged(model):
+        return _proved(model, graph, example_input, generator)
+
+
+def _proved(model: nn.Module, graph: PruningGraph, example_input: Tensor, generator: torch.Generator) -> PruningGraph:
     images = at_least_two(example_input) if graph.dynamic_batch else _traced_batch(graph, example_input)
     cheap = images.device.type == "cuda" or (
         sum(layer.macs for layer in graph.layers) <= CHEAP_MACS

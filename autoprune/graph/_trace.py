@@ -6,7 +6,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -20,53 +20,9 @@ from torch.fx import Interpreter, Node
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
+from autoprune.guard import eval_mode, unchanged
 
 _log = logging.getLogger(__name__)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode and give every module its own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Give every module back the attributes it had: a forward that keeps activations would keep the tracer's fakes."""
-    before = [(module, dict(module.__dict__)) for module in model.modules()]
-    caches = [
-        (value, dict(value))
-        for _, own in before
-        for name, value in own.items()
-        if type(value) is dict and name[0] != "_"
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-        for cache, content in caches:
-            cache.clear()
-            cache.update(content)
-
-
-@contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Give every buffer back the values it had: a forward may write to them."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, values in before:
-                buffer.copy_(values)
 
 
 def at_least_two(example_input: Tensor) -> Tensor:
@@ -153,31 +109,58 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, s
     if example_input.shape[0] != 2:
         attempts.append((example_input, False))
     error: Exception | None = None
-    with eval_mode(model), attributes_kept(model), buffers_kept(model), torch.no_grad(), _quiet():
-        for module in model.modules():
-            if isinstance(module, nn.DataParallel):
-                module.device_ids = []  # it then calls the module itself
+    modules = dict(model.named_modules())
+    with unchanged(model) as as_it_was, eval_mode(model), torch.no_grad(), _quiet():
         for images, dynamic in attempts:
+            _prepare(model, as_it_was)
             try:
                 shapes = _open_batch(model) if dynamic else None
                 program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
                 _inline_regions(program)
+                _check_modules(model, modules)
                 return program, None
+            except UsageError:
+                raise
             except Exception as failure:
                 error = error or failure
+        _prepare(model, as_it_was)
         _check_runs(model, example_input)
         assert error is not None
         _log.debug("torch.export refuses the model: %s", error)
         refused: Exception = error
         for images, _ in attempts[1:]:
+            _prepare(model, as_it_was)
             try:
-                return record(model, images), _first_line(refused)
+                program = record(model, images)
+                _check_modules(model, modules)
+                return program, _first_line(refused)
+            except UsageError:
+                raise
             except Exception as failure:
                 error = failure
     raise AutopruneError(
         f"The model can be traced neither by torch.export ({_first_line(refused)}) nor by recording it ({_first_line(error)}); "
         "make its forward free of what the messages name."
     ) from error
+
+
+def _prepare(model: nn.Module, as_it_was: Callable[[], None]) -> None:
+    """Put a model into the state of its first run in eval mode, whatever was tried before."""
+    as_it_was()
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.DataParallel):
+            module.device_ids = []  # it then calls the module itself
+
+
+def _check_modules(model: nn.Module, before: dict[str, nn.Module]) -> None:
+    now = dict(model.named_modules())
+    for path in {**before, **now}:
+        if now.get(path) is not before.get(path):
+            raise UsageError(
+                f"The forward pass replaces or adds the module '{path}' when it first runs, so its weights are not those that "
+                "it computes with; run the model once before you pass it."
+            )
 
 
 def _inline_regions(program: ExportedProgram) -> None:
@@ -278,7 +261,7 @@ def _takes_any_batch(model: nn.Module, program: ExportedProgram, example_input: 
     for spec in program.graph_signature.input_specs:
         own = program.state_dict if spec.target in program.state_dict else program.constants
         values.append(images if spec.kind == InputKind.USER_INPUT else own[spec.target or ""])
-    with eval_mode(model), attributes_kept(model), buffers_kept(model), torch.no_grad():
+    with unchanged(model), eval_mode(model), torch.no_grad():
         try:
             expected = output_tensors(model(images))
             found = Interpreter(program.graph_module).run(*values)

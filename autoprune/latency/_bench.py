@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from autoprune.latency._family import OnnxFamily
 from autoprune.latency._onnx import OnnxSegments
 from autoprune.latency._segments import Segments
 from autoprune.latency._target import Target
-from autoprune.surgery import prune_model
+from autoprune.surgery import copy_model, prune_model
 from autoprune.timing import batch_of, compile_runner, eager_runner, onnx_runner
 
 _FEW = 4
@@ -120,12 +119,12 @@ class Stand:
             AutopruneError: if it does not run on the target (from what is returned, if that is eager PyTorch).
         """
         if self.target.runtime == "onnxruntime":
-            path = self.exported(copy.deepcopy(network))
+            path = self.exported(copy_model(network))
             return lambda: self.session(path)
         if self.target.runtime == "compile":
-            run = self.whole(copy.deepcopy(network))
+            run = self.whole(copy_model(network))
             return lambda: run
-        return lambda: self.whole(copy.deepcopy(network))
+        return lambda: self.whole(copy_model(network))
 
     def session(self, path: Path) -> Callable[[], object]:
         """Return what runs an ONNX file."""

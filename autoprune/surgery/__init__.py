@@ -2,6 +2,6 @@
 
 from autoprune.surgery._load import load_pruned
 from autoprune.surgery._plan import Kept
-from autoprune.surgery._prune import prune_model
+from autoprune.surgery._prune import copy_model, prune_model
 
-__all__ = ["Kept", "load_pruned", "prune_model"]
+__all__ = ["Kept", "copy_model", "load_pruned", "prune_model"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -75,5 +77,26 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         elif isinstance(value, Tensor) and not value.is_leaf and id(value) not in memo:
             state[key] = memo[id(value)] = value.detach().clone()  # A cached result; deepcopy refuses these.
         else:
-            state[key] = copy.deepcopy(value, memo)
+            state[key] = _copied(value, memo)
     return new
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a deep copy of an attribute; what cannot be copied (a lock, an open file, a generator) is shared."""
+    for tensor in _results(value):
+        memo.setdefault(id(tensor), tensor.detach().clone())
+    try:
+        return copy.deepcopy(value, memo)
+    except TypeError:
+        return value
+
+
+def _results(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in containers that come with the graph that computed them; `copy.deepcopy` refuses these."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif isinstance(value, dict):
+        yield from chain.from_iterable(map(_results, value.values()))
+    elif isinstance(value, (list, tuple)):
+        yield from chain.from_iterable(map(_results, value))

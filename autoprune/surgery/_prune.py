@@ -58,6 +58,17 @@ def prune_model(
     return small
 
 
+@torch.no_grad()
+def copy_model(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model, also of one that `copy.deepcopy` refuses; it is not touched."""
+    memo: dict[int, Any] = {}
+    for _, module in _named_modules(model):
+        for _, tensor in _own_tensors(module):
+            if id(tensor) not in memo:
+                memo[id(tensor)] = _like(tensor.detach().clone(), tensor)
+    return copy_module(model, memo)
+
+
 def _finish_module(prefix: str, module: nn.Module, memo: Mapping[int, Any], narrowed: Mapping[int, _Cuts]) -> None:
     """Update the copy's attributes where tensors were narrowed, and make sure that it holds them."""
     changed = {name: tensor for name, tensor in _weights(module) if id(tensor) in narrowed}

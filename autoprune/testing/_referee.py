@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.cost import CostModel, counted_macs
 from autoprune.graph import Group, IntArray, PruningGraph
+from autoprune.guard import unchanged
 from autoprune.surgery import Kept, prune_model
 from autoprune.testing._weights import LayerWeights, MaskedProducts
 
@@ -177,9 +178,14 @@ def check_surgery(
         policies: How many.
         seed: Seed of the first; the next ones count up.
     """
+    with unchanged(model):
+        return _checked(model, graph, images, policies, seed)
+
+
+def _checked(model: nn.Module, graph: PruningGraph, images: Tensor, policies: int, seed: int) -> SurgeryCheck:
     groups = prunable(graph)
     cost = CostModel(graph, groups)
-    with torch.no_grad():
+    with unchanged(model), torch.no_grad():
         dense = leaves(model(images))
     worst, effect, macs_wrong, params_wrong = 0.0, math.inf, 0, 0
     for number in range(policies):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import export_model, missing_onnx, onnx_session
+from autoprune.guard import eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.timing._machine import measuring, processors
 from autoprune.timing._measure import measure
@@ -59,7 +59,7 @@ def time_networks(
     say = progress or (lambda text: None)
     _check(networks, batches, targets)
     rows: list[dict[str, Any]] = []
-    with measuring(threads, say) as machine, _eval_mode(networks):
+    with measuring(threads, say) as machine, unchanged(*networks.values()), eval_mode(*networks.values()):
         if "eager" in targets:
             say(f"Timing {len(networks)} networks in PyTorch")
             eager = {name: eager_runner(network) for name, network in networks.items()}
@@ -208,18 +208,6 @@ def _write(network: nn.Module, example: Tensor, path: Path, batch: int) -> bool:
         return export_model(network.cpu(), images, path, format="onnx")
     finally:
         network.to(example.device)
-
-
-@contextmanager
-def _eval_mode(networks: Mapping[str, nn.Module]) -> Iterator[None]:
-    modes = [(network, network.training) for network in networks.values()]
-    try:
-        for network, _ in modes:
-            network.eval()
-        yield
-    finally:
-        for network, training in modes:
-            network.train(training)
 
 
 def _check(networks: Mapping[str, nn.Module], batches: Sequence[int], targets: Sequence[str]) -> None:
