@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.config import DEFAULT_EPISODES, FINISH_STEPS, RunConfig
-from autoprune.data._types import CALIBRATION
+from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
 from autoprune.files import load_safetensors, save_safetensors_atomic, write_json_atomic
 from autoprune.fingerprint import fingerprint
 from autoprune.graph import build_graph
 from autoprune.guard import unchanged
-from autoprune.inputs import Inputs, check_device, check_output, check_part, count_images, example_batch
+from autoprune.inputs import Inputs, check_device, check_output
 from autoprune.latency import Target
 from autoprune.models import check_finite
 from autoprune.policy import Policy
@@ -36,6 +34,7 @@ from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, default_agent, execute, target_for
 from autoprune.surgery import copy_model, load_pruned
+from autoprune.user_evaluation import Evaluate
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
 
@@ -75,7 +74,7 @@ def search(
     model: nn.Module,
     example_input: Tensor,
     *,
-    calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+    calibration: Images,
     evaluate: Part,
     report: Part | None = None,
     budget: float | str | Budget = 0.5,
@@ -190,7 +189,7 @@ def search(
 def _inputs(
     model: nn.Module,
     example_input: Tensor,
-    calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+    calibration: Images,
     evaluate: Part,
     report: Part | None,
     *,
@@ -202,17 +201,17 @@ def _inputs(
     if not isinstance(example_input, Tensor) or example_input.ndim < 2 or len(example_input) < 2:
         raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
     check_finite(model.state_dict(), weights="of the model")
-    for name, part in (("calibration", calibration), ("evaluate", evaluate), ("report", report)):
-        check_part(name, part)
     classes = check_output(model, example_input)
-    images = _unloaded(calibration) if isinstance(calibration, DataLoader) else calibration
+    expected = Expected(tuple(example_input.shape[1:]), example_input.dtype, classes)
+    images = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
+    search, held_out = (_labelled(part, name, expected) for part, name in ((evaluate, "evaluate"), (report, "report")))
+    assert search is not None
     return Inputs(
         model=model,
         example_input=example_input,
         calibration=images,
-        search=evaluate,
-        report=report,
-        report_images=count_images(evaluate if report is None else report),
+        search=search,
+        report=held_out,
         model_spec={
             "name": _name(type(model)),
             "input_shape": list(example_input.shape[1:]),
@@ -222,52 +221,40 @@ def _inputs(
         reward=None if isinstance(reward, str) else reward,
         recorded={
             "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
-            "data_fingerprint": _fingerprint_parts(images, evaluate, report),
+            "data_fingerprint": _fingerprint_parts(images, search, held_out),
             "input_shape": tuple(example_input.shape[1:]),
         },
     )
 
 
-def _unloaded(loader: DataLoader[Any]) -> Dataset[Any] | Tensor:
-    """Return a loader's data set, from which images are drawn at random, or its first images where it makes its own batches.
-
-    A loader in front of a data set usually shuffles, and may lead to more images than memory holds.
-    """
-    if isinstance(loader.dataset, Sized) and loader.collate_fn is default_collate:
-        return loader.dataset
-    batches: list[Tensor] = []
-    for batch in loader:
-        batches.append(batch[0] if isinstance(batch, tuple | list) else batch)
-        if sum(map(len, batches)) >= CALIBRATION:
-            break
-    return torch.cat(batches)[:CALIBRATION]
+def _labelled(part: Any, name: str, expected: Expected) -> Adapted | Evaluate | None:
+    """Return labelled images as they are understood, the user's own function, or None for neither."""
+    if part is None and name == "report":
+        return None
+    if is_function(part):
+        function: Evaluate = part
+        return function
+    return adapt(part, name, expected)
 
 
 def _fingerprint_parts(*parts: Any) -> str:
     """Return a fingerprint of some images and labels of each part, and of its length; a function counts by its name."""
     named: list[tuple[str, Tensor]] = []
     for number, part in enumerate(parts):
-        size = count_images(part)
-        if part is None or size is None:
+        if part is None or is_function(part):
             named.append((f"{number} {'none' if part is None else _name(part)}", torch.zeros(0)))
-            continue
-        data = part.dataset if isinstance(part, DataLoader) else part
-        if isinstance(data, TensorDataset):
-            named += [(f"{number} {place}", tensor) for place, tensor in enumerate(data.tensors)]
-            continue
-        chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
-        named.append((f"{number} {size}", example_batch(data, indices=chosen)))
-        named += [(f"{number} label", torch.as_tensor(item[1])) for item in _labelled(data, chosen)]
+        elif isinstance(part, Held):
+            named += [(f"{number} {place}", tensor) for place, tensor in enumerate(part.tensors)]
+        elif isinstance(part, Items):
+            size = len(part)
+            chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
+            images, labels = zip(*(part[index] for index in chosen), strict=True)
+            named.append((f"{number} {size}", torch.stack(images)))
+            named += [(f"{number} label", torch.as_tensor(label)) for label in labels if label != UNLABELLED]
+        else:
+            images, labels = part.first(_SAMPLE)
+            named += [(f"{number} {part.size}", images), (f"{number} labels", labels)]
     return fingerprint(named)
-
-
-def _labelled(data: Any, indices: Sequence[int]) -> Iterator[Any]:
-    """Return those items that are pairs (image, number)."""
-    if not isinstance(data, Tensor):
-        pairs = (
-            item for item in (data[index] for index in indices) if isinstance(item, tuple | list) and len(item) > 1
-        )
-        yield from (pair for pair in pairs if isinstance(pair[1], int | float | Tensor | np.generic | np.ndarray))
 
 
 def _name(thing: Any) -> str:

@@ -143,7 +143,7 @@ def compare(
                     folder=folder,
                     model_spec=inputs.model_spec,
                     progress=progress,
-                    report_images=inputs.report_images,
+                    report_images=shared.report_images,
                     held_out=inputs.report is not None,
                     started=started,
                 ).run(__version__)

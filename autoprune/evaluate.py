@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from autoprune.data import Expected, Held, Images, Items, Stream, adapt, image_keys, is_function
 from autoprune.divergence import divergence
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.guard import eval_mode
+from autoprune.user_evaluation import Evaluate, UserEvaluation
 
-Evaluate = Callable[[nn.Module], Mapping[str, float]]
-Part = Dataset[Any] | DataLoader[Any] | Evaluate
+Part = Images | Evaluate
 Batch = tuple[int, Tensor, Tensor]
 """Number of the first image, images, labels."""
 MAX_CACHED_BYTES = 2**31
@@ -58,69 +58,93 @@ class Evaluator:
     """Scores models on one data part, always the same images in the same order.
 
     Args:
-        part: A dataset of (image, label), a loader of (images, labels), or a callable ``model -> {"accuracy", "loss"}``.
+        part: Images that `autoprune.data.adapt` understands, or a callable ``model -> {"accuracy", "loss"}``.
         name: What the part is called in messages ("search").
         device: Where the model runs.
         batch_size: Images per forward pass (a loader keeps its own).
+        expected: What the model takes and gives, as far as it is known.
 
     Attributes:
-        size: Number of images, or None if a callable does the work.
+        size: Number of images, as they are seen, or None if a callable does the work (or a stream was not read yet).
         answers: What the last model answered; None if a callable does the work.
         distance: How far the last model's answers are from the reference's, in nats; NaN where there is none.
         seconds: What the last model takes for all images by the median of its batches, so that no hiccup and no warming up
             counts; NaN where images are not held in memory, or in too few batches to tell.
+        keys: A number for each image that equal images share (see `image_keys`), shape (size,), once all were seen.
+        labels: The class of each image, shape (size,), once all were seen.
 
     Raises:
-        UsageError: if the part holds no images.
+        UsageError: if the part holds no images, or some that cannot be understood.
     """
 
-    def __init__(self, part: Part, *, name: str, device: torch.device, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        part: Part,
+        *,
+        name: str,
+        device: torch.device,
+        batch_size: int = 64,
+        expected: Expected | None = None,
+    ) -> None:
         self.name = name
         self.device = device
         self._batches: list[Batch] | None = None
-        self._call: Evaluate | None = None
-        self._loader: Iterable[tuple[Tensor, Tensor]] | None = None
+        self._call: UserEvaluation | None = None
+        self._source: Items | Stream | None = None
+        self._notes: dict[str, None] = {}
+        self._batch_size = batch_size
         self.size: int | None = None
         self.answers: Answers | None = None
         self.distance = math.nan
         self.seconds = math.nan
+        self.keys: Tensor | None = None
+        self.labels: Tensor | None = None
         self._reference: Tensor | None = None
-        if isinstance(part, Dataset | DataLoader):
-            dataset = part.dataset if isinstance(part, DataLoader) else part
-            length = len(cast(Any, dataset))
-            if length == 0:
-                raise UsageError(f"The {name} part of the data is empty; it must hold at least one image.")
-            self.size = length
-            if isinstance(dataset, TensorDataset) and not isinstance(part, DataLoader):
-                images, labels = dataset.tensors[:2]
-                images = fast_layout(images, device)
-                self._batches = [
-                    (start, images[start : start + batch_size], labels[start : start + batch_size])
-                    for start in range(0, length, batch_size)
-                ]
-            else:
-                self._loader = part if isinstance(part, DataLoader) else DataLoader(dataset, batch_size=batch_size)
-        elif callable(part):
-            self._call = part
+        if is_function(part):
+            self._call = UserEvaluation(cast(Evaluate, part), name)
+            return
+        found = adapt(part, name, expected)
+        self._notes = found.notes
+        if isinstance(found, Held):
+            self.size = len(found)
+            images, labels = found.tensors
+            self.keys, self.labels = image_keys(images), labels
+            images = fast_layout(images, device)
+            self._batches = [
+                (start, images[start : start + batch_size], labels[start : start + batch_size])
+                for start in range(0, self.size, batch_size)
+            ]
         else:
-            raise UsageError(f"The {name} data must be a dataset, a loader or a callable, not {type(part).__name__}.")
+            self._source, self.size = found, found.size if isinstance(found, Stream) else len(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the part, in sentences, as far as it was read."""
+        return (*self._notes, *(() if self._call is None else self._call.notes))
 
     def _stream(self) -> Iterator[Batch]:
-        if self._batches is None and self._loader is not None:
-            # Decode once, keep if it fits: a search runs over the same images hundreds of times.
-            kept: list[Batch] | None = []
-            held = first = 0
-            for images, labels in self._loader:
-                if kept is not None:
-                    kept.append((first, images, labels))
-                    held += images.numel() * images.element_size()
-                    if held > MAX_CACHED_BYTES:
-                        kept = None
-                yield first, images, labels
-                first += len(labels)
-            self._batches = kept
-        else:
+        if self._batches is not None or self._source is None:
             yield from self._batches or ()
+            return
+        # Decode once, keep if it fits: a search runs over the same images hundreds of times.
+        kept: list[Batch] | None = []
+        keys: list[Tensor] = []
+        classes: list[Tensor] = []
+        held = first = 0
+        for images, labels in self._source.batches(self._batch_size):
+            if self.keys is None:
+                keys.append(image_keys(images))
+                classes.append(labels)
+            if kept is not None:
+                kept.append((first, images, labels))
+                held += images.numel() * images.element_size()
+                if held > MAX_CACHED_BYTES:
+                    kept = None
+            yield first, images, labels
+            first += len(labels)
+        self._batches, self.size = kept, first
+        if self.keys is None:
+            self.keys, self.labels = torch.cat(keys), torch.cat(classes)
 
     def some(self, count: int) -> Tensor | None:
         """Return up to so many images from all over the part, shape (n, ...); None where they are not held in memory."""
@@ -157,7 +181,7 @@ class Evaluator:
         self.distance = math.nan
         with eval_mode(model):
             if self._call is not None:
-                return self._called(model)
+                return self._call(model)
             if rival is not None and self.races:
                 return self._raced(model, rival)
             held = self._batches is not None
@@ -197,6 +221,16 @@ class Evaluator:
             accuracy, loss = self(model)
         finally:
             handle.remove()
+        if self._call is None and (wrong := torch.isnan(cast(Answers, self.answers).loss).nonzero()).numel():
+            raise UsageError(
+                f"The dense network's answer to item {int(wrong[0])} of the {self.name} part is NaN or infinite, and to "
+                f"{len(wrong)} of {self.size} in all; give a network whose answers are finite."
+            )
+        if self._call is not None and math.isnan(loss) and self._call.gives_loss:
+            raise AutopruneError(
+                f"The evaluate function for the {self.name} part returned the loss NaN for the dense network; it must be finite, "
+                "or left out."
+            )
         if self._call is None and all(isinstance(some, Tensor) and some.dim() == 2 for some in logits):
             self._reference, self.distance = torch.cat(logits), 0.0
         return accuracy, loss
@@ -209,7 +243,8 @@ class Evaluator:
             logits, labels = model(images.to(self.device)), labels.to(self.device)
             loss = F.cross_entropy(logits.float(), labels, reduction="none")
             seen = torch.arange(first, first + len(labels), device=self.device)
-            found.append(Answers(logits.argmax(dim=1) == labels, loss, self._distances(logits, seen), seen))
+            right = (logits.argmax(dim=1) == labels) & ~torch.isnan(loss)
+            found.append(Answers(right, loss, self._distances(logits, seen), seen))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             paces.append((time.perf_counter() - began) / len(labels))
@@ -219,23 +254,6 @@ class Evaluator:
         if self._reference is None or logits.shape[1:] != self._reference.shape[1:]:
             return torch.full((len(logits),), math.nan, device=logits.device)
         return divergence(logits, self._reference[seen], TEMPERATURE)
-
-    def _called(self, model: nn.Module) -> tuple[float, float]:
-        assert self._call is not None
-        result = self._call(model)
-        try:
-            accuracy, loss = float(result["accuracy"]), float(result.get("loss", math.nan))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AutopruneError(
-                f"The evaluate function for the {self.name} part returned {result!r}; "
-                "it must return a dict with 'accuracy' and 'loss'."
-            ) from error
-        if not 0.0 <= accuracy <= 1.0:
-            raise AutopruneError(
-                f"The evaluate function for the {self.name} part returned accuracy {accuracy}; "
-                "it must be a share in [0, 1], not a percentage."
-            )
-        return accuracy, loss
 
 
 def clearly_worse(differences: Tensor) -> bool:
@@ -266,36 +284,3 @@ def fast_layout(images: Tensor, device: torch.device) -> Tensor:
     if images.dim() == 4 and device.type == "cpu":
         return images.contiguous(memory_format=torch.channels_last)
     return images
-
-
-def stack_images(data: Dataset[Any] | Iterable[Any] | Tensor, count: int, *, seed: int) -> Tensor:
-    """Return up to ``count`` images, chosen at random by ``seed``, shape (n, C, H, W).
-
-    Args:
-        data: A tensor of images, a dataset of images or (image, label), or a loader of (images, labels), whose first
-            batches are taken.
-        count: Most images.
-        seed: Seed of the choice.
-
-    Raises:
-        UsageError: if there is no image.
-    """
-    if isinstance(data, Tensor | Dataset):
-        length = len(cast(Any, data))
-        chosen = torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:count]
-        if length == 0:
-            raise UsageError("The calibration part of the data is empty; it must hold at least one image.")
-        if isinstance(data, Tensor):
-            return data[chosen]
-        if isinstance(data, TensorDataset):
-            return data.tensors[0][chosen]
-        items = (cast(Any, data)[int(index)] for index in chosen)
-        return torch.stack([torch.as_tensor(item[0] if isinstance(item, list | tuple) else item) for item in items])
-    batches: list[Tensor] = []
-    for batch in data:
-        batches.append(batch[0] if isinstance(batch, list | tuple) else batch)
-        if sum(map(len, batches)) >= count:
-            break
-    if not any(map(len, batches)):
-        raise UsageError("The calibration part of the data is empty; it must hold at least one image.")
-    return torch.cat(batches)[:count]

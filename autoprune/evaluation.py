@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune.errors import UsageError
+from autoprune.data import Expected
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import load_exported
 from autoprune.finetuning import finetuned_weights
@@ -84,9 +85,12 @@ def evaluate_target(
     classes = check_output(loaded.model, loaded.example_input())
     parts = load_parts(data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download)
     chosen = parts.report if part == "report" else parts.search
-    evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size)
+    expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
+    evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected)
     try:
         accuracy, loss = evaluator(network)
+    except AutopruneError:
+        raise
     except Exception as error:
         if target is None or target.is_dir():
             raise

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from autoprune.data import Data, load_data
+from autoprune.data import Adapted, Data, Expected, Stream, adapt, load_data
 from autoprune.errors import UsageError
-from autoprune.evaluate import Part
 from autoprune.guard import eval_mode, unchanged
 from autoprune.models import LoadedModel, load_model
 from autoprune.problem import resolve_device
+from autoprune.user_evaluation import Evaluate
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Inputs:
         calibration: Images that statistics are collected on.
         search: What policies are scored on.
         report: What finished networks are reported on; None if there is no such part.
-        report_images: Number of images in it (in the search part if there is none), if known.
         model_spec: How a policy file names the model.
         reward: The reward function, if it was passed as one; else None.
         recorded: What the run configuration records: fingerprints and preprocessing.
@@ -36,10 +34,9 @@ class Inputs:
 
     model: nn.Module
     example_input: Tensor
-    calibration: Dataset[Any] | Tensor
-    search: Part
-    report: Part | None
-    report_images: int | None
+    calibration: Adapted
+    search: Adapted | Evaluate
+    report: Adapted | Evaluate | None
     model_spec: Mapping[str, Any]
     reward: Callable[..., float] | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
@@ -113,17 +110,16 @@ def load_inputs(
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     classes = check_output(loaded.model, loaded.example_input())
     parts = load_parts(data, loaded, mean=mean, std=std, num_classes=classes, download=download)
-    for name, part in (("calibration", parts.calibration), ("search", parts.search), ("report", parts.report)):
-        check_part(name, part)
-    example = example_batch(parts.calibration)
+    expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
+    calibration = adapt(parts.calibration, "calibration", expected, labelled=False)
+    example = example_batch(calibration)
     check_output(loaded.model, example)
     return Inputs(
         model=loaded.model,
         example_input=example,
-        calibration=parts.calibration,
-        search=parts.search,
-        report=parts.report,
-        report_images=count_images(parts.report if parts.report is not None else parts.search),
+        calibration=calibration,
+        search=adapt(parts.search, "search", expected),
+        report=adapt(parts.report, "report", expected),
         model_spec={
             "name": model,
             "weights": weights,
@@ -157,30 +153,13 @@ def check_device(device: str) -> None:
         )
 
 
-def check_part(name: str, part: Any) -> None:
-    """Refuse a part of the data without images.
-
-    Raises:
-        UsageError: if ``part`` has a length and it is 0.
-    """
-    if part is not None and count_images(part) == 0:
-        raise UsageError(f"The {name} part of the data holds no images; each part needs at least one.")
-
-
-def count_images(part: Any) -> int | None:
-    """Return the number of images of a data set, tensor or loader; None for a function or a stream."""
-    if isinstance(part, DataLoader):
-        part = part.dataset
-    try:
-        return len(part)
-    except TypeError:
-        return None
-
-
-def example_batch(data: Dataset[Any] | Tensor, *, indices: Sequence[int] = (0, 1)) -> Tensor:
-    """Return some images as a batch, shape (len(indices), C, H, W); the last one in the place of those there are not."""
-    size = len(data)  # type: ignore[arg-type]
-    return torch.stack([torch.as_tensor(_image(data[min(index, size - 1)])) for index in indices])
+def example_batch(data: Adapted) -> Tensor:
+    """Return two images as a batch, shape (2, C, H, W); twice the same one where there are no more."""
+    if isinstance(data, Stream):
+        images = data.first(2)[0]
+    else:
+        images = torch.stack([data[index][0] for index in (0, min(1, len(data) - 1))])
+    return images if len(images) == 2 else images.expand(2, *images.shape[1:])
 
 
 def check_output(model: nn.Module, example: Tensor) -> int:
@@ -202,7 +181,3 @@ def check_output(model: nn.Module, example: Tensor) -> int:
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
     return int(output.shape[1])
-
-
-def _image(item: Any) -> Any:
-    return item[0] if isinstance(item, (tuple, list)) else item

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from autoprune.budget import Budget
 from autoprune.config import FINISH_STEPS
 from autoprune.cost import MemoryCost
+from autoprune.data import CALIBRATION, Expected, Images, adapt
+from autoprune.data_notes import data_notes
 from autoprune.errors import UsageError
-from autoprune.evaluate import Answers, Evaluator, Part, fast_layout, stack_images
+from autoprune.evaluate import Answers, Evaluator, Part, fast_layout
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
 from autoprune.guard import unchanged
@@ -122,7 +123,7 @@ class Problem:
         model: nn.Module,
         example_input: Tensor,
         *,
-        calibration: Dataset[Any] | DataLoader[Any] | Tensor,
+        calibration: Images,
         evaluate: Part,
         report: Part | None = None,
         budget: Budget | float | str | None = 0.5,
@@ -158,16 +159,13 @@ class Problem:
             copy_model(model).to(self.device).eval()
         )  # never run but within `unchanged`: the networks are cut from it
         example_input = example_input.to(self.device)
-        self._search = Evaluator(evaluate, name="search", device=self.device, batch_size=batch_size)
-        self._report = (
-            None if report is None else Evaluator(report, name="report", device=self.device, batch_size=batch_size)
-        )
-        images = stack_images(calibration, max(finish_images, calibration_images), seed=seed)
-        if images.shape[1:] != example_input.shape[1:]:
-            raise UsageError(
-                f"The images have shape {tuple(images.shape[1:])} but the model takes {tuple(example_input.shape[1:])}; "
-                "resize the data or give the model's input size."
-            )
+        expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
+        options: dict[str, Any] = {"device": self.device, "batch_size": batch_size, "expected": expected}
+        self._search = Evaluator(evaluate, name="search", **options)
+        self._report = None if report is None else Evaluator(report, name="report", **options)
+        most = max(finish_images, calibration_images)
+        given = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
+        images = given.drawn(most, seed)
         self._images = images
         self.graph = (
             graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
@@ -191,9 +189,14 @@ class Problem:
         if not self._refits:
             self._selection = selections.get("magnitude")()
             calibration_images = finish_images = self._finish_images = self.graph.layers[0].in_shape[0]
-            self.notes += (
-                "The network was traced for one fixed batch size, so nothing is refitted and channels are chosen by magnitude.",
+            same_batch = images[: len(example_input)].to(self.device)
+            fixed = not self.graph.dynamic_batch or self._plan.computes(self.model, same_batch)
+            why = (
+                "The network was traced for one fixed batch size"
+                if fixed
+                else "The traced network's answers to calibration images are not the model's own"
             )
+            self.notes += (f"{why}, so nothing is refitted and channels are chosen by magnitude.",)
         fit = images_that_fit(self.graph)
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
@@ -212,6 +215,8 @@ class Problem:
         self.setup_images = statistics + len(passes) * (self._search.size or 0)
         self._dense_answers["search"] = self._search.answers
         self._dense_report: Score | None = None
+        _ = self.dense_report  # what is wrong with its images is to be said now
+        self.notes += data_notes(given, images, self._search, self._report)
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -444,10 +449,15 @@ class Problem:
         return Finished(model, refit.kept, search, report)
 
     @property
+    def report_images(self) -> int | None:
+        """Number of images that the report's accuracy is of (the search part's if there is no report part); None if not known."""
+        return (self._report or self._search).size
+
+    @property
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
-            self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes))
+            self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes, refer=True))
             self._dense_answers["report"] = self._report.answers
         return self._dense_report
 

@@ -174,7 +174,7 @@ def execute(
             folder=folder,
             model_spec=inputs.model_spec,
             progress=progress,
-            report_images=inputs.report_images,
+            report_images=problem.report_images,
             held_out=inputs.report is not None,
             started=started,
             agent=agent,

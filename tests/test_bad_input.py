@@ -159,7 +159,7 @@ def test_damaged_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     ("data", "hint"),
     [
         ("bad_plugins:no_images", "at least one"),
-        ("bad_plugins:large_images", "16x16"),
+        ("bad_plugins:large_images", "(1, 16, 16)"),
         ("cifar10:nowhere", "nowhere"),
         ("imagefolder:nowhere", "nowhere"),
     ],

@@ -1,6 +1,30 @@
-"""Images in three disjoint parts: calibration, search and report."""
+"""Images in three disjoint parts, calibration, search and report, and the door for a user's own."""
 
+from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, is_function
+from autoprune.data._check import Expected, failed, image_keys
+from autoprune.data._held import Held
+from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._load import load_data
-from autoprune.data._types import Data, ImageArrays
+from autoprune.data._seeded import seeded
+from autoprune.data._stream import Stream
+from autoprune.data._types import CALIBRATION, Data, ImageArrays
 
-__all__ = ["Data", "ImageArrays", "load_data"]
+__all__ = [
+    "CALIBRATION",
+    "UNLABELLED",
+    "Adapted",
+    "Data",
+    "Expected",
+    "Held",
+    "ImageArrays",
+    "Images",
+    "Items",
+    "Stream",
+    "adapt",
+    "as_dataset",
+    "failed",
+    "image_keys",
+    "is_function",
+    "load_data",
+    "seeded",
+]

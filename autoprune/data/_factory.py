@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
-
-from autoprune.data._types import halves
+from autoprune.data._adapt import as_dataset
+from autoprune.data._check import Expected
+from autoprune.data._held import Held
+from autoprune.data._items import Items
+from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import UsageError
 from autoprune.factory import call_factory
 
-_KEYS = ("calibration", "validation", "train", "test")
+_NAMES = {"calibration": "calibration", "train": "train", "search": "search", "report": "report"}
+_NAMES |= {"validation": "search", "val": "search", "test": "report"}
+"""Keys that a factory's mapping may have, and the part that each is."""
+_MAPPING = '{"calibration": ..., "search": ..., "report": ...} (and "train": ... to fine-tune on)'
+Parts = dict[str, Held | Items]
 
 
-def call_data_factory(spec: str, options: Mapping[str, Any]) -> tuple[dict[str, Dataset[Any]], str]:
+def call_data_factory(spec: str, options: Mapping[str, Any], expected: Expected) -> tuple[Parts, str]:
     """Call the factory and name its parts calibration, search, report and, if there is one, train.
 
-    The factory returns a mapping with "calibration" and "validation" and optionally "train" and "test", or a tuple in this
-    order (calibration, validation[, train[, test]]); each a data set or a loader of (images, labels). Without "test" the
-    validation images are halved at random (fixed seed).
+    The factory returns a mapping with these names ("validation" or "val" for search and "test" for report are understood too),
+    or a tuple of two: calibration and search images. Each part is whatever `autoprune.data.adapt` understands. Without report
+    images the search images are halved at random (fixed seed); without calibration images some of "train" are taken.
+
+    Args:
+        spec: The factory.
+        options: What it may have parameters for.
+        expected: What the network takes and gives.
 
     Returns:
         The parts, and in words how they were made.
@@ -30,56 +39,53 @@ def call_data_factory(spec: str, options: Mapping[str, Any]) -> tuple[dict[str, 
         UsageError: if it returns anything else.
         AutopruneError: if it raises.
     """
-    found = call_factory(spec, "data", options)
-    if isinstance(found, tuple | list) and 2 <= len(found) <= len(_KEYS):
-        found = dict(zip(_KEYS, found, strict=False))
-    if not isinstance(found, Mapping) or not {"calibration", "validation"} <= set(found) <= set(_KEYS):
-        raise UsageError(
-            f"The data '{spec}' must return a mapping with 'calibration' and 'validation' "
-            "(optionally 'train' and 'test'), each a data set or a loader."
+    parts = _named(call_factory(spec, "data", options), spec)
+    found = {
+        name: as_dataset(part, name, expected, labelled=name != "calibration") for name, (_, part) in parts.items()
+    }
+    how = {name: key for name, (key, _) in parts.items()}
+    if "calibration" not in found:
+        found["calibration"] = found["train"].subset(draw(CALIBRATION, len(found["train"])).tolist())
+        how["calibration"] = (
+            f"some of {how['train']}" if len(found["calibration"]) < len(found["train"]) else how["train"]
         )
-    parts = {name: part for name, part in found.items() if part is not None}
-    given = {name: _as_dataset(part, spec, name) for name, part in parts.items() if name != "train"}
-    if "train" in parts:
-        train = parts["train"]
-        given["train"] = train.dataset if isinstance(train, DataLoader) else train
-    validation = given.pop("validation")
-    if "test" in given:
-        return {**given, "search": validation, "report": given.pop("test")}, "search: validation; report: test"
-    search, report = halves(_length(validation, spec, "validation"))
-    halved = {"search": _subset(validation, search.tolist()), "report": _subset(validation, report.tolist())}
-    return {**given, **halved}, "search and report: validation, halved at random"
+    if "report" not in found:
+        whole = found["search"]
+        if len(whole) < 2:
+            raise UsageError(
+                f"The search part of '{spec}' holds 1 image, which cannot be halved into search and report; give at least 2."
+            )
+        first, second = halves(len(whole))
+        found |= {"search": whole.subset(first.tolist()), "report": whole.subset(second.tolist())}
+        return found, f"calibration: {how['calibration']}; search and report: {how['search']}, halved at random"
+    return found, "; ".join(f"{name}: {how[name]}" for name in ("calibration", "search", "report"))
 
 
-def _length(part: Any, spec: str, name: str) -> int:
-    if not isinstance(part, Sized):
-        raise UsageError(f"The {name} part of '{spec}' has no length; return a map-style data set or a finite loader.")
-    return len(part)
-
-
-def _as_dataset(part: Any, spec: str, name: str) -> Dataset[Any]:
-    """Return a data set as it is; a loader's batches joined in memory, so that its own collation counts."""
-    if not isinstance(part, DataLoader):
-        if not (hasattr(part, "__getitem__") and isinstance(part, Sized)):
-            raise UsageError(f"The {name} part of '{spec}' is a {type(part).__name__}; return a data set or a loader.")
-        return part  # type: ignore[return-value]
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
-    for batch in part:
-        if (
-            not isinstance(batch, tuple | list)
-            or len(batch) != 2
-            or not all(isinstance(item, Tensor) for item in batch)
-        ):
-            raise UsageError(f"The {name} loader of '{spec}' must give pairs of tensors (images, labels).")
-        images.append(batch[0])
-        labels.append(batch[1])
-    if not images:
-        raise UsageError(f"The {name} part of '{spec}' is empty; at least one image is needed.")
-    return TensorDataset(torch.cat(images), torch.cat(labels))
-
-
-def _subset(part: Dataset[Any], indices: list[int]) -> Dataset[Any]:
-    if isinstance(part, TensorDataset):
-        return TensorDataset(*(tensor[indices] for tensor in part.tensors))
-    return Subset(part, indices)
+def _named(found: Any, spec: str) -> dict[str, tuple[str, Any]]:
+    """Return what each part is called in the factory's answer, and the part."""
+    if isinstance(found, tuple) and hasattr(found, "_asdict"):
+        found = found._asdict()
+    if isinstance(found, tuple | list):
+        if len(found) != 2:
+            raise UsageError(
+                f"The data '{spec}' returned a {type(found).__name__} of {len(found)}, of which nobody can say which part is "
+                f"which; return {_MAPPING}."
+            )
+        return {"calibration": ("the first of two", found[0]), "search": ("the second of two", found[1])}
+    if not isinstance(found, Mapping):
+        raise UsageError(f"The data '{spec}' returned a {type(found).__name__}, but must return {_MAPPING}.")
+    given = {str(key): part for key, part in found.items() if part is not None}
+    unknown = [key for key in given if key not in _NAMES]
+    parts: dict[str, tuple[str, Any]] = {}
+    for key in given:
+        name = _NAMES.get(key, key)
+        if name in parts:
+            raise UsageError(
+                f"The data '{spec}' returned both '{parts[name][0]}' and '{key}', which are the same part; return {_MAPPING}."
+            )
+        parts[name] = key, given[key]
+    if unknown or "search" not in parts or not {"calibration", "train"} & set(parts):
+        raise UsageError(
+            f"The data '{spec}' returned a mapping with the keys {', '.join(given) or 'none'}, but must return {_MAPPING}."
+        )
+    return parts

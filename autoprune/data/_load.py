@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from autoprune.data import _digits, _folder
 from autoprune.data._arrays import Arrays
+from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
 from autoprune.data._factory import call_data_factory
 from autoprune.data._fashion_mnist import read_fashion_mnist
@@ -72,7 +73,7 @@ def load_data(
         data = _load_folder(spec, Path(root).expanduser(), size, *given, transform)
     elif is_factory(spec):
         options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
-        data = _load_factory(spec, options)
+        data = _load_factory(spec, options, Expected(size if len(size) == 3 else None, torch.float32, num_classes))
     else:
         known = "digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory, path/to/file.py:factory"
         raise UsageError(f"Unknown data '{spec}'.{nearest(kind, list(_KINDS))} Known: {known}.")
@@ -172,11 +173,8 @@ def _load_folder(
     return Data(spec, calibration, search, report, train, classes, shape, mean, std, "", text)
 
 
-def _load_factory(spec: str, options: Mapping[str, Any]) -> Data:
-    parts, how = call_data_factory(spec, options)
-    for name in ("calibration", "search", "report"):
-        if not _count(parts[name]):
-            raise UsageError(f"The {name} part of '{spec}' is empty; at least one image is needed.")
+def _load_factory(spec: str, options: Mapping[str, Any], expected: Expected) -> Data:
+    parts, how = call_data_factory(spec, options, expected)
     classes = 1 + max(_largest_label(part) for part in (parts["search"], parts["report"]))
     counts = ", ".join(f"{name} {_count(parts[name])}" for name in ("calibration", "search", "report"))
     return Data(
@@ -240,15 +238,8 @@ def _count(part: Dataset[Any]) -> int:
     return len(part)  # type: ignore[arg-type]
 
 
-def _item(part: Dataset[Any], index: int) -> tuple[Tensor, int]:
-    item = part[index]
-    if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], Tensor):
-        raise UsageError(f"An item of the data is a {type(item).__name__}; it must be a pair (image tensor, label).")
-    return item[0], int(item[1])
-
-
 def _shape(part: Dataset[Any]) -> tuple[int, int, int]:
-    shape = tuple(_item(part, 0)[0].shape)
+    shape = tuple(part[0][0].shape)
     if len(shape) != 3:
         raise UsageError(f"An image of the data has shape {shape}; it must have three dimensions (C, H, W).")
     return shape[0], shape[1], shape[2]
@@ -258,7 +249,7 @@ def _largest_label(part: Dataset[Any]) -> int:
     """Return the largest label: of all in memory, else of those that the fingerprint looks at."""
     if isinstance(part, TensorDataset):
         return int(part.tensors[1].max())
-    return max(_item(part, int(index))[1] for index in _sampled(_count(part)))
+    return max(int(part[int(index)][1]) for index in _sampled(_count(part)))
 
 
 def _sampled(size: int) -> list[int]:
@@ -273,9 +264,9 @@ def _fingerprint(data: Data) -> str:
         if isinstance(part, TensorDataset):
             small = part.tensors[0].numel() * part.tensors[0].element_size() <= _SMALL
             rows = slice(None) if small else _sampled(size)
-            images, labels = part.tensors[0][rows], part.tensors[1][rows]
+            images, labels = part.tensors[0][rows], part.tensors[-1][rows]  # the images again where there are no labels
         else:
-            items = [_item(part, index) for index in _sampled(size)]
+            items = [part[index] for index in _sampled(size)]
             images = torch.stack([image for image, _ in items])
             labels = torch.tensor([label for _, label in items])
         digest.update(f"{size} {fingerprint((('images', images), ('labels', labels)))}".encode())

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from autoprune.cost import counted_macs
+from autoprune.data import Expected, Held, Images, Items, adapt, as_dataset, is_function
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
 from autoprune.files import read_jsonl
@@ -23,8 +23,8 @@ from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_w
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, run_task
 from autoprune.fingerprint import fingerprint
-from autoprune.guard import unchanged
-from autoprune.inputs import check_device, check_part, count_images, example_batch
+from autoprune.guard import eval_mode, unchanged
+from autoprune.inputs import check_device, check_output
 from autoprune.rebuild import rebuild_run
 from autoprune.run import RunFolder
 from autoprune.surgery import copy_model
@@ -48,7 +48,7 @@ class FinetuneResult:
 def finetune(
     target: nn.Module | str | Path,
     *,
-    train: Dataset[Any] | DataLoader[Any] | None = None,
+    train: Images | None = None,
     evaluate: Part | None = None,
     report: Part | None = None,
     teacher: nn.Module | None = None,
@@ -64,8 +64,8 @@ def finetune(
 
     Args:
         target: The folder of a finished run, whose data and dense network are then used; or a network, which is not changed.
-        train: Labelled images to train on, for a network; of a loader its data set is used. Augmentation is then the data set's
-            own affair, unless the recipe names one.
+        train: Labelled images to train on, for a network; of a loader those that its sampler draws. Augmentation is
+            then the data set's own affair, unless the recipe names one.
         evaluate: What the best epoch is chosen by: a data set, a loader, or ``model -> {"accuracy", "loss"}``.
         report: What the result is measured on, once; without, on ``evaluate``, which flatters.
         teacher: The dense network; without, there is no distillation.
@@ -102,9 +102,7 @@ def finetune(
     check_device(device)
     engine = make_engine(device, devices)
     progress = progress if engine.rank == 0 else FinetuneProgress()
-    data = train.dataset if isinstance(train, DataLoader) else train
-    for part_name, part in (("train", data), ("evaluate", evaluate), ("report", report)):
-        check_part(part_name, part)
+    data = as_dataset(train, "train")
     with (
         unchanged(*(target,) if teacher is None else (target, teacher)),
         tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path,
@@ -132,11 +130,14 @@ def _of_run(
 
 
 def _task(
-    model: nn.Module, data: Dataset[Any], evaluate: Part, report: Part | None, teacher: nn.Module | None, recipe: Recipe
+    model: nn.Module, data: Held | Items, evaluate: Part, report: Part | None, teacher: nn.Module | None, recipe: Recipe
 ) -> Task:
     """Put together what is trained on what; the caller's networks are copied."""
     network = copy_model(model).cpu()
-    example = example_batch(data, indices=(0,))
+    example = data[0][0][None]
+    expected = Expected(tuple(example.shape[1:]), example.dtype, check_output(network, example))
+    with eval_mode(network):
+        macs = counted_macs(network, example)
     start = fingerprint((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
     if recipe.from_scratch:
         reinitialise(network, seed=recipe.seed)
@@ -145,9 +146,9 @@ def _task(
         teacher=None if teacher is None else copy_model(teacher).eval(),
         train=data,
         augment="none" if recipe.augment == "auto" else recipe.augment,
-        search=evaluate,
-        report=report,
-        macs=counted_macs(network.eval(), example),
+        search=evaluate if is_function(evaluate) else adapt(evaluate, "evaluate", expected),
+        report=report if report is None or is_function(report) else adapt(report, "report", expected),
+        macs=macs,
         params=sum(parameter.numel() for parameter in network.parameters()),
-        recorded={"data": "python", "images": count_images(data), "weights_fingerprint": start},
+        recorded={"data": "python", "images": len(data), "weights_fingerprint": start},
     )

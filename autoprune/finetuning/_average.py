@@ -49,9 +49,16 @@ class Average:
             parameter.copy_(self.state()[name])
 
 
+def frozen(module: nn.Module) -> list[nn.Module]:
+    """Return the modules that are in eval mode inside a module in train mode: BatchNorm whose statistics are to stay, say."""
+    return [part for part in module.modules() if not part.training] if module.training else []
+
+
 @torch.no_grad()
 def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
     """Measure BatchNorm's running statistics anew, as the plain mean over batches; the module is left in eval mode.
+
+    Those of frozen norms (see `frozen`) stay.
 
     Averaged weights never ran on a batch, so that no running statistics belong to them (Izmailov et al., "Averaging Weights
     Leads to Wider Optima", 2018, section 3.2).
@@ -60,7 +67,12 @@ def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
         module: Its parameters stay as they are.
         batches: Images, each of shape (B, C, H, W).
     """
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    kept = set(frozen(module))
+    norms = [
+        norm
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats and norm not in kept
+    ]
     module.eval()
     if not norms:
         return

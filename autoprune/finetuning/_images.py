@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from autoprune.data import Data, ImageArrays
+from autoprune.data import Data, Held, ImageArrays, Items, as_dataset, seeded
 from autoprune.errors import UsageError
 from autoprune.finetuning._augment import Draws, crop, draw, pad
 
@@ -50,6 +50,8 @@ class TrainingImages:
         std: tuple[float, ...] = (),
         workers: int | None = None,
     ) -> None:
+        if not isinstance(data, Held | Items | ImageArrays | TensorDataset | ImageFolder):
+            data = as_dataset(data, "training")
         self.size = len(cast(Sized, data))
         if self.size < 2:
             raise UsageError(f"There are {self.size} training images; at least 2 are needed to train.")
@@ -140,9 +142,8 @@ class _Seeded(Dataset[Any]):
         return len(cast(Sized, self._data))
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((self._seed * 1_000_003 + self._epoch) * 100_000_007 + index)
-            image, label = self._data[index][:2]
+        with seeded((self._seed * 1_000_003 + self._epoch) * 100_000_007 + index):
+            image, label = self._data.pair(index) if isinstance(self._data, Items) else self._data[index][:2]
         return image, int(label)
 
 

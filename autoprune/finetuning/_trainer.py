@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.evaluate import Evaluator, fast_layout
-from autoprune.finetuning._average import Average, fresh_statistics
+from autoprune.finetuning._average import Average, fresh_statistics, frozen
 from autoprune.finetuning._checkpoint import Checkpoint, restore, snapshot
 from autoprune.finetuning._engine import Engine
 from autoprune.finetuning._features import Boundary, Recorder
@@ -62,6 +62,7 @@ class Trainer:
         self._recipe, self._images, self._evaluator, self._engine = recipe, images, evaluator, engine
         self._device = engine.device
         self._module = _laid_out(model, self._device)
+        self._frozen = frozen(self._module)
         self._teacher = None if teacher is None else _laid_out(teacher, self._device).eval().requires_grad_(False)
         self._recorders: tuple[Recorder, ...] = ()
         if recipe.feature_weight > 0 and teacher is not None and boundaries:
@@ -175,6 +176,8 @@ class Trainer:
         recipe, images, engine = self._recipe, self._images, self._engine
         total, rate, done = torch.zeros((), device=self._device), 0.0, 0
         self._net.train()
+        for module in self._frozen:
+            module.training = False
         with _seeded(recipe.seed, number, self._device):
             for step, (x, y) in enumerate(images.epoch(number, rank=engine.rank, world=engine.world)):
                 rate = learning_rate(

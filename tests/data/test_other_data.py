@@ -147,7 +147,16 @@ def loaders(input_size, mean=(9.0,)):
     return {"calibration": DataLoader(part(6), batch_size=4), "validation": DataLoader(part(9), batch_size=2)}
 
 def empty():
-    return part(6), part(0), None, part(4)
+    return {"calibration": part(6), "validation": part(0), "test": part(4)}
+
+def three():
+    return part(6), part(4), part(5)
+
+def twice():
+    return {"calibration": part(6), "search": part(4), "val": part(5)}
+
+def trained():
+    return {"train": part(7), "val": part(4), "test": part(5, 100)}
 
 def flat():
     return part(6), TensorDataset(torch.zeros(4, 16), torch.zeros(4))
@@ -184,6 +193,15 @@ def test_factory_without_test_images_halves_validation(source: str, name: str) -
     assert data.fingerprint == load_data(f"{source}:{name}", input_size=4).fingerprint
 
 
+def test_factory_that_names_its_parts_as_torchvision_does(source: str) -> None:
+    data = load_data(f"{source}:trained")
+    assert [len(p) for p in (data.calibration, data.search, data.report, data.train)] == [7, 4, 5, 7]  # type: ignore[arg-type]
+    assert _first_pixels(data.calibration) == list(range(7))
+    assert _first_pixels(data.search) == [0, 1, 2, 3]
+    assert _first_pixels(data.report) == [100, 101, 102, 103, 104]
+    assert "calibration: train; search: val; report: test" in data.description
+
+
 def test_factory_with_all_parts(source: str) -> None:
     data = load_data(f"{source}:four")
     assert _first_pixels(data.search) == [0, 1, 2, 3]
@@ -194,10 +212,16 @@ def test_factory_with_all_parts(source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("empty", UsageError, "search part of .* is empty"),
+        ("empty", UsageError, "search part of the data holds no images"),
+        ("three", UsageError, r'returned a tuple of 3, .*return \{"calibration": ..., "search": ..., "report": ...\}'),
+        ("twice", UsageError, "returned both 'search' and 'val'"),
         ("flat", UsageError, r"has shape \(16,\)"),
-        ("unlabelled", UsageError, "must be a pair"),
-        ("wrong", UsageError, "must return a mapping"),
+        (
+            "unlabelled",
+            UsageError,
+            r"Item 0 of the search part is a tensor of float32 without a label; it must be a pair",
+        ),
+        ("wrong", UsageError, "a mapping with the keys calibration, but must return"),
         ("fails", AutopruneError, "failed: OSError: disk gone"),
     ],
 )

@@ -1,0 +1,185 @@
+"""The one door for images: whatever a user passes becomes checked images in memory, items, or a stream, or a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+
+from autoprune.data._check import Expected, Place, failed, fields
+from autoprune.data._held import Held
+from autoprune.data._items import Items
+from autoprune.data._seeded import seeded
+from autoprune.data._stream import Stream
+from autoprune.errors import AutopruneError, UsageError
+
+Adapted = Held | Items | Stream
+Images = Dataset[Any] | Iterable[Any] | Stream
+"""What `adapt` takes, as far as types can say it."""
+_KINDS = "a data set, a loader, or tensors (images, labels)"
+
+
+def adapt(
+    part: Any, name: str, expected: Expected | None = None, *, labelled: bool = True, most: int | None = None
+) -> Adapted:
+    """Understand what a user passed as images, and check it: what is in memory at once, the rest as it is read.
+
+    Understood are data sets of pairs, longer tuples or dicts; loaders, whose sampler is asked once for the order; iterable data
+    sets and other iterables of batches or items; tensors and arrays, (images, labels) or a dict of them; lists of items.
+
+    Args:
+        part: What was passed; what this returned before is returned as it is.
+        name: What the part is called in messages.
+        expected: What the network takes and gives, as far as it is known.
+        labelled: Whether labels are needed.
+        most: Most images that are read of what can only be gone through; None for all.
+
+    Raises:
+        UsageError: for what cannot be understood; names it.
+        AutopruneError: if the user's own code raises.
+    """
+    if isinstance(part, Held | Items | Stream):
+        return part
+    expected = expected or Expected()
+    given: dict[str, Any] = {"name": name, "expected": expected, "labelled": labelled}
+    if isinstance(part, DataLoader):
+        return _from_loader(part, given, most)
+    if isinstance(part, TensorDataset):
+        return _from_tensors(part, given)
+    if isinstance(part, Tensor | np.ndarray):
+        return Held(part, None, **given)
+    if isinstance(part, Mapping) or _are_columns(part, expected):
+        found = fields(part, Place(name, whole=True), labelled=labelled)
+        held = Held(found.image, found.label, **given)
+        if found.note is not None:
+            held.note(found.note)
+        return held
+    if isinstance(part, str | bytes | type):
+        what = f"class {part.__name__}" if isinstance(part, type) else f"{type(part).__name__} {part!r}"
+        raise UsageError(f"The {name} part is the {what}; give {_KINDS}.")
+    if isinstance(part, IterableDataset):
+        return Stream(part, **given, batched=False, most=most)
+    if isinstance(part, Dataset) or (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
+        return Items(part, **given)
+    if isinstance(part, Iterable):
+        return Stream(part, **given, batched=True, once=iter(part) is part, most=most)
+    raise UsageError(f"The {name} part is a {type(part).__name__}; give {_KINDS}.")
+
+
+def is_function(part: Any) -> bool:
+    """Whether a part is the user's own evaluation, a function of the model, and no images."""
+    images = isinstance(part, Dataset | DataLoader | Held | Items | Stream | type) or hasattr(part, "__getitem__")
+    return callable(part) and not images and not isinstance(part, Iterable)
+
+
+def as_dataset(part: Any, name: str, expected: Expected | None = None, *, labelled: bool = True) -> Held | Items:
+    """Return what a user passed as a data set with ``len`` and indices, see `adapt`; of a loader what its sampler draws.
+
+    Raises:
+        UsageError: likewise, and for a stream that memory does not hold.
+        AutopruneError: likewise.
+    """
+    if isinstance(part, DataLoader) and _by_index(part):
+        order = _order(part, name)[0]
+        data = part.dataset
+        if isinstance(data, TensorDataset):
+            held = _from_tensors(data, {"name": name, "expected": expected or Expected(), "labelled": labelled})
+            return held if order is None else held.subset(order)
+        return Items(data, name=name, expected=expected or Expected(), labelled=labelled, order=order)
+    found = adapt(part, name, expected, labelled=labelled)
+    if not isinstance(found, Stream):
+        return found
+    held_too = found.held
+    if held_too is None:
+        raise UsageError(f"The {name} part is a stream of more images than are kept in memory; give a data set.")
+    joined = Held(held_too[0], held_too[1] if labelled else None, name=name, expected=Expected(), labelled=labelled)
+    joined.notes.update(found.notes)
+    return joined
+
+
+def _from_tensors(part: TensorDataset, given: Mapping[str, Any]) -> Held:
+    held = Held(part.tensors[0], part.tensors[1] if len(part.tensors) > 1 else None, **given)
+    if len(part.tensors) > 2:
+        held.note(f"has {len(part.tensors)} tensors: the first is taken as the images, the second as the labels.")
+    return held
+
+
+def _are_columns(part: Any, expected: Expected) -> bool:
+    """Whether something is (images, labels) for all images, not a list of items."""
+    if not isinstance(part, tuple | list) or not part or not isinstance(part[0], Tensor | np.ndarray):
+        return False
+    return part[0].ndim == (4 if expected.shape is None else len(expected.shape) + 1)
+
+
+def _by_index(loader: DataLoader[Any]) -> bool:
+    """Whether a loader gives the items of its data set, collated as usual: a sampler decides which ones."""
+    own = type(loader).__iter__ is DataLoader.__iter__ and not isinstance(loader.dataset, IterableDataset)
+    return own and loader.collate_fn is default_collate and hasattr(loader.dataset, "__getitem__")
+
+
+def _from_loader(loader: DataLoader[Any], given: Mapping[str, Any], most: int | None) -> Adapted:
+    if _by_index(loader):
+        order, sizes = _order(loader, given["name"])
+        return Items(loader.dataset, **given, order=order, batches=sizes, loader=loader)
+    return Stream(
+        _Rewound(loader), **given, batched=loader.batch_size is not None or loader.batch_sampler is not None, most=most
+    )
+
+
+def _order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[int] | None]:
+    """Ask a loader's sampler once: which items it draws, ascending (None for each of them once), and the batches' sizes."""
+    try:
+        with _rewinding(loader), seeded(0):
+            if loader.batch_sampler is None:
+                drawn, sizes = list(loader.sampler), None
+            else:
+                batches = [list(batch) for batch in loader.batch_sampler]
+                drawn, sizes = [index for batch in batches for index in batch], [len(batch) for batch in batches]
+        order = sorted(int(index) for index in drawn)
+    except AutopruneError:
+        raise
+    except Exception as error:
+        raise AutopruneError(f"The {name} loader's sampler raised {failed(error)}.") from error
+    try:
+        whole = order == list(range(len(loader.dataset)))  # type: ignore[arg-type]
+    except TypeError:
+        whole = False
+    return (None if whole else order), sizes
+
+
+class _Rewound:
+    """A loader that gives the same batches every time, whatever its own generators, which are left as they were."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+        self._start = [generator.get_state() for generator in _generators(loader)]
+
+    def __iter__(self) -> Iterator[Any]:
+        with _rewinding(self._loader):
+            for generator, state in zip(_generators(self._loader), self._start, strict=True):
+                generator.set_state(state)
+            yield from self._loader
+
+
+@contextmanager
+def _rewinding(loader: DataLoader[Any]) -> Iterator[None]:
+    """Put a loader's own generators back afterwards."""
+    before = [(generator, generator.get_state()) for generator in _generators(loader)]
+    try:
+        yield
+    finally:
+        for generator, state in before:
+            generator.set_state(state)
+
+
+def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    sampler = loader.batch_sampler
+    owners = (loader, loader.sampler, sampler, getattr(sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    unique = {id(generator): generator for generator in found if isinstance(generator, torch.Generator)}
+    return list(unique.values())
