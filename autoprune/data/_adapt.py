@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate, default_convert
 
 from autoprune.data._check import Expected, Place, failed, fields
 from autoprune.data._held import Held
@@ -117,9 +117,9 @@ def _are_columns(part: Any, expected: Expected) -> bool:
 
 
 def _by_index(loader: DataLoader[Any]) -> bool:
-    """Whether a loader gives the items of its data set, collated as usual: a sampler decides which ones."""
+    """Whether a loader gives the items of its data set, collated as usual or not at all: a sampler decides which ones."""
     own = type(loader).__iter__ is DataLoader.__iter__ and not isinstance(loader.dataset, IterableDataset)
-    return own and loader.collate_fn is default_collate and hasattr(loader.dataset, "__getitem__")
+    return own and loader.collate_fn in (default_collate, default_convert) and hasattr(loader.dataset, "__getitem__")
 
 
 def _from_loader(loader: DataLoader[Any], given: Mapping[str, Any], most: int | None) -> Adapted:

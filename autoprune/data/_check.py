@@ -223,8 +223,9 @@ def as_label(value: Any, where: Place, expected: Expected) -> int:
 def to_tensor(value: Any) -> Tensor | None:
     """Return a tensor, an array, a number or nested lists of numbers as a dense tensor; None for anything else."""
     if isinstance(value, Tensor):
-        plain = value.detach().as_subclass(Tensor)
-        return plain if plain.layout == torch.strided and not plain.is_quantized and not plain.is_meta else None
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+            return None
+        return value.detach().as_subclass(Tensor)
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         if array.dtype.kind not in "biufc":
