@@ -31,7 +31,7 @@ BUILT_IN: Mapping[str, Callable[[int], nn.Module]] = {
     "digits": DigitsNet,
 }
 _PUBLISHED_MEAN, _PUBLISHED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the published CIFAR ResNets, too
-_LAST_LAYERS = ("linear.weight", "classifier.6.weight")
+_LAST_LAYERS = (".linear.weight", ".classifier.6.weight")
 
 _log = logging.getLogger(__name__)
 
@@ -86,20 +86,21 @@ def load_model(
         input_size: Size of one image where the network does not say or takes several: its side, (H, W) or (C, H, W).
         preprocessing: Without ``weights``, the name of the torchvision weights whose preprocessing is used, where the
             values do not matter; anything else is ignored.
-        say: Told in one line what takes time; the log by default.
+        say: Told in one line what takes time and which of a file's weights were taken; the log by default.
 
     Raises:
         UsageError: for an unknown model, weights that are missing or do not fit, NaN weights, or an unknown input shape.
         AutopruneError: if a factory raises or a download fails.
     """
+    tell = say or _log.warning
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         if spec in BUILT_IN:
-            loaded = _built_in(spec, weights, num_classes, say or _log.info)
+            loaded = _built_in(spec, weights, num_classes, say or _log.info, tell)
         elif spec.startswith("torchvision:"):
-            loaded = _from_torchvision(spec, weights, num_classes, preprocessing)
+            loaded = _from_torchvision(spec, weights, num_classes, preprocessing, tell)
         elif is_factory(spec):
-            loaded = _from_factory(spec, weights, num_classes, input_size)
+            loaded = _from_factory(spec, weights, num_classes, input_size, tell)
         else:
             known = [*BUILT_IN, "torchvision:NAME", "package.module:factory", "path/to/file.py:factory"]
             raise UsageError(f"Unknown model '{spec}'.{nearest(spec, list(BUILT_IN))} Known: {', '.join(known)}.")
@@ -127,11 +128,13 @@ def untrained(spec: str, weights: str | None) -> bool:
     return weights is None and spec.startswith(("cifar-", "torchvision:"))
 
 
-def _built_in(spec: str, weights: str | None, num_classes: int | None, say: Callable[[str], None]) -> LoadedModel:
+def _built_in(
+    spec: str, weights: str | None, num_classes: int | None, say: Callable[[str], None], tell: Callable[[str], None]
+) -> LoadedModel:
     digits = spec == "digits"
     if weights is not None:
-        state = read_weights(weights)
-        last = next((state[name] for name in _LAST_LAYERS if name in state), None)
+        state = read_weights(weights, say=tell)
+        last = next((state[name] for name in state if f".{name}".endswith(_LAST_LAYERS)), None)
         if num_classes is None and last is not None and last.ndim == 2:
             num_classes = len(last)
     elif digits and num_classes in (None, 10):
@@ -140,14 +143,14 @@ def _built_in(spec: str, weights: str | None, num_classes: int | None, say: Call
         state = {}
     model = BUILT_IN[spec](10 if num_classes is None else num_classes)
     if state:
-        load_into(model, state, weights=weights or spec)
+        load_into(model, state, weights=weights or spec, say=tell)
     if digits:
         return LoadedModel(model, spec, (1, 8, 8), _digits.MEAN, _digits.STD, weights)
     return LoadedModel(model, spec, (3, 32, 32), _PUBLISHED_MEAN, _PUBLISHED_STD, weights)
 
 
 def _from_torchvision(
-    spec: str, weights: str | None, num_classes: int | None, preprocessing: str | None
+    spec: str, weights: str | None, num_classes: int | None, preprocessing: str | None, tell: Callable[[str], None]
 ) -> LoadedModel:
     name = spec.partition(":")[2]
     _torchvision.check_name(name)
@@ -157,13 +160,17 @@ def _from_torchvision(
     transform, side, mean, std = _torchvision.preprocessing(published)
     model = _torchvision.build(name, num_classes, published=named)
     if weights is not None:
-        state = _torchvision.download(published) if named else read_weights(weights)
-        load_into(model, state, weights=weights)
+        state = _torchvision.download(published) if named else read_weights(weights, say=tell)
+        load_into(model, state, weights=weights, say=tell)
     return LoadedModel(model, spec, (3, side, side), mean, std, weights, transform=transform if named else None)
 
 
 def _from_factory(
-    spec: str, weights: str | None, num_classes: int | None, input_size: int | Sequence[int] | None
+    spec: str,
+    weights: str | None,
+    num_classes: int | None,
+    input_size: int | Sequence[int] | None,
+    tell: Callable[[str], None],
 ) -> LoadedModel:
     model = call_factory(spec, "model", {} if num_classes is None else {"num_classes": num_classes})
     if not isinstance(model, nn.Module):
@@ -175,7 +182,7 @@ def _from_factory(
             "give it (--input-size 32), or set input_shape = (C, H, W) on the module."
         )
     if weights is not None:
-        load_into(model, read_weights(weights), weights=weights)
+        load_into(model, read_weights(weights, say=tell), weights=weights, say=tell)
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     first = next(convolutions, None)
     shape = _full_shape(size, 3 if first is None else first.in_channels)

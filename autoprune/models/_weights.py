@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,34 @@ from torch import Tensor, nn
 from autoprune.errors import UsageError
 from autoprune.files import load_safetensors
 from autoprune.fingerprint import fingerprint
+from autoprune.models._entries import Say, find_state, fitting
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+_log = logging.getLogger(__name__)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, *, say: Say = _log.warning) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors``, or with torch's weights-only reader from anything else (``.pth``, ``.pt``).
 
-    A dict that wraps the state dict ("state_dict", "model", ...) is opened, a prefix "module." that all keys share is taken off.
+    A dict that wraps the state dict ("state_dict", "model", ...) is opened; averaged weights ("state_dict_ema", "ema", ...) are
+    taken where there are no others, or where they are asked for: ``FILE#state_dict_ema``.
+
+    Args:
+        path: The file, or ``FILE#ENTRY``.
+        say: Told which entry was taken where there is a choice.
 
     Raises:
         UsageError: if the file is missing, damaged, or holds anything but tensors.
     """
-    path = Path(path)
+    named, path = str(path), Path(path)
+    entry = None
+    if not path.is_file() and "#" in named:
+        named, _, entry = named.rpartition("#")
+        path = Path(named)
     if not path.is_file():
         raise UsageError(f"The weights '{path}' are not there; give the path of a .safetensors or .pth file.")
     try:
         if path.suffix == ".safetensors":
-            return _unwrap(load_safetensors(path), path)
+            return find_state(load_safetensors(path), named, entry, say)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
@@ -39,40 +49,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError) as error:
         raise UsageError(f"The weights '{path}' cannot be read ({_first_line(error)}); save them again.") from error
-    return _unwrap(found, path)
+    return find_state(found, named, entry, say)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
-    for _ in range(2):
-        if isinstance(found, Mapping):
-            inner = next((found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)), None)
-            found = found if inner is None else inner
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UsageError(f"The weights '{path}' are no state dict (names to tensors); save model.state_dict().")
-    state = {str(name): value for name, value in found.items()}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
-
-
-def load_into(model: nn.Module, state: Mapping[str, Tensor], *, weights: str) -> None:
+def load_into(model: nn.Module, state: Mapping[str, Tensor], *, weights: str, say: Say = _log.warning) -> None:
     """Copy ``state`` into ``model``, all of it or nothing.
 
-    ``num_batches_tracked`` may be missing, and so may a tied tensor of which another name is there.
+    ``num_batches_tracked`` may be missing, and so may a tied tensor of which another name is there. A prefix that wrappers put
+    before all names ("module.", "model.", "_orig_mod.") is taken off, and what profilers add ("total_ops") is left out.
 
     Args:
         model: The network.
         state: Names to tensors.
         weights: What the user called them, for messages.
+        say: Told what was left out.
 
     Raises:
         UsageError: if keys or shapes differ (the first three of each are named), or if a value is NaN or infinite.
     """
     own = model.state_dict()
+    first_names = {_identity(value): name for name, value in reversed(own.items())}
+    state = fitting(
+        [name for name in first_names.values() if not name.endswith("num_batches_tracked")], state, weights, say
+    )
     given = {_identity(own[name]) for name in own if name in state}
     missing = [name for name in own if name not in state and _identity(own[name]) not in given]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import UsageError
 from autoprune.models import load_into, read_weights, state_fingerprint
@@ -17,13 +17,82 @@ def _net() -> nn.Sequential:
 @pytest.mark.parametrize(
     "wrap", [dict, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": {"state_dict": s}}]
 )
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "model._orig_mod.module.", "student."])
 def test_pth_wrapped_and_prefixed(tmp_path: Path, wrap: Any, prefix: str) -> None:
-    state = _net().state_dict()
+    state, model, said = _drawn(1), _net(), list[str]()
     torch.save(wrap({prefix + name: value for name, value in state.items()}), tmp_path / "w.pth")
-    found = read_weights(tmp_path / "w.pth")
-    assert list(found) == list(state)
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    load_into(model, read_weights(tmp_path / "w.pth", say=said.append), weights="w", say=said.append)
+    assert state_fingerprint(model.state_dict()) == state_fingerprint(state)
+    assert said == []
+
+
+def _drawn(seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return _net().state_dict()
+
+
+class _Named(nn.Module):
+    """A network whose own names begin with what wrappers put before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Conv2d(1, 2, 3)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_a_prefix_of_the_networks_own_stays(tmp_path: Path, prefix: str) -> None:
+    torch.manual_seed(1)
+    state, model = _Named().state_dict(), _Named()
+    torch.save({prefix + name: value for name, value in state.items()}, tmp_path / "w.pth")
+    load_into(model, read_weights(tmp_path / "w.pth"), weights="w")
+    assert state_fingerprint(model.state_dict()) == state_fingerprint(state)
+
+
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema", "ema", "ema_model"])
+@pytest.mark.parametrize("plain", ["state_dict", "model"])
+def test_averaged_weights_are_named_and_taken_where_asked_for(tmp_path: Path, averaged: str, plain: str) -> None:
+    path, said = tmp_path / "w.pth", list[str]()
+    mean = {f"module.{name}": value for name, value in _drawn(2).items()}
+    torch.save({averaged: mean, plain: _drawn(1), "epoch": 3}, path)
+
+    def loaded(name: str) -> str:
+        model = _net()
+        load_into(model, read_weights(name, say=said.append), weights=name, say=said.append)
+        return state_fingerprint(model.state_dict())
+
+    assert loaded(str(path)) == state_fingerprint(_drawn(1))
+    assert [f"'{plain}' is taken" in text and f"{path}#{averaged}" in text for text in said] == [True]
+    assert loaded(f"{path}#{averaged}") == state_fingerprint(_drawn(2))
+    assert loaded(f"{path}#{plain}") == state_fingerprint(_drawn(1))
+    with pytest.raises(UsageError, match=f"no entry 'best'. There are: {plain}, {averaged}"):
+        loaded(f"{path}#best")
+    torch.save({averaged: _drawn(2)}, path)
+    assert loaded(str(path)) == state_fingerprint(_drawn(2))
+    assert f"the averaged weights '{averaged}' are taken" in said[-1]
+
+
+def test_lightning_checkpoints_hold_more_than_the_network(tmp_path: Path) -> None:
+    model, said = _net(), list[str]()
+    state = {f"model.{name}": value for name, value in _drawn(1).items()}
+    state |= {f"ema_model.module.{name}": value for name, value in _drawn(2).items()}
+    state["criterion.weight"] = torch.zeros(3)
+    load_into(model, state, weights="w.ckpt", say=said.append)
+    assert state_fingerprint(model.state_dict()) == state_fingerprint(_drawn(1))
+    assert said == [
+        "Of 'w.ckpt' the weights under 'model' are taken; left out is what is under 'criterion', 'ema_model'"
+    ]
+    twice = state | {f"teacher.{name}": value for name, value in _drawn(2).items()}
+    with pytest.raises(UsageError, match=r"hold several networks that fit, under 'model\.' and 'teacher\.'"):
+        load_into(model, twice, weights="w.ckpt")
+
+
+def test_what_profilers_and_averages_add_is_left_out() -> None:
+    model, said = _net(), list[str]()
+    state = {f"module.{name}": value for name, value in _drawn(1).items()}
+    extra = {"total_ops": torch.zeros(1), "module.0.total_params": torch.zeros(1), "n_averaged": torch.tensor(5)}
+    load_into(model, state | extra, weights="w", say=said.append)
+    assert state_fingerprint(model.state_dict()) == state_fingerprint(_drawn(1))
+    assert said == ["Of 'w' 3 entries are left out that are no weights (n_averaged, total_ops, total_params)"]
 
 
 def test_safetensors(tmp_path: Path) -> None:
