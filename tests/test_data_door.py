@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDat
 
 import autoprune
 from autoprune import AutopruneError, SearchResult, UsageError
-from autoprune.evaluate import Evaluator, evaluating
+from autoprune.evaluate import Evaluator
+from autoprune.guard import eval_mode
 from autoprune.problem import Problem
 
 
@@ -228,7 +229,7 @@ def test_evaluation_leaves_every_module_in_its_own_mode(net: Net) -> None:
     net.train()
     net.norm.eval()
     before = [module.training for module in net.modules()]
-    with evaluating(net):
+    with eval_mode(net):
         assert not any(module.training for module in net.modules())
     Evaluator(SEARCH, name="search", device=torch.device("cpu"))(net)
     assert [module.training for module in net.modules()] == before
