@@ -12,6 +12,7 @@ from autoprune.cost import Cost, CostModel, MemoryCost, allowed_counts, size_cos
 from autoprune.errors import AutopruneError
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.limits import decidable
+from autoprune.surgery import folded
 
 
 def inspect_model(
@@ -33,14 +34,15 @@ def inspect_model(
 
     Returns:
         ``macs``, ``params``, ``smallest_macs``, ``smallest_budget``; ``budgets``: by kind the dense network's and the smallest
-        that can be met, ``dense`` and ``least``; ``groups``, ``refusals`` and ``layers`` as lists of
-        dictionaries in execution order. A group's letters are what people call it by; a layer's ``in_groups`` and
-        ``out_groups`` are names of groups (none for the image's channels).
+        that can be met, ``dense`` and ``least``; ``notes``: what to know of the network as a whole, sentences; ``groups``,
+        ``refusals`` and ``layers`` as lists of dictionaries in execution order. A group's letters are what people call it by; a
+        layer's ``in_groups`` and ``out_groups`` are names of groups (none for the image's channels).
 
     Raises:
         AutopruneError: if the network cannot be traced.
     """
     graph = prove(model, build_graph(model, example_input), example_input)
+    model = folded(model, graph.folded)
     decisions = decidable(graph, include_residual=include_residual)
     cost = CostModel(graph, decisions)
     least = [allowed_counts(group.size, min_keep=min_keep, round_to=round_to)[0] for group in decisions]
@@ -72,6 +74,7 @@ def inspect_model(
             }
             for group in graph.groups
         ],
+        "notes": list(graph.notes),
         "refusals": [{"where": refusal.where, "reason": refusal.reason} for refusal in graph.refusals],
         "layers": [
             {

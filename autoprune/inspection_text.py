@@ -27,7 +27,7 @@ def inspection_view(found: Mapping[str, Any]) -> RenderableType:
     """Return what `inspect_model` found, for a terminal; coupling groups by letter and colour."""
     styles = _styles(found["groups"])
     parts: list[RenderableType] = [_title(found), _layers(found, styles), _groups(found["groups"], styles)]
-    for text in (_left_whole(found["groups"], styles), _refusals(found), _budgets(found)):
+    for text in (_left_whole(found["groups"], styles), _refusals(found), _notes(found), _budgets(found)):
         if text:
             parts += [text, ""]
     return Group(*parts[:-1])
@@ -217,6 +217,13 @@ def _refusals(found: Mapping[str, Any]) -> Text | None:
     text = Text("Not understood, so what touches it is left whole\n", style="bold")
     lines = [f"  {together(where)}: {reason}" for reason, where in places.items()]
     return text.append("\n".join(lines), style="not bold")
+
+
+def _notes(found: Mapping[str, Any]) -> Text | None:
+    """Return what to know of the network as a whole, unless it stands among the refusals."""
+    said = {refusal["reason"] for refusal in found["refusals"]}
+    notes = [f"{note}." for note in found.get("notes", ()) if note not in said]
+    return Text("\n".join(notes)) if notes else None
 
 
 def _budgets(found: Mapping[str, Any]) -> Text:

@@ -36,7 +36,7 @@ from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_rewar
 from autoprune.score import Score
 from autoprune.select import selections
 from autoprune.stopwatch import Stopwatch
-from autoprune.surgery import copy_model, prune_model
+from autoprune.surgery import copy_model, folded, prune_model
 
 ScoreKind = Literal["sequential", "cached"]
 TURNS, FINISH_TURNS = 1, 5
@@ -170,6 +170,7 @@ class Problem:
         self.graph = (
             graph if graph is not None else prove(self.model, build_graph(self.model, example_input), example_input)
         )
+        self.model = folded(self.model, self.graph.folded)
         self.notes: tuple[str, ...] = whole_groups(self.graph)
         target = target or Target(device=str(self.device))
         self._stopwatch: Stopwatch | None = None
@@ -464,7 +465,7 @@ class Problem:
 
 def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
     """Return sentences on what a search must leave whole, and on what the graph takes for granted."""
-    notes = [] if graph.assumption is None else [graph.assumption]
+    notes = list(graph.notes)
     whole = [group for group in graph.groups if group.reason is not None and group.reason != OUTPUT]
     if whole:
         named = "; ".join(f"{group.name}: {group.reason}" for group in whole[:2])

@@ -2,11 +2,12 @@
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._prove import prove
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph, Refusal
+from autoprune.graph._types import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 from autoprune.graph._walk import known_ops, register_op
 
 __all__ = [
     "ChannelSlice",
+    "FoldedTensor",
     "Group",
     "IntArray",
     "Layer",

@@ -9,12 +9,22 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
+from autoprune.graph._computed import computed_weights
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._owners import Owners
 from autoprune.graph._propagation import LayerCall, Propagation
 from autoprune.graph._trace import Traced, trace
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, ModuleSize, PruningGraph, Refusal
+from autoprune.graph._types import (
+    ChannelSlice,
+    FoldedTensor,
+    Group,
+    IntArray,
+    Layer,
+    ModuleSize,
+    PruningGraph,
+    Refusal,
+)
 from autoprune.graph._walk import OUTPUT, propagate
 
 SINGLE = "it has a single channel, and one must stay"
@@ -131,7 +141,24 @@ def _too_few(units: list[int], slices: list[ChannelSlice]) -> str | None:
     return TIED if slices[0].position.size > 1 else SINGLE
 
 
-def _build(traced: Traced, p: Propagation) -> PruningGraph:
+def _to_fold(model: nn.Module, traced: Traced) -> tuple[FoldedTensor, ...]:
+    """Return the tensors that torch's hooks and parametrizations compute in a way that is not understood."""
+    from autoprune.surgery import foldable  # surgery reads this package's types
+
+    found = foldable(model)
+    if not found:
+        return ()
+    known = {name for weight in computed_weights(traced).values() for name in weight.names.values()}
+    used = {name for node, name in traced.tensors.items() if node.users}
+    chosen = [tensor for tensor, names in found.items() if any(name in used - known for name in names)]
+    modules = {tensor.module for tensor in chosen}
+    parametrized = {
+        tensor for tensor, names in found.items() if any(".parametrizations." in f".{name}" for name in names)
+    }
+    return tuple(t for t in found if t in chosen or (t in parametrized and t.module in modules))
+
+
+def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> PruningGraph:
     classes = _Classes(p)
     counter = MacCounter(traced)
     names = _layer_names(p)
@@ -211,6 +238,7 @@ def _build(traced: Traced, p: Propagation) -> PruningGraph:
         statistics=owners.statistics(traced, p),
         elements=owners.elements(p),
         computed={node.name: weight for node, weight in p.computed.items()},
+        folded=folded,
         sizes=tuple(
             ModuleSize(source.module, source.attribute, source.item, *owners(labels))
             for source, labels in p.links.items()
@@ -229,8 +257,13 @@ def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
     Raises:
         AutopruneError: if the model cannot be traced.
     """
+    from autoprune.surgery import folded  # surgery reads this package's types
+
     traced = trace(model, example_input)
-    return _build(traced, propagate(traced))
+    tensors = _to_fold(model, traced)
+    if tensors:
+        traced = trace(folded(model, tensors), example_input)
+    return _build(traced, propagate(traced), tensors)
 
 
 __all__ = ["build_graph"]

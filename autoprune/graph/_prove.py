@@ -254,6 +254,9 @@ def prove(
     Raises:
         AutopruneError: if the traced program does not compute what the model does.
     """
+    from autoprune.surgery import folded  # surgery reads this package's types
+
+    model = folded(model, graph.folded)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     with unchanged(model):
         return _proved(model, graph, example_input, generator)

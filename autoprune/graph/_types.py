@@ -187,6 +187,21 @@ class Statistic:
     number: int
 
 
+@dataclass(frozen=True)
+class FoldedTensor:
+    """A computed tensor of a module (by spectral norm, by a mask) that the small network holds as an ordinary parameter.
+
+    Attributes:
+        module: Path of the module.
+        tensor: Name of the tensor ("weight").
+        kind: How it is computed, in words.
+    """
+
+    module: str
+    tensor: str
+    kind: str
+
+
 @dataclass(frozen=True, eq=False)
 class Refusal:
     """Something that cannot be pruned: where, and why in a sentence for the user."""
@@ -214,6 +229,7 @@ class PruningGraph:
         computed: Layers (by node) whose weight the forward computes from ``weight``, and how (``ComputedWeight``).
         elements: For each tensor that a node of ``program.graph`` makes what its number of elements is a multiple of: the product
             of some extents. A value of several tensors has several; None where channels own differing numbers of elements.
+        folded: Computed tensors that surgery turns into ordinary parameters: the graph is that of the model after it.
     """
 
     program: ExportedProgram
@@ -228,6 +244,22 @@ class PruningGraph:
     statistics: tuple[Statistic, ...] = ()
     computed: Mapping[str, Any] = field(default_factory=dict)
     elements: Mapping[str, tuple[tuple[Extent, ...] | None, ...]] = field(default_factory=dict)
+    folded: tuple[FoldedTensor, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the graph as a whole, in sentences without a full stop."""
+        found = [] if self.assumption is None else [self.assumption]
+        kinds: dict[str, list[str]] = {}
+        for tensor in self.folded:
+            kinds.setdefault(tensor.kind, []).append(f"{tensor.module}.{tensor.tensor}".lstrip("."))
+        for kind, names in kinds.items():
+            few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            found.append(
+                f"The small network has ordinary weights where the model computes them ({kind}: {few}), with the values that "
+                "they have in eval mode: what computes them does not fit fewer channels"
+            )
+        return tuple(found)
 
     def group(self, name: str) -> Group:
         """Return the group called ``name`` (KeyError if there is none)."""

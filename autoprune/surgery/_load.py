@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from autoprune.errors import UsageError
 from autoprune.graph._types import PruningGraph
 from autoprune.policy import Policy
+from autoprune.surgery._fold import folded
 from autoprune.surgery._prune import prune_model
 
 
@@ -24,6 +25,7 @@ def load_pruned(model: nn.Module, graph: PruningGraph, policy: Policy, state: Ma
     Raises:
         UsageError: if policy, state and model do not belong together: a group, key or shape that does not fit.
     """
+    model = folded(model, graph.folded)
     groups = {group.name: group for group in graph.groups}
     for entry in policy.groups:
         group = groups.get(entry.name)

@@ -12,6 +12,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._types import PruningGraph
 from autoprune.surgery._attributes import Change, update_attributes, update_sizes
 from autoprune.surgery._copy import copy_module
+from autoprune.surgery._fold import folded
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
 from autoprune.surgery._rescale import rescaled
 
@@ -25,7 +26,8 @@ def prune_model(
     """Return a smaller deep copy of ``model`` that has only the channels kept.
 
     Classes, hooks, attributes, dtypes, devices, memory formats, ``requires_grad``, training mode and the tying of
-    weights are those of the original, which is not touched. Weights that shrink are never copied whole.
+    weights are those of the original, which is not touched. Weights that shrink are never copied whole. Computed weights that
+    ``graph.folded`` lists are ordinary parameters in the copy.
 
     Args:
         model: The model ``graph`` was built from, or one of the same structure.
@@ -36,6 +38,7 @@ def prune_model(
     Raises:
         UsageError: if ``kept`` names what does not exist or must not go, or ``tensors`` do not fit.
     """
+    model = folded(model, graph.folded)
     owners = list(_named_modules(model))
     named = {prefix + name: tensor for prefix, module in owners for name, tensor in _own_tensors(module)}
     plan = plan_for(graph, named)

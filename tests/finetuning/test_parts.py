@@ -138,7 +138,7 @@ def test_reinitialise_refuses_what_it_cannot_do() -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(1))
 
-    with pytest.raises(UsageError, match=r"'1' \(Own\).*reset_parameters"):
+    with pytest.raises(UsageError, match=r"'1.scale' of a Own.*reset_parameters"):
         reinitialise(nn.Sequential(nn.ReLU(), Own()), seed=0)
 
 
