@@ -269,7 +269,6 @@ def resolved_times(
             functions,
             precision=precision,
             budget_s=seconds,
-            least_rounds=5,
             most_rounds=1000,
             sample_s=0.02,
             warmup_s=0.05,

@@ -2,9 +2,13 @@
 
 A machine's speed drifts (other processes, clock rates), so times measured one after another cannot be compared. Here every
 round calls every function once, beginning with another one each round; functions are compared round by round. A quick one is
-called several times a round, and the least time counts: that is the one which other processes disturbed least. The spread is
-judged by the notch of a box plot: the median of n values is known to about 1.57 IQR / sqrt(n) (McGill, Tukey, Larsen,
-*Variations of box plots*, 1978).
+called several times a round, and the least time counts: that is the one which other processes disturbed least.
+
+How well a quotient is known is the confidence interval of a median by order statistics, which holds for any distribution of
+times, skewed ones too (David & Nagaraja, *Order Statistics*, 2003, section 7.1). Rounds go on until the interval is narrow
+enough, and a rule that stops when it likes what it sees is wrong more often than a single interval: so the interval is only
+taken after numbers of rounds that grow by a quarter each time, at a confidence of 98 %. In simulation, over normal, skewed,
+heavy-tailed and bimodal times, at least 95 % of the quotients said to be known to 2 % are within 2 % of the truth.
 """
 
 from __future__ import annotations
@@ -15,11 +19,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median, quantiles
+from functools import cache
+from statistics import NormalDist, median, quantiles
 
 from autoprune.errors import UsageError
 
 _LEAST_CALLS = 3  # of each function before anything is measured
+CONFIDENCE = 0.98
+"""Confidence of the interval of a median."""
+LEAST_ROUNDS = 7
+"""Rounds below which no interval of that confidence exists."""
+_GROWTH = 1.25  # of the number of rounds between two checks
+_NORMAL = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,11 @@ class Timing:
         return median(_quotients(self, base))
 
     def known(self, base: Timing) -> float:
-        """Return how well `ratio` is known, as a share of itself."""
-        return _notch(_quotients(self, base))
+        """Return how well `ratio` is known, as a share of itself: the farther end of its confidence interval.
+
+        With fewer than ``LEAST_ROUNDS`` samples there is no such interval, and the farthest sample is taken.
+        """
+        return _half_width(_quotients(self, base))
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class Measured:
 
     Attributes:
         timings: By name, all with the same number of samples.
-        settled: Whether the wanted precision was reached; if not, the machine was too busy or the time too short.
+        settled: Whether the wanted precision was reached; if not, the machine was too busy, or the time or the rounds too few.
     """
 
     timings: Mapping[str, Timing]
@@ -74,7 +88,7 @@ def measure(
     *,
     precision: float = 0.02,
     budget_s: float = 5.0,
-    least_rounds: int = 7,
+    least_rounds: int = LEAST_ROUNDS,
     most_rounds: int = 300,
     sample_s: float = 0.005,
     warmup_s: float = 0.1,
@@ -105,14 +119,16 @@ def measure(
     samples: dict[str, list[float]] = {name: [] for name in names}
     began = clock()
     settled = False
+    check = max(least_rounds, LEAST_ROUNDS)
     for round_ in range(most_rounds):
         first = round_ % len(names)
         for name in (*names[first:], *names[:first]):
             samples[name].append(_sample(functions[name], calls[name], clock))
-        if round_ + 1 < least_rounds:
-            continue
-        settled = _uncertainty(samples) <= precision
-        if settled or clock() - began >= budget_s:
+        rounds = round_ + 1
+        if rounds >= check:
+            settled = _uncertainty(samples) <= precision
+            check = max(rounds + 1, math.ceil(_GROWTH * rounds))
+        if settled or (rounds >= least_rounds and clock() - began >= budget_s):
             break
     return Measured({name: Timing(tuple(values)) for name, values in samples.items()}, settled)
 
@@ -156,12 +172,36 @@ def _uncertainty(samples: Mapping[str, Sequence[float]]) -> float:
     """Return how well the worst known quotient (or the only time) is known, as a share of itself."""
     timings = [Timing(tuple(values)) for values in samples.values()]
     series = [_quotients(timing, timings[0]) for timing in timings[1:]] or [timings[0].samples]
-    return max(_notch(values) for values in series)
+    return max(_half_width(values) for values in series)
 
 
-def _notch(values: Sequence[float]) -> float:
-    middle = median(values)
-    return 1.57 * _iqr(values) / math.sqrt(len(values)) / middle if middle > 0 else 0.0
+def _half_width(values: Sequence[float]) -> float:
+    """Return how far the farther end of the median's confidence interval is from it, as a share of the median."""
+    ordered = sorted(values)
+    middle = median(ordered)
+    if middle <= 0:
+        return 0.0
+    outside = _outside(len(ordered))
+    return max(middle - ordered[outside], ordered[-1 - outside] - middle) / middle
+
+
+@cache
+def _outside(count: int) -> int:
+    """Return how many of ``count`` sorted values lie outside of the median's confidence interval, on either side.
+
+    The interval from the (k+1)-th smallest to the (k+1)-th largest value misses the median with a probability of
+    2 P(Binomial(count, 1/2) <= k), whatever the distribution.
+    """
+    allowed = (1.0 - CONFIDENCE) / 2 * 2.0**count if count < 1000 else math.inf
+    if math.isinf(allowed):  # by the normal approximation
+        return max(0, math.floor((count - 1) / 2 - _NORMAL * math.sqrt(count) / 2))
+    below, outside = 1.0, 0
+    while outside < (count - 1) // 2:
+        below += math.comb(count, outside + 1)
+        if below > allowed:
+            break
+        outside += 1
+    return outside
 
 
 def _quotients(timing: Timing, base: Timing) -> tuple[float, ...]:
