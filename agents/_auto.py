@@ -18,7 +18,8 @@ import numpy as np
 
 from autoprune.agents._allocate import Objective, allocate, improve, neighbours
 from autoprune.agents._base import Agent, Counts, agents
-from autoprune.agents._random import random_policy
+from autoprune.agents._history import informative
+from autoprune.agents._random import fresh_policy, random_policy
 from autoprune.agents._start import FIRST, error_curves, solved_policies, tables
 from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
 from autoprune.envs import KnowsSensitivities, ProblemLike
@@ -69,7 +70,8 @@ class Auto(Agent):
         self._probe = probe and statistics
         self._counts: list[Counts] = []
         self._scores: list[Score] = []
-        self._asked: tuple[int, Counts] | None = None
+        self._asked: tuple[int, Counts | None] | None = None
+        self._ended = False
 
     @cached_property
     def _sensitivities(self) -> tuple[FloatArray, float] | None:
@@ -92,10 +94,13 @@ class Auto(Agent):
         """What is best by what is known before any score: one policy, or three where weights are guessed by depth."""
         return solved_policies(self.problem, self._surrogate, FIRST if self._sensitivities is None else (0.0,))
 
-    def ask(self, episode: int) -> Counts:
-        """Return the policy to score next."""
+    def ask(self, episode: int) -> Counts | None:
+        """Return the policy to score next; None when there is hardly one that was not scored."""
+        if self._ended:
+            return None
         if self._asked is None or self._asked[0] != episode:
             self._asked = (episode, self._propose(episode))
+            self._ended = self._asked[1] is None
         return self._asked[1]
 
     def ready(self, episode: int, told: int) -> bool:
@@ -108,7 +113,7 @@ class Auto(Agent):
         self._scores.append(score)
         self._asked = None
 
-    def _propose(self, episode: int) -> Counts:
+    def _propose(self, episode: int) -> Counts | None:
         if episode < len(self._first):
             return self._first[episode]
         scored, values = self._seen()
@@ -128,26 +133,31 @@ class Auto(Agent):
         """Return the policies to learn from, and for each what is to become small, 0 for the dense network.
 
         That is the distance of the answers from the dense network's (scores of older runs have none and are left out), or,
-        where no score knows it, how the loss grew.
+        where no score knows it, how the loss grew. Of very many policies only some are learned from (`informative`).
         """
         known = [place for place, score in enumerate(self._scores) if math.isfinite(score.distance)]
         if known:
-            return [self._counts[place] for place in known], [self._scores[place].distance for place in known]
-        return self._counts, [growth(self.problem, score) for score in self._scores]
+            values = [self._scores[place].distance for place in known]
+        else:
+            known = list(range(len(self._scores)))
+            values = [growth(self.problem, score) for score in self._scores]
+        fitted = informative(values)
+        return [self._counts[known[place]] for place in fitted], [values[place] for place in fitted]
 
-    def _best(self, objective: Objective, weights: FloatArray, starts: list[Counts], episode: int) -> Counts:
-        """Return the best policy found that was not scored yet (a scored one where there is no other)."""
+    def _best(self, objective: Objective, weights: FloatArray, starts: list[Counts], episode: int) -> Counts | None:
+        """Return the best policy found that was not scored yet; None where there is hardly another."""
         levels, projector = self.problem.levels, self.problem.projector
         starts = [allocate(tables(self._surrogate, levels, weights), levels, projector), *starts]
         ends = list(dict.fromkeys(improve(objective, start, levels, projector) for start in starts))
         values = objective(np.asarray(ends, dtype=np.int64))
         best = ends[int(np.argmin(values))]
         known = set(self._counts)
-        if best in known:
-            others = [counts for counts in self._around(objective, best, episode) if counts not in known]
-            if others:
-                return others[int(np.argmin(objective(np.asarray(others, dtype=np.int64))))]
-        return best
+        if best not in known:
+            return best
+        others = [counts for counts in self._around(objective, best, episode) if counts not in known]
+        if others:
+            return others[int(np.argmin(objective(np.asarray(others, dtype=np.int64))))]
+        return fresh_policy(self.problem, self.rng(episode, stream=1), known)
 
     def _around(self, objective: Objective, best: Counts, episode: int) -> list[Counts]:
         """Return policies near the best one: an exchange away, or its keep ratios with some noise; and random ones."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from autoprune.agents._base import Agent, Counts, agents
-from autoprune.agents._random import random_policy
+from autoprune.agents._random import fresh_policy
 from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
@@ -60,20 +60,22 @@ class Evolution(Agent):
         self._first = first_policies(problem, start, agent="evolution")
         self._sizes = np.array([group.size for group in problem.decisions], dtype=np.float64)
         self._told: list[tuple[float, Counts]] = []
+        self._ended = False
 
-    def ask(self, episode: int) -> Counts:
-        """Return what it starts with and random policies at first, then a child."""
+    def ask(self, episode: int) -> Counts | None:
+        """Return what it starts with and random policies at first, then a child; None when there is no other policy."""
         if episode < len(self._first):
             return self._first[episode]
-        rng = self.rng(episode)
         if episode < self.population // 2:
-            return random_policy(self.problem, rng)
+            return self._random(episode)
+        if self._ended:
+            return None
+        rng = self.rng(episode)
         known = {counts for _, counts in self._told}
-        for _ in range(TRIES):
-            child = self._child(rng)
-            if child not in known:
-                break
-        return child
+        children = (self._child(rng) for _ in range(TRIES))
+        new = next((child for child in children if child not in known), None) or fresh_policy(self.problem, rng, known)
+        self._ended = new is None
+        return new
 
     def ready(self, episode: int, told: int) -> bool:
         """Return whether it is one of the start's or a random policy, or all before it are told."""
@@ -82,6 +84,15 @@ class Evolution(Agent):
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Let the policy into the population."""
         self._told.append((score.reward, counts))
+
+    def _random(self, episode: int) -> Counts | None:
+        """Return a random policy of the first generation, which no score has to be known for."""
+        while len(self._first) <= episode:
+            counts = fresh_policy(self.problem, self.rng(len(self._first)), self._first)
+            if counts is None:
+                return None
+            self._first.append(counts)
+        return self._first[episode]
 
     def _child(self, rng: np.random.Generator) -> Counts:
         """Return a policy that has some ratios of one parent and the others of another, and some of them changed."""

@@ -35,5 +35,5 @@ class GP(Retold):
         self._whole(startup=startup)
         self.startup = startup
 
-    def _sampler(self, seed: int) -> Any:
-        return self._optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed)
+    def _sampler(self, seed: int, startup: int) -> Any:
+        return self._optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed)

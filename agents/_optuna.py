@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from autoprune.agents._base import Agent, Counts
+from autoprune.agents._history import informative
+from autoprune.agents._random import fresh_policy
 from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.score import Score
+
+PROPOSALS = 8
+"""How often a sampler is asked for a policy that was not scored yet, before one is drawn at random."""
 
 
 class OptunaAgent(Agent):
@@ -77,30 +82,49 @@ class OptunaAgent(Agent):
 
 
 class Retold(OptunaAgent):
-    """One whose study is made anew from the history for every proposal, so that it is a function of that alone."""
+    """One whose study is made anew from the history for every proposal, so that it is a function of that alone.
+
+    A policy that was scored already is proposed anew, and of a long history only a part is told (`informative`).
+    """
+
+    startup: int
+    """Policies that are drawn at random before the sampler takes over."""
 
     def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, start: str = "rules") -> None:
         super().__init__(problem, seed=seed, episodes=episodes, start=start)
         self._trials: list[Any] = []
+        self._known: set[Counts] = set()
+        self._ended = False
 
     @abstractmethod
-    def _sampler(self, seed: int) -> Any:
-        """Return a new sampler."""
+    def _sampler(self, seed: int, startup: int) -> Any:
+        """Return a new sampler that draws at random as long as there are fewer than ``startup`` trials."""
 
-    def ask(self, episode: int) -> Counts:
-        """Return what it starts with at first, then the projection of what the sampler proposes."""
+    def ask(self, episode: int) -> Counts | None:
+        """Return what it starts with at first, then the projection of what the sampler proposes; None when all are scored."""
         if episode < len(self._first):
             return self._first[episode]
-        return self._applied(self._study(episode).ask(dict(self._space)))
+        if self._ended:
+            return None
+        study = self._study(episode)
+        proposed = (self._applied(study.ask(dict(self._space))) for _ in range(PROPOSALS))
+        new = next((counts for counts in proposed if counts not in self._known), None)
+        if new is None:
+            new = fresh_policy(self.problem, self.rng(episode, stream=1), self._known)
+        self._ended = new is None
+        return new
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Add the applied keep ratios and the reward to the history the study is built from."""
         self._trials.append(self._trial(counts, score))
+        self._known.add(counts)
 
     def _study(self, episode: int) -> Any:
         """Return a study that holds the history, its sampler seeded for one episode."""
         with self._quietly():
-            sampler = self._sampler(int(self.rng(episode).integers(2**31)))
+            seed = int(self.rng(episode).integers(2**31))
+            sampler = self._sampler(seed, self.startup if len(self._trials) < self.startup else 0)
             study = self._optuna.create_study(direction="maximize", sampler=sampler)
-            study.add_trials(self._trials)
+            fitted = informative([-trial.value for trial in self._trials])
+            study.add_trials([self._trials[place] for place in fitted])
         return study

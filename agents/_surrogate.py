@@ -19,8 +19,11 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_solve, solve_triangular
+from scipy.linalg import cholesky as scipy_cholesky
 from scipy.optimize import nnls
+
+from autoprune.errors import AutopruneError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -84,6 +87,9 @@ class Surrogate:
         Args:
             counts: The policies, shape (N, groups).
             values: What is to become small, of each, shape (N,).
+
+        Raises:
+            AutopruneError: if the scores or the groups' errors are not finite.
         """
         self._told = np.asarray(counts, dtype=np.float64)
         y = np.asarray(values, dtype=np.float64)
@@ -92,7 +98,7 @@ class Surrogate:
         for tilt, residual in product(TILTS, RESIDUALS):
             self._settle(tilt, residual, 1.0)
             mean = x @ self._profile
-            factor = cholesky(self._covariance(x), lower=True)
+            factor = _factor(self._covariance(x))
             white_y, white_mean = (solve_triangular(factor, v, lower=True) for v in (y, mean))
             a, b, n = float(white_y @ white_y), float(white_y @ white_mean), len(y)
             # All scales in units of the weights' own: the one that is most likely is the root of a quadratic.
@@ -101,10 +107,10 @@ class Surrogate:
             likely = -0.5 * misfit @ misfit - np.log(np.diag(factor)).sum() + n * np.log(inverse)
             found.append((likely - 0.5 * tilt**2, (tilt, residual, 1.0 / inverse)))
         self._settle(*max(found)[1])
-        self._factor = cholesky(self._covariance(x), lower=True)
+        self._factor = _factor(self._covariance(x))
         self._x, y = x, y / self._scale
         # Weights at least 0: more channels never hurt.
-        rest = cholesky(self._smooth(self._told, self._told) + NOISE**2 * np.eye(len(y)), lower=True)
+        rest = _factor(self._smooth(self._told, self._told) + NOISE**2 * np.eye(len(y)))
         prior = np.diag(1.0 / np.sqrt(self._spread))
         rows = np.concatenate([solve_triangular(rest, x, lower=True), prior])
         right = np.concatenate([solve_triangular(rest, y, lower=True), prior @ self._profile])
@@ -129,3 +135,19 @@ class Surrogate:
             half = solve_triangular(self._factor, shared.T, lower=True)
             own = own - (half**2).sum(axis=0)
         return mean, self._scale * np.sqrt(np.maximum(own, 0.0))
+
+
+def _factor(covariance: FloatArray) -> FloatArray:
+    """Return the lower Cholesky factor of a covariance.
+
+    Raises:
+        AutopruneError: if it has none.
+    """
+    try:
+        factor: FloatArray = scipy_cholesky(covariance, lower=True)
+    except (LinAlgError, ValueError) as error:
+        raise AutopruneError(
+            f"The auto agent cannot learn from the scores so far ({error}): a score, or a group's error over the calibration "
+            "images, is NaN, infinite or out of all proportion; use another --agent."
+        ) from error
+    return factor

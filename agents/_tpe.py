@@ -47,7 +47,7 @@ class TPE(Retold):
         self.candidates = candidates
         self._whole(startup=self.startup, candidates=candidates)
 
-    def _sampler(self, seed: int) -> Any:
+    def _sampler(self, seed: int, startup: int) -> Any:
         return self._optuna.samplers.TPESampler(
-            n_startup_trials=self.startup, n_ei_candidates=self.candidates, multivariate=True, seed=seed
+            n_startup_trials=startup, n_ei_candidates=self.candidates, multivariate=True, seed=seed
         )

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from autoprune.files import write_atomic
-from autoprune.run import RunFolder
+from autoprune.run import RunFolder, distinct
 from autoprune.text import aligned
 
 
@@ -68,7 +68,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
-    """Return an agent's best reward and least loss within the budget so far, and what it spent, after each of its policies.
+    """Return an agent's best reward and least loss within the budget so far, and what it spent, after each new policy.
 
     Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images"), those
     included that the agent computed beside its scores.
@@ -81,7 +81,7 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
     probed = next((row.get("probe_images", 0.0) for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
     best, least, spent, through = -math.inf, math.inf, 0.0, float(probed)
     found: dict[str, list[float]] = {"reward": [], "loss": [], "cost": [], "images": []}
-    for episode in (e for e in episodes if e.agent == agent):
+    for episode in distinct(e for e in episodes if e.agent == agent):
         score = charged[tuple(episode.counts[name] for name in names)]
         spent, through = spent + score.cost, through + score.images
         if episode.feasible:

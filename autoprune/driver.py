@@ -24,7 +24,7 @@ from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import Row, build_report, make_row
-from autoprune.run import Episode, RunFolder
+from autoprune.run import Episode, RunFolder, distinct
 from autoprune.score import Score
 from autoprune.stopwatch import excess, measured_values, met
 from autoprune.workers import Workers
@@ -181,7 +181,7 @@ class Driver:
             if name != self._config.agent:
                 return None
             raise AutopruneError(
-                f"The agent '{name}' proposed no policy within the budget in {len(self._of(name))} episodes; "
+                f"The agent '{name}' proposed no policy within the budget ({len(distinct(self._of(name)))} scored); "
                 "give it more --episodes or use another --agent."
             )
         row = self._finish(name, best)
@@ -223,7 +223,7 @@ class Driver:
         """Return an agent with what it did so far; ``after`` the run's own agent, of which random proposes as many."""
         own = name == self._config.agent
         follows = after and not own and name not in RULES
-        episodes = len(self._of(self._config.agent)) if follows else self._allowed(name)
+        episodes = len(distinct(self._of(self._config.agent))) if follows else self._allowed(name)
         agent = make_player(
             self._agent if own else name,
             self._problem,
@@ -235,7 +235,7 @@ class Driver:
         if history:
             told = [(episode.episode, self._counts(episode), episode.score) for episode in history]
             agent.restore(self._folder.agent_folder(name), told)
-        return Lane(name, agent, episodes, history)
+        return Lane(name, agent, self._problem, episodes, history)
 
     def _tell(self, lane: Lane) -> None:
         """Keep the score of the policy that waits longest, and tell the agent that proposed it."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from autoprune.agents import Agent, Counts
-from autoprune.run import Episode
+from autoprune.envs import ProblemLike
+from autoprune.errors import AutopruneError
+from autoprune.run import Episode, distinct
 from autoprune.score import Score
 from autoprune.workers import Workers
 
@@ -18,6 +22,7 @@ class Lane:
     Attributes:
         name: The agent's name in the run.
         agent: The agent, told of the history.
+        problem: What it proposes policies for.
         episodes: How many policies it may propose.
         history: Its finished episodes, in order.
         waiting: Policies that it proposed next and is not told of yet, in order.
@@ -26,6 +31,7 @@ class Lane:
 
     name: str
     agent: Agent
+    problem: ProblemLike
     episodes: int
     history: list[Episode]
     waiting: list[Counts] = field(default_factory=list)
@@ -36,6 +42,9 @@ class Lane:
 
         Args:
             limit: How many policies it may have proposed for now, if fewer than ``episodes``.
+
+        Raises:
+            AutopruneError: if what the agent proposes is no policy.
         """
         number = len(self.history) + len(self.waiting)
         if self.ended or (limit is not None and number >= limit):
@@ -45,10 +54,39 @@ class Lane:
                 return None
             counts = self.agent.ask(number)
             if counts is not None:
-                self.waiting.append(tuple(int(count) for count in counts))
+                self.waiting.append(checked(counts, self.problem, self.name, number))
                 return self.waiting[-1]
         self.ended = True
         return None
+
+
+def checked(counts: object, problem: ProblemLike, agent: str, episode: int) -> Counts:
+    """Return what an agent proposed as a policy: one allowed count for each group.
+
+    Args:
+        counts: What it proposed.
+        problem: What for.
+        agent: Its name.
+        episode: In which episode.
+
+    Raises:
+        AutopruneError: if it is no sequence of whole numbers, or too short or long, or a count is not allowed.
+    """
+    proposed = f"The agent '{agent}' proposed {' '.join(str(counts).split())[:80]} in episode {episode}"
+    groups = problem.decisions
+    values = list(counts) if isinstance(counts, Sequence | np.ndarray) and not isinstance(counts, str) else None
+    if values is None or len(values) != len(groups):
+        raise AutopruneError(f"{proposed}, but must return {len(groups)} counts, one for each prunable group.")
+    found = []
+    for value, group, allowed in zip(values, groups, problem.levels, strict=True):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value not in allowed:
+            raise AutopruneError(
+                f"{proposed}, where group '{group.name}' keeps {' '.join(repr(value).split())}, but must keep one of "
+                f"{', '.join(map(str, allowed[:8]))}{', ...' if len(allowed) > 8 else ''} channels, as a whole number; "
+                "`problem.projector.project(ratios)` returns such counts."
+            )
+        found.append(int(value))
+    return tuple(found)
 
 
 def side_by_side(
@@ -84,7 +122,7 @@ def side_by_side(
                     continue
                 lanes[name] = lane_of(name)
             lane = lanes[name]
-            limit = None if leader is None else len(leader.history)
+            limit = None if leader is None else len(distinct(leader.history))
             while workers.free and (counts := lane.ask(limit)) is not None:
                 moved = True
                 if counts not in known and counts not in workers.busy:

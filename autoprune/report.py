@@ -10,7 +10,7 @@ from typing import Any
 
 from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.config import RunConfig
-from autoprune.run import Episode
+from autoprune.run import Episode, distinct
 from autoprune.score import Score
 from autoprune.text import aligned
 
@@ -30,7 +30,7 @@ class Row:
         search_reward: The reward of the finished network on the search part.
         macs: Multiply-adds of one image.
         params: Number of parameters.
-        policies_scored: How many policies were proposed and scored to find this one.
+        policies_scored: How many different policies were scored to find this one.
         score_cost: What scoring one of them cost, in dense passes over the search images (median); None for "dense".
         counts: Kept channels by group name.
         costs: What else the budget limits, by kind (latency in seconds as predicted).
@@ -104,7 +104,8 @@ def make_row(
         setup_images: What preparing the search computed, in images through the dense network.
         probe_images: What who proposed the policies computed beside their scores.
     """
-    effort = setup_images + probe_images + sum(episode.score.images for episode in episodes)
+    paid = distinct(episodes)
+    effort = setup_images + probe_images + sum(episode.score.images for episode in paid)
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
     return Row(
@@ -116,7 +117,7 @@ def make_row(
         search_reward=search.reward if math.isfinite(search.reward) else None,
         macs=search.macs,
         params=search.params,
-        policies_scored=len(episodes),
+        policies_scored=len(paid),
         score_cost=median(costs) if costs else equal_cost,
         counts=dict(counts),
         costs=dict(search.costs),
@@ -169,7 +170,7 @@ def build_report(
         "score": config.score,
         "accuracy_part": "report" if held_out else "search",
         "policies_scored": final.policies_scored,
-        "policies_scored_in_all": len(episodes),
+        "policies_scored_in_all": len(distinct(episodes)),
         **({"policies_stopped": sum(e.score.share < 1 for e in fresh)} if config.race else {}),
         "score_cost": final.score_cost,
         "total_cost": sum(episode.score.cost for episode in fresh),

@@ -16,7 +16,7 @@ Whole files are written atomically, nothing is ever unpickled.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,14 @@ class Episode:
             reused=bool(record["reused"]),
             elapsed_s=float(record["elapsed_s"]),
         )
+
+
+def distinct(episodes: Iterable[Episode]) -> list[Episode]:
+    """Return the episodes whose policy no earlier one of them has: what was paid for."""
+    found: dict[tuple[tuple[str, int], ...], Episode] = {}
+    for episode in episodes:
+        found.setdefault(tuple(sorted(episode.counts.items())), episode)
+    return list(found.values())
 
 
 class RunFolder:

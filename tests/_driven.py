@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
@@ -35,8 +36,8 @@ class Finished:
 class Problem(ToyProblem):
     """The toy problem, with networks to finish: a finished one is a little better than its score, in either part."""
 
-    def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01) -> None:
-        super().__init__(4, budget=budget, steps=4)
+    def __init__(self, *, budget: float = 0.5, finish_gain: float = 0.01, steps: int = 4) -> None:
+        super().__init__(4, budget=budget, steps=steps)
         self.gain = finish_gain
         self.setup_images = 7.0
         self.notes = ("One thing to know.",)
@@ -69,8 +70,14 @@ def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = Non
 
 
 def run(
-    agent: str, path: Path, *, problem: Problem | None = None, episodes: int = EPISODES, workers: int = 1
+    agent: str | type[Agent],
+    path: Path,
+    *,
+    problem: Problem | None = None,
+    episodes: int = EPISODES,
+    workers: int = 1,
 ) -> dict[str, Any]:
+    own, agent = agent, agent if isinstance(agent, str) else agent.__name__
     config = config_for(agent, episodes, None if problem is None else problem.budget)
     folder = RunFolder(path)
     folder.begin(config)
@@ -83,6 +90,7 @@ def run(
         report_images=100,
         held_out=True,
         started=time.monotonic(),
+        agent=own,
         workers=workers,
     ).run("0")
 

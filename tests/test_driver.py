@@ -45,17 +45,25 @@ def test_rows_policies_and_files(tmp_path: Path) -> None:
 
 
 def test_random_gets_as_many_policies_as_the_agent(tmp_path: Path) -> None:
-    rows = {row["name"]: row["policies_scored"] for row in run("tpe", tmp_path, episodes=7)["rows"]}
+    report = run("tpe", tmp_path, problem=Problem(steps=12), episodes=7)
+    rows = {row["name"]: row["policies_scored"] for row in report["rows"]}
     assert rows == {"dense": 0, "uniform": 1, "shallow": 1, "deep": 1, "random": 7, "tpe": 7}
 
 
-def test_equal_policies_are_scored_once_and_count_as_proposed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("agent", ["random", "tpe", "cmaes"])
+def test_equal_policies_are_scored_and_counted_once(agent: str, tmp_path: Path) -> None:
     problem = Problem(budget=1.0)  # only one policy uses all of it
-    report = run("random", tmp_path, problem=problem)
+    report = run(agent, tmp_path, problem=problem)
     assert problem.scored == 1
-    assert report["policies_scored_in_all"] == EPISODES + 3
+    assert {row["name"]: row["policies_scored"] for row in report["rows"][1:]} == dict.fromkeys(
+        ("uniform", "shallow", "deep", "random", agent), 1
+    )
+    assert report["policies_scored_in_all"] == 1
     assert report["total_cost"] == 1.0
-    assert [e.reused for e in RunFolder(tmp_path).read_episodes()] == [False] + [True] * (EPISODES + 2)
+    proposed = EPISODES if agent == "cmaes" else 1  # which has to be told of what it proposes
+    assert [e.reused for e in RunFolder(tmp_path).read_episodes() if e.agent == agent] == [False] + [True] * (
+        proposed - 1
+    )
 
 
 @pytest.mark.parametrize("agent", ["random", "tpe", "uniform", "sensitivity"])
@@ -137,12 +145,14 @@ def test_ddpg_stopped_and_continued_finishes(tmp_path: Path, monkeypatch: pytest
             run("ddpg", tmp_path)
     assert len(RunFolder(tmp_path).read_episodes()) == 4
     problem = Problem()
-    assert run("ddpg", tmp_path, problem=problem)["policies_scored"] == EPISODES
-    assert [e.episode for e in RunFolder(tmp_path).read_episodes() if e.agent == "ddpg"] == list(range(EPISODES))
+    report = run("ddpg", tmp_path, problem=problem)
+    own = [e for e in RunFolder(tmp_path).read_episodes() if e.agent == "ddpg"]
+    assert [e.episode for e in own] == list(range(EPISODES))
+    assert report["policies_scored"] == len({tuple(e.counts.values()) for e in own})
 
 
 def test_an_agent_without_a_policy_within_the_budget_is_an_error(tmp_path: Path) -> None:
     problem = Problem()
     problem.projector.budget_macs = 0
-    with pytest.raises(AutopruneError, match="'random' proposed no policy within the budget in 5 episodes"):
+    with pytest.raises(AutopruneError, match=r"'random' proposed no policy within the budget \(1 scored\);"):
         run("random", tmp_path, problem=problem)

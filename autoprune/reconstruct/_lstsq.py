@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoprune.cholesky import cholesky
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -65,6 +67,9 @@ def fit_affine(
         flat: Bounds beyond which the outputs' values do not matter: (0, inf) where a ReLU follows.
         turns: How often outputs beyond the bounds are set anew.
         known: Mean XᵀX and XᵀY of the other samples, shapes (g, d, d) and (g, d, o), centred where there is an intercept.
+
+    Raises:
+        AutopruneError: if the inputs hold NaN or infinite values.
     """
     samples, width = inputs.shape[1:]
     mean = inputs.mean(dim=1)
@@ -75,7 +80,7 @@ def fit_affine(
     if known is not None:
         gram = own + samples * known[0].double()
     damping = ridge * (gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / width).clamp(min=1e-12)
-    factor = _factor(gram, damping)
+    factor = cholesky(gram, damping, what="A layer's weights")
     pull = gram @ prior.double() if primal else inputs @ prior
     if known is not None:
         pull -= samples * known[1].double()
@@ -118,15 +123,3 @@ def _beyond(outputs: Tensor, found: Tensor, flat: tuple[float, float]) -> Tensor
     low, high = flat
     wanted = torch.where(outputs <= low, found.clamp(max=low), outputs)
     return wanted if math.isinf(high) else torch.where(outputs >= high, found.clamp(min=high), wanted)
-
-
-def _factor(gram: Tensor, damping: Tensor) -> Tensor:
-    """Return the Cholesky factors of gram + λI, λ of shape (g,); λ is doubled until they exist."""
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    for _ in range(40):
-        found = torch.linalg.cholesky_ex(gram + damping[:, None, None] * eye)
-        if not bool(found.info.any()):
-            break
-        damping = damping * 2
-    factor: Tensor = found.L
-    return factor

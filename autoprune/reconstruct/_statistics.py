@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoprune.cholesky import cholesky
 from autoprune.graph._types import Group, IntArray, Layer
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
 from autoprune.reconstruct._lstsq import Fit
@@ -177,9 +178,9 @@ class Statistics:
             stays, gram = kept[columns], gram32.double()
             inner = gram[stays][:, stays]
             damping = ridge * inner.diagonal().mean().clamp(min=1e-12) if len(inner) else 0.0
-            eye = torch.eye(len(inner), dtype=torch.float64, device=prior.device)
             lost = gram[stays][:, ~stays] @ prior[columns[~stays]]
-            part = prior[columns[stays]] + torch.cholesky_solve(lost, torch.linalg.cholesky(inner + damping * eye))
+            factor = cholesky(inner, damping, what="A layer's weights")
+            part = prior[columns[stays]] + torch.cholesky_solve(lost, factor)
             weight[columns[stays]] = part
             second += (part * (inner @ part)).sum(dim=0)
         mean = moments.mean.double()

@@ -13,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autoprune.cholesky import cholesky
 from autoprune.graph._types import IntArray
 from autoprune.select._base import Consumer, Evidence, NestedSelection, selections
 from autoprune.select._magnitude import Magnitude
 
 RIDGE = 1e-4
+_WHAT = "Which channels stay"
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,8 +30,7 @@ class _Elimination:
     def __init__(self, consumer: Consumer, size: int) -> None:
         gram = consumer.gram
         damping = RIDGE * gram.diagonal().mean().clamp(min=1e-12)
-        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        self.inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(gram + damping * eye))
+        self.inverse: Tensor = torch.cholesky_inverse(cholesky(gram, damping, what=_WHAT))
         self.weight = consumer.weight.clone()
         self.scale = 1.0 / max(consumer.energy(), 1e-30)
         own = torch.nonzero(consumer.unit >= 0).flatten()
@@ -40,7 +41,7 @@ class _Elimination:
         blocks = self.blocks[alive]
         inner = self.inverse[blocks[:, :, None], blocks[:, None, :]]  # (a, m, m)
         weight = self.weight[blocks]  # (a, m, outputs)
-        factor = torch.linalg.cholesky_ex(inner).L
+        factor = cholesky(inner, what=_WHAT)
         solved = torch.linalg.solve_triangular(factor, weight, upper=False)
         rise: Tensor = solved.square().sum(dim=(1, 2)) * self.scale
         return rise
@@ -48,7 +49,7 @@ class _Elimination:
     def remove(self, channel: int) -> None:
         block = self.blocks[channel]
         columns = self.inverse[:, block]  # (d, m)
-        factor = torch.linalg.cholesky_ex(columns[block]).L
+        factor = cholesky(columns[block], what=_WHAT)
         half = torch.linalg.solve_triangular(factor, columns.T, upper=False)  # (m, d)
         self.weight.addmm_(half.T, torch.linalg.solve_triangular(factor, self.weight[block], upper=False), alpha=-1)
         self.inverse.addmm_(half.T, half, alpha=-1)

@@ -30,7 +30,7 @@ def test_the_study_holds_applied_keep_ratios_and_rewards():
 
 def test_proposals_are_those_of_the_sampler_itself():
     """Asking Optuna directly, with the same seed and history, gives the same keep ratios before the projection."""
-    problem = ToyProblem(4)
+    problem = ToyProblem(6, steps=32)  # so many policies that none is proposed twice
     agent = TPE(problem, seed=5, episodes=20, startup=4)
     play(agent, problem, 10)
     seed = int(agent.rng(10).integers(2**31))
@@ -74,7 +74,7 @@ def test_options_out_of_range_are_refused(option, value):
 
 
 def test_a_single_level_is_no_decision_and_no_obstacle():
-    problem = ToyProblem(3)
+    problem = ToyProblem(5, steps=16)
     problem.levels = ((problem.decisions[0].size,), *problem.levels[1:])
     problem.projector._levels = problem.levels
     agent = TPE(problem, episodes=8, startup=3)
