@@ -19,8 +19,7 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_solve, solve_triangular
-from scipy.linalg import cholesky as scipy_cholesky
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import nnls
 
 from autoprune.errors import AutopruneError
@@ -94,6 +93,8 @@ class Surrogate:
         self._told = np.asarray(counts, dtype=np.float64)
         y = np.asarray(values, dtype=np.float64)
         x = self.errors(counts)
+        if not (np.isfinite(y).all() and np.isfinite(x).all()):
+            raise _cannot_learn("not finite")
         found = []
         for tilt, residual in product(TILTS, RESIDUALS):
             self._settle(tilt, residual, 1.0)
@@ -144,10 +145,14 @@ def _factor(covariance: FloatArray) -> FloatArray:
         AutopruneError: if it has none.
     """
     try:
-        factor: FloatArray = scipy_cholesky(covariance, lower=True)
-    except (LinAlgError, ValueError) as error:
-        raise AutopruneError(
-            f"The auto agent cannot learn from the scores so far ({error}): a score, or a group's error over the calibration "
-            "images, is NaN, infinite or out of all proportion; use another --agent."
-        ) from error
+        factor: FloatArray = cholesky(covariance, lower=True)
+    except LinAlgError as error:
+        raise _cannot_learn(str(error)) from error
     return factor
+
+
+def _cannot_learn(why: str) -> AutopruneError:
+    return AutopruneError(
+        f"The auto agent cannot learn from the scores so far ({why}): a score, or a group's error over the calibration "
+        "images, is NaN, infinite or out of all proportion; use another --agent."
+    )

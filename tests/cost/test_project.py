@@ -261,3 +261,19 @@ def test_large_networks_do_not_overflow() -> None:
     counts = Projector([(cost.macs_form, cost.dense_macs // 2)], [allowed_counts(4096)] * 20).project([0.7] * 20)
     assert 0.4995 < cost.macs(counts) / cost.dense_macs <= 0.5
     assert np.ptp(counts) < 10
+
+
+@thorough
+@given(st.data())
+def test_where_all_fits_every_ratio_gets_the_level_nearest_to_it(data: st.DataObject) -> None:
+    """By trying every level; the lower one of two that are equally near."""
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
+    levels = [tuple(sorted({*data.draw(st.lists(st.integers(1, size), max_size=6)), size})) for size in sizes]
+    ratios = data.draw(st.lists(st.floats(0, 1), min_size=len(sizes), max_size=len(sizes)))
+    cost = cost_of(sizes, [(1, [place], [-1]) for place in range(len(sizes))])
+    projector = Projector([(cost.macs_form, 1e9)], levels, mode="at-most")
+    nearest = tuple(
+        min(allowed, key=lambda level: (abs(level - ratio * size), level))
+        for allowed, ratio, size in zip(levels, ratios, sizes, strict=True)
+    )
+    assert projector.project(ratios) == nearest

@@ -291,3 +291,20 @@ def test_fitting_only_what_the_rectifiers_leave_gets_nearer_to_the_dense_network
             errors.append(float((small(x) - network(x)).square().mean()))
     assert errors[1] < errors[0]
     assert errors[2] < errors[0]
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-9, -1e-6, 5e-4])
+@pytest.mark.parametrize("kind", ["sequential", "cached"])
+def test_a_batch_norm_that_nearly_silences_a_channel_blows_up_nothing(gain: float, kind: str) -> None:
+    """Weights return to their own scale by a division by the gain: not by one of nothing, and the outputs still fit."""
+    network, x = trained(Residual()), images(128)
+    with torch.no_grad():
+        network.project_bn.weight[2] = gain
+        network.expand_bn.weight[5] = gain
+    found = backend(network, x)
+    refit = getattr(found, kind)(halved(found))
+    small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
+    assert max(float(value.abs().max()) for value in small.state_dict().values()) < 100
+    with torch.no_grad():
+        sliced = prune_model(network, found.graph, refit.kept)
+        assert F.mse_loss(small(x), network(x)) < F.mse_loss(sliced(x), network(x))
