@@ -43,6 +43,12 @@ class Engine:
     def barrier(self) -> None:
         """Wait for the other processes."""
 
+    def same(self, value: float) -> bool:
+        """Return whether all processes pass the same number; every process gets the same answer."""
+        seen = torch.tensor([value, value * value], dtype=torch.float64, device=self.device)
+        mean, square = self.mean(seen).tolist()
+        return bool(square - mean * mean <= 1e-9 * max(1.0, square))
+
 
 class FabricEngine(Engine):
     """Several devices, one process each, through Lightning Fabric.

@@ -132,10 +132,16 @@ def run_task(
         The result, as in ``result.json``.
 
     Raises:
-        UsageError: if the folder holds another fine-tuning; says what differs.
+        UsageError: if the folder holds another fine-tuning; says what differs. If the processes of several devices do not see
+            the same folder.
         AutopruneError: if another process writes the folder, or training fails.
     """
     wanted = {"version": FINETUNE_VERSION, "name": name, "recipe": recipe.to_dict(), **task.recorded}
+    if not engine.same(_progress_of(folder)):
+        raise UsageError(
+            f"The processes see different contents in the folder '{folder.path}', but the checkpoint that the first one writes "
+            "is what all of them continue from; on several hosts give a folder on a file system that they share (--out)."
+        )
     _refuse_differences(folder, wanted)
     if folder.finished:
         found = folder.read_result()
@@ -158,6 +164,14 @@ def run_task(
         engine.barrier()
     progress.finished(found)
     return found
+
+
+def _progress_of(folder: FinetuneFolder) -> float:
+    """Return how far the folder is: 0 for nothing, -1 for finished, else one more than the epochs of its checkpoint."""
+    if folder.finished:
+        return -1.0
+    checkpoint = Checkpoint.load(folder.path)
+    return (0.0 if checkpoint is None else float(checkpoint.epoch)) + float(folder.read_config() is not None)
 
 
 def _trainer(

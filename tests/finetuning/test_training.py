@@ -4,19 +4,22 @@ import copy
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.files import load_safetensors, read_json, read_jsonl
 from autoprune.finetuning import FinetuneProgress
-from autoprune.finetuning._engine import FabricEngine, make_engine
+from autoprune.finetuning._engine import Engine, FabricEngine, make_engine
 
 from ._tiny import EPOCHS, images, network, tune
 
@@ -186,6 +189,50 @@ def test_several_devices_need_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
         make_engine("cpu", 0)
     with pytest.raises(UsageError, match="is one device"):
         make_engine("cpu:0", 2)
+
+
+class OneOfTwo(Engine):
+    """One of two threads that stand for processes on two hosts: values are really exchanged."""
+
+    met = threading.Barrier(2)
+    values: ClassVar[dict[int, Tensor]] = {}
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(torch.device("cpu"))
+        self.rank, self.world = rank, 2
+
+    def mean(self, value: Tensor) -> Tensor:
+        self.values[self.rank] = value
+        self.met.wait(60)
+        found = (self.values[0] + self.values[1]) / 2
+        self.met.wait(60)
+        return found
+
+
+@pytest.mark.parametrize(("own", "other"), [(0, 1), (-1, 0), (5, 6), (3, 3), (-1, -1)])
+def test_processes_agree_only_on_the_same_number(own: float, other: float) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda pair: OneOfTwo(pair[0]).same(pair[1]), enumerate((own, other))))
+    assert answers == [own == other] * 2
+
+
+def test_processes_that_do_not_share_the_folder_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first one continues from its checkpoint, the second one's disk has none: both say so, none waits for ever."""
+    engine = threading.local()
+    monkeypatch.setattr("autoprune.finetuning._api.make_engine", lambda device, devices: engine.own)
+    engine.own = Engine(torch.device("cpu"))
+    tune(tmp_path / "0" / "run", epochs=1)
+    (result,) = (tmp_path / "0").rglob("result.json")
+    result.unlink()
+
+    def process(rank: int) -> str:
+        engine.own = OneOfTwo(rank)
+        with pytest.raises(UsageError) as refused:
+            tune(tmp_path / str(rank) / "run", epochs=1)
+        return str(refused.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all("a file system that they share" in said for said in pool.map(process, range(2)))
 
 
 def test_fabric_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
