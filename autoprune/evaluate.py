@@ -17,6 +17,7 @@ from autoprune.data import Expected, Held, Images, Items, Stream, adapt, image_k
 from autoprune.divergence import divergence
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.guard import eval_mode
+from autoprune.layout import fast_layout, run_in_layout
 from autoprune.user_evaluation import Evaluate, UserEvaluation
 
 Part = Images | Evaluate
@@ -100,6 +101,7 @@ class Evaluator:
         self.keys: Tensor | None = None
         self.labels: Tensor | None = None
         self._reference: Tensor | None = None
+        self._plain = False  # whether a network could not take images channels-last
         if is_function(part):
             self._call = UserEvaluation(cast(Evaluate, part), name)
             return
@@ -240,7 +242,7 @@ class Evaluator:
         found, paces = [], []
         for first, images, labels in batches:
             began = time.perf_counter()
-            logits, labels = model(images.to(self.device)), labels.to(self.device)
+            logits, labels = self._run(model, images.to(self.device)), labels.to(self.device)
             loss = F.cross_entropy(logits.float(), labels, reduction="none")
             seen = torch.arange(first, first + len(labels), device=self.device)
             right = (logits.argmax(dim=1) == labels) & ~torch.isnan(loss)
@@ -249,6 +251,12 @@ class Evaluator:
                 torch.cuda.synchronize(self.device)
             paces.append((time.perf_counter() - began) / len(labels))
         return _joined(found), paces
+
+    def _run(self, model: nn.Module, images: Tensor) -> Tensor:
+        logits, plain = run_in_layout(model, images.contiguous() if self._plain else images)
+        self._plain = self._plain or plain
+        result: Tensor = logits
+        return result
 
     def _distances(self, logits: Tensor, seen: Tensor) -> Tensor:
         if self._reference is None or logits.shape[1:] != self._reference.shape[1:]:
@@ -273,14 +281,3 @@ def _joined(parts: Sequence[Answers]) -> Answers:
     return Answers(
         *(torch.cat([getattr(part, name) for part in parts]) for name in ("right", "loss", "distance", "seen"))
     )
-
-
-def fast_layout(images: Tensor, device: torch.device) -> Tensor:
-    """Return the images channels-last where they are 4-D and the CPU computes.
-
-    Convolutions follow the layout of their input, whatever that of the weights; on CPUs a small network is about twice as
-    fast this way.
-    """
-    if images.dim() == 4 and device.type == "cpu":
-        return images.contiguous(memory_format=torch.channels_last)
-    return images

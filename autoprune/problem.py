@@ -23,11 +23,12 @@ from autoprune.cost import MemoryCost
 from autoprune.data import CALIBRATION, Expected, Images, adapt
 from autoprune.data_notes import data_notes
 from autoprune.errors import UsageError
-from autoprune.evaluate import Answers, Evaluator, Part, fast_layout
+from autoprune.evaluate import Answers, Evaluator, Part
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
 from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, Outlook, Ratio, Target
+from autoprune.layout import fast_layout
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit

@@ -29,6 +29,7 @@ from autoprune.finetuning._images import TrainingImages
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._trainer import Trainer
+from autoprune.layout import strides_kept
 from autoprune.lock import Lock
 from autoprune.report import standard_error
 from autoprune.text import short
@@ -151,7 +152,7 @@ def run_task(
     first = engine.rank == 0
     if first:
         folder.path.mkdir(parents=True, exist_ok=True)
-    with Lock(folder.path / ".lock", option="--name") if first else nullcontext():
+    with Lock(folder.path / ".lock", option="--name") if first else nullcontext(), strides_kept(task.model):
         trainer = _trainer(task, recipe, folder, engine, wanted, progress)
         try:
             _train(trainer, task, recipe, folder, name=name, engine=engine, progress=progress)

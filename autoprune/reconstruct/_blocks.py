@@ -131,6 +131,8 @@ def _descend(
                 values[layer.name] = tensor.detach().clone().requires_grad_()
                 groups.append({"params": [values[layer.name]], "lr": descent.rate * float(size)})
                 rates.append(descent.rate * float(size))
+    if not groups:  # nothing of the block was fitted
+        return
     optimizer = torch.optim.Adam(groups)
     for step in range(descent.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):

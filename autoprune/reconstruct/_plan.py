@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from autoprune.graph._types import Layer, PruningGraph
+from autoprune.layout import fast_layout
 
 _aten = torch.ops.aten
 _ADDS = (_aten.add.Tensor, _aten.add_.Tensor)
 _NORMS = (_aten.batch_norm.default,)
 _REFITTABLE = (_aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.linear.default)
+_RESHAPES = {_aten.view.default: _aten.reshape.default}
 _VIEWS = (
     "view",
     "slice",
@@ -305,7 +307,7 @@ class Plan:
     def computes(self, model: nn.Module, images: Tensor) -> bool:
         """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
         try:
-            found = self.run(images, as_it_is)
+            found = self.run(fast_layout(images, images.device), as_it_is)
         except (RuntimeError, IndexError):
             return False
         with torch.no_grad():
@@ -324,6 +326,7 @@ class Plan:
             return operator.attrgetter(str(target))(self._module)
         args = torch.fx.node.map_arg(node.args, env.__getitem__)
         kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
+        target = _RESHAPES.get(target, target)  # images may be channels-last where the model's code never saw that
         return (_functional(target) if self.reorders else target)(*args, **kwargs)
 
 
