@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 import autoprune
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.reconstruct._plan import first_tensor
+from autoprune.graph._record import output_tensors
 
 IMAGES, CALIBRATION = 40, 24
 BUDGETS = (0.5, 0.75, 0.9)
@@ -25,7 +25,7 @@ class Classified(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        out = first_tensor(self.network(x))
+        out = output_tensors(self.network(x))[0]
         out = out.flatten(2).mean(2) if out.dim() > 2 else out
         out = out[:, None] if out.dim() == 1 else out
         return out if out.shape[1] > 1 else torch.cat([out, -out], 1)

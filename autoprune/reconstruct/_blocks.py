@@ -140,6 +140,8 @@ def _descend(
         chosen = torch.randint(len(images), (min(descent.batch, len(images)),), generator=generator).to(images.device)
         with torch.enable_grad(), SafeGradients():
             loss = distance(plan.run_block(block, like(images[chosen], images), refits.apply), target[chosen])
+        if not loss.requires_grad:  # nothing that was fitted matters to what comes out
+            break
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

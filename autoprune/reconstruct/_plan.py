@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from autoprune.graph._record import output_tensors
 from autoprune.graph._types import Layer, PruningGraph
 from autoprune.layout import fast_layout
 
@@ -311,7 +312,7 @@ class Plan:
         except (RuntimeError, IndexError):
             return False
         with torch.no_grad():
-            expected = first_tensor(model(images))
+            expected = output_tensors(model(images))[0]
         return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4))
 
     def _dense(self, step: Affine, env: dict[Node, Any], value: Tensor) -> Tensor:
@@ -345,14 +346,6 @@ def _sized(node: Node, batch: int) -> int:
     """Return what a size is for another number of images: it is an expression in that number."""
     expression = node.meta["val"].node.expr
     return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
-
-
-def first_tensor(output: Any) -> Tensor:
-    """Return the first tensor of a model's output, which may be a tuple or a dict."""
-    if isinstance(output, Tensor):
-        return output
-    values = output.values() if isinstance(output, dict) else output
-    return first_tensor(next(iter(values)))
 
 
 def _sole_user(node: Node) -> Node | None:
