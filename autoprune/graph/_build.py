@@ -9,13 +9,15 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
+from autoprune.graph._calls import Argument
 from autoprune.graph._computed import computed_weights
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._owners import Owners
 from autoprune.graph._propagation import LayerCall, Propagation
-from autoprune.graph._trace import Traced, trace
+from autoprune.graph._trace import Traced, at_least_two, trace
 from autoprune.graph._types import (
+    CallArgument,
     ChannelSlice,
     FoldedTensor,
     Group,
@@ -72,7 +74,8 @@ class _Classes:
         self.residual = {int(root) for labels in p.residual for root in self.root[labels]}
         self.signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
         dims = [labels for call in p.products.values() for labels in call.dims]
-        places = [*self.slots.values(), *(self.root[labels] for labels in (*p.links.values(), *dims))]
+        counted = [labels for link in p.call_links.values() for labels in link.places]
+        places = [*self.slots.values(), *(self.root[labels] for labels in (*p.links.values(), *counted, *dims))]
         for number, roots in enumerate(places):
             units, counts = np.unique(roots[self._made[roots]], return_counts=True)
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
@@ -243,7 +246,27 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
             ModuleSize(source.module, source.attribute, source.item, *owners(labels))
             for source, labels in p.links.items()
         ),
+        calls=tuple(
+            CallArgument(argument.site, argument.path, link.kind, *owners(link.labels), link.at, link.sign)
+            for argument, link in p.call_links.items()
+        ),
     )
+
+
+def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argument]:
+    """Return the arguments of calls that follow the channels without being changed: some are taken away, twice, at random."""
+    from autoprune.surgery import calls_that_follow, prune_model  # surgery reads this package's types
+
+    rng = np.random.default_rng(0)
+    found: list[set[Argument]] = []
+    for _ in range(2):
+        kept = {
+            group.name: np.arange(rng.integers(1, group.size))
+            for group in graph.groups
+            if group.reason is None and group.size > 1
+        }
+        found.append(calls_that_follow(prune_model(model, graph, kept).eval(), images))
+    return set.intersection(*found)
 
 
 def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
@@ -262,8 +285,20 @@ def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
     traced = trace(model, example_input)
     tensors = _to_fold(model, traced)
     if tensors:
-        traced = trace(folded(model, tensors), example_input)
-    return _build(traced, propagate(traced), tensors)
+        model = folded(model, tensors)
+        traced = trace(model, example_input)
+    images = at_least_two(example_input) if traced.dynamic_batch else example_input
+    p = propagate(traced)
+    graph = _build(traced, p, tensors)
+    if not graph.calls:
+        return graph
+    fixed = frozenset(p.call_links.keys() - _follow(model, graph, images))
+    follow = p.call_links.keys() - fixed
+    if fixed:
+        p = propagate(traced, fixed)
+        follow = _follow(model, _build(traced, p, tensors), images) - fixed
+    p.call_links = {argument: link for argument, link in p.call_links.items() if argument not in follow}
+    return _build(traced, p, tensors)
 
 
 __all__ = ["build_graph"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from autoprune.graph._calls import Argument, CallFinder
 from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying
 from autoprune.graph._sizes import FRAME, SizeFinder, Source
 from autoprune.graph._types import IntArray, Refusal
@@ -56,6 +57,12 @@ class Call:
 
 
 Rule = Callable[["Propagation", Call], Any]
+
+
+def bound(node: Node) -> dict[str, Any]:
+    """Return the arguments of a call by the schema's names, nodes as they are."""
+    specs = node.target._schema.arguments  # type: ignore[union-attr]
+    return {**{spec.name: value for spec, value in zip(specs, node.args, strict=False)}, **node.kwargs}
 
 
 def concrete(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -107,6 +114,28 @@ class ProductCall:
     reads: tuple[int, int, IntArray] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class CallLink:
+    """An argument of a call in the code that counts channels: see ``CallArgument``."""
+
+    kind: Literal["count", "pieces", "picked"]
+    labels: IntArray
+    at: IntArray
+    sign: int = 1
+    even: bool = True
+
+    @property
+    def places(self) -> list[IntArray]:
+        """The labels of each number in the argument, where it must fall with each channel of a group alike."""
+        if not self.even:
+            return []
+        if self.kind == "count":
+            return [self.labels]
+        if self.kind == "pieces":
+            return np.split(self.labels, self.at[:-1])
+        return [self.labels, self.labels[self.at]]
+
+
 @dataclass(eq=False)
 class Propagation:
     """What is known of all labels while the program is walked through.
@@ -124,7 +153,11 @@ class Propagation:
         products: Calls of operators that may multiply and add (``matmul``, attention, unknown ones), but for layers.
         values: Labels of the value of every node.
         sizes: Finds the attributes of modules that numbers in the program come from.
+        calls: Finds the calls in the code that numbers in the program come from.
         links: Attributes that say how many channels there are, and the labels of those that they count.
+        call_links: Arguments of calls that do.
+        fixed: Arguments of calls that are known not to follow the channels by themselves: what they cut need not be equal.
+        constants: Gives the value of a node that is a constant.
         computed: Layers whose weight is a ``ComputedWeight``.
         statistics: Means and the like over channels: the call, the dimension and the labels along it.
     """
@@ -141,7 +174,11 @@ class Propagation:
     products: dict[Node, ProductCall] = field(default_factory=dict)
     values: Mapping[Node, Any] = field(default_factory=dict)
     sizes: SizeFinder | None = None
+    calls: CallFinder = field(default_factory=CallFinder)
     links: dict[Source, IntArray] = field(default_factory=dict)
+    call_links: dict[Argument, CallLink] = field(default_factory=dict)
+    fixed: frozenset[Argument] = frozenset()
+    constants: Callable[[Node], Tensor | None] = lambda node: None
     computed: Mapping[Node, Any] = field(default_factory=dict)
     statistics: dict[Node, tuple[Call, int, IntArray]] = field(default_factory=dict)
 
@@ -265,6 +302,19 @@ class Propagation:
             labels = self.sets.find(labels) if known is None else self.combine(known, labels)
             self.links[source] = labels
         return labels
+
+    def constant(self, node: Any) -> Tensor | None:
+        """Return the value of a node that depends on nothing but constants and buffers of whole numbers; None for others."""
+        return self.constants(node) if isinstance(node, Node) else None
+
+    def link_call(self, argument: Argument, new: CallLink) -> None:
+        """Let an argument of a call in the code count channels; a call that runs twice ties what it counts each time."""
+        known = self.call_links.setdefault(argument, new)
+        same = (known.kind, known.sign, known.labels.shape) == (new.kind, new.sign, new.labels.shape)
+        if known is not new and same and np.array_equal(known.at, new.at):
+            self.call_links[argument] = replace(known, labels=self.combine(known.labels, new.labels))
+        elif known is not new:
+            self.freeze([known.labels, new.labels], "a call in the code counts different channels each time it runs")
 
     def labels_of(self, call: Call, value: Any, other: Tensor | None = None) -> Tensor:
         """Return the label tensor of an operand of an element-wise operator.

@@ -6,6 +6,7 @@ the same place of every piece are united.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoprune.graph._calls import Argument
 from autoprune.graph._labels import NEUTRAL, compress, constant, core, neutral, reshape_blocks, varying, words
-from autoprune.graph._propagation import BROADCAST, Call, Propagation, Rule, concrete
+from autoprune.graph._propagation import BROADCAST, Call, CallLink, Propagation, Rule, bound, concrete
+from autoprune.graph._types import IntArray
+
+_NARROW = {"start": 2, "length": 3}
+"""Where the arguments of ``narrow`` stand."""
+NOTHING: IntArray = np.zeros(0, dtype=np.int64)
 
 
 def _input(p: Propagation, call: Call) -> Tensor:
@@ -40,7 +47,9 @@ def expand(p: Propagation, call: Call) -> Any:
     if single and call.active and int(core(x).flatten()[0]) not in p.opaque:
         p.freeze(x, p.reason_at(call, BROADCAST))
         return neutral(shape)
-    return x.expand(shape)
+    out = x.expand(shape)
+    _link_sizes(p, call, out)
+    return out
 
 
 def reshape(p: Propagation, call: Call) -> Any:
@@ -67,7 +76,19 @@ def reshape(p: Propagation, call: Call) -> Any:
     left = varying(out)
     if len(left) == 1 and (source := named[left[0]]) is not None:
         p.link([source], p.channels(out, left[0]))
+    else:
+        _link_sizes(p, call, out)
     return out
+
+
+def _link_sizes(p: Propagation, call: Call, out: Tensor) -> None:
+    """Let the sizes that the code gives a view follow the channels along each dimension of it."""
+    arguments = p.calls.sizes(call.node, out.shape)
+    for dim in varying(out):
+        argument = arguments[dim]
+        if argument is not None:
+            labels = p.channels(out, dim)
+            p.link_call(argument, CallLink("count", labels, NOTHING))
 
 
 def _open_dim(call: Call) -> int | None:
@@ -106,8 +127,13 @@ def slice_(p: Propagation, call: Call) -> Any:
         start = int(picked[0])
         if step == 1 and _link_cuts(p, call, x, dim, start, start + length):
             pass
-        elif step == 1 and size % length == 0 and start % length == 0:
+        elif step == 1 and _ends(p, call, start, start + length).keys() & p.fixed:
+            _link_ends(p, call, x, dim, start, start + length)
+        elif step == 1 and length > 1 and size % length == 0 and start % length == 0:
             x = _unify_pieces(p, x, dim, size // length)
+            _link_ends(p, call, x, dim, start, start + length)
+        elif step == 1 and _link_ends(p, call, x, dim, start, start + length):
+            pass
         elif step > 1 and size % step == 0 and length == size // step:
             x = _unify_pieces(p, x, dim, step, strided=True)
         else:
@@ -127,6 +153,33 @@ def _link_cuts(p: Propagation, call: Call, x: Tensor, dim: int, start: int, end:
     return True
 
 
+def _ends(p: Propagation, call: Call, start: int, end: int) -> dict[Argument, tuple[slice, int]]:
+    """Return the arguments of a slice in the code, the channels that each counts, and the sign; nothing unless all are found."""
+    args = call.args
+    found: dict[Argument | None, tuple[slice, int]] = {}
+    if "length" in args:
+        if start > 0:
+            found[p.calls.number(call.node, _NARROW, args["start"], "start")] = slice(start), 1
+        found[p.calls.number(call.node, _NARROW, args["length"], "length")] = slice(start, end), 1
+    else:
+        first, last = args.get("start") or 0, sys.maxsize if args.get("end") is None else args["end"]
+        part = p.calls.part(call.node, first, last) or (None, None)
+        if start > 0:
+            found[part[0]] = (slice(start, None), -1) if first < 0 else (slice(start), 1)
+        if last < sys.maxsize:
+            found[part[1]] = (slice(end, None), -1) if last < 0 else (slice(end), 1)
+    return {} if None in found else {argument: what for argument, what in found.items() if argument is not None}
+
+
+def _link_ends(p: Propagation, call: Call, x: Tensor, dim: int, start: int, end: int) -> bool:
+    """Let the ends that the code gives a slice follow the channels before them; False unless they are found there."""
+    ends = _ends(p, call, start, end)
+    labels = p.channels(x, dim) if ends else NOTHING
+    for argument, (counted, sign) in ends.items():
+        p.link_call(argument, CallLink("count", labels[counted], NOTHING, sign))
+    return bool(ends)
+
+
 def _link_pieces(p: Propagation, call: Call, x: Tensor, dim: int, sizes: Sequence[int]) -> bool:
     """Let the attributes that pieces' sizes come from follow the channels in them; False if no size comes from one.
 
@@ -135,7 +188,7 @@ def _link_pieces(p: Propagation, call: Call, x: Tensor, dim: int, sizes: Sequenc
     ends = np.cumsum(sizes)
     listed = p.source_list(call, sizes)
     sources = [[item] for item in listed] if listed else [p.sources(call, size) if size > 1 else [] for size in sizes]
-    if not any(sources):
+    if not any(sources) or (not all(sources) and p.calls.pieces(call.node) is not None):
         return False
     labels = p.channels(x, dim)
     for found, end, size in zip(sources, ends, sizes, strict=True):
@@ -156,30 +209,73 @@ def split(p: Propagation, call: Call) -> Any:
         sizes = [concrete(part.shape)[dim] for part in call.node.meta["val"]]
         if "split_sizes" in call.args and _link_pieces(p, call, x, dim, sizes):
             return _run(call, x)
-        if len(set(sizes)) > 1:
+        argument = p.calls.pieces(call.node)
+        if len(set(sizes)) > 1 and argument is None:
             return p.refuse(call, x, "channels are cut into unequal pieces")
-        if len(sizes) > 1:
+        if len(set(sizes)) == 1 < len(sizes) and argument not in p.fixed:
             x = _unify_pieces(p, x, dim, len(sizes))
             labels = p.channels(x, dim)
             for counted in (sizes[0], x.shape[dim]):  # the size of a piece may be a fraction of the attribute
                 p.link(p.sources(call, counted), labels[:counted])
+        if len(sizes) > 1 and argument is not None:
+            p.link_call(argument, CallLink("pieces", p.channels(x, dim), np.cumsum(sizes)))
     return _run(call, x)
 
 
 def select(p: Propagation, call: Call) -> Any:
-    """One index, or each index, of a dimension that does not hold channels."""
+    """One index, or each index, of a dimension; a channel that is picked by its number has to stay."""
     x, dim = _input(p, call), call.args.get("dim", 0)
-    if dim % x.dim() in varying(x):
+    dim %= x.dim()
+    if dim not in varying(x):
+        return _run(call, x)
+    place = call.args.get("index")
+    if not isinstance(place, int):
         return p.refuse(call, x, "single channels are picked by number")
+    argument = p.calls.item(call.node, lambda item: type(item) is int and item == place)
+    argument = argument or p.calls.number(call.node, {"index": 2}, place, "index")
+    if argument is None and place != 0:
+        return p.refuse(call, x, "single channels are picked by number")
+    labels = p.channels(x, dim)
+    p.freeze(labels[[place]], p.reason_at(call, "a single channel is picked by its number"))
+    if argument is not None and place != 0:
+        counted = labels[:place] if place > 0 else labels[place:]
+        p.link_call(argument, CallLink("count", counted, NOTHING, 1 if place > 0 else -1, even=False))
     return _run(call, x)
 
 
+def index_select(p: Propagation, call: Call) -> Any:
+    """Positions picked by an index tensor; channels picked by a constant one are picked among those that are left."""
+    x, dim = _input(p, call), call.args["dim"] % _input(p, call).dim()
+    if dim not in varying(x):
+        return core(x).expand(call.shape)
+    argument = p.calls.argument(call.node, {"index": 2}, "index")
+    return _pick(p, call, x, dim, argument, p.constant(bound(call.node).get("index")))
+
+
 def index(p: Propagation, call: Call) -> Any:
-    """Positions picked by an index tensor, along dimensions that do not hold channels."""
-    x, dim = _input(p, call), call.args["dim"]
-    if dim % x.dim() in varying(x):
+    """``x[:, places]`` with one constant index."""
+    x = call.args["self"]
+    nodes = bound(call.node).get("indices") or ()
+    given = [dim for dim, node in enumerate(nodes) if node is not None]
+    places = p.constant(nodes[given[0]]) if len(given) == 1 else None
+    if not isinstance(x, Tensor) or places is None or places.dim() != 1:
+        return p.refuse(call, list(call.args.values()), "elements are picked by an index that is not understood")
+    if given[0] not in varying(x):
+        shape = [1 if d not in varying(x) else size for d, size in enumerate(x.shape)]
+        return core(x).expand(shape).expand(call.shape)
+    argument = p.calls.item(call.node, lambda item: item is Tensor or isinstance(item, list))
+    return _pick(p, call, x, given[0], argument, places)
+
+
+def _pick(p: Propagation, call: Call, x: Tensor, dim: int, argument: Argument | None, places: Tensor | None) -> Any:
+    if argument is None or places is None or places.dim() != 1:
         return p.refuse(call, x, "single channels are picked by number")
-    return core(x).expand(call.shape)
+    if places.dtype == torch.bool:
+        places = places.nonzero()[:, 0]
+    places = places.long() % x.shape[dim]
+    p.link_call(argument, CallLink("picked", p.channels(x, dim), places.numpy()))
+    small = core(x)
+    return compress(small.index_select(dim, places)).expand(call.shape)
 
 
 def concatenate(p: Propagation, call: Call) -> Any:
@@ -268,12 +364,20 @@ def flip(p: Propagation, call: Call) -> Any:
 
 
 def roll(p: Propagation, call: Call) -> Any:
-    """A roll of positions; a roll of channels depends on their number."""
+    """A roll of positions; one of channels rolls as many of those that are left."""
     x = _input(p, call)
     dims = [dim % x.dim() for dim in call.args.get("dims") or range(x.dim())]
-    if any(dim in varying(x) for dim in dims):
+    wide = [dim for dim in dims if dim in varying(x)]
+    if not wide:
+        return x
+    shifts = call.args["shifts"]
+    argument = p.calls.number(call.node, {"shifts": 1}, shifts[0], "shifts") if len(dims) == len(shifts) == 1 else None
+    if argument is None or not 0 < abs(shifts[0]) < x.shape[wide[0]]:
         return p.refuse(call, x, "channels are rolled, which depends on their number")
-    return x
+    labels, shift = p.channels(x, wide[0]), shifts[0]
+    moved = labels[-shift:] if shift > 0 else labels[:-shift]
+    p.link_call(argument, CallLink("count", moved, NOTHING, 1 if shift > 0 else -1, even=False))
+    return _run(call, x)
 
 
 def pixel_shuffle(p: Propagation, call: Call) -> Any:
@@ -332,7 +436,8 @@ MOVE_RULES: dict[str, Rule] = {
     **_table(select, "select unbind"),
     **_table(pad, "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"),
     **_table(concatenate, "cat concat concatenate"),
-    **_table(index, "index_select"),
+    **_table(index_select, "index_select"),
+    **_table(index, "index"),
     **_table(stack, "stack"),
     **_table(flip, "flip"),
     **_table(roll, "roll"),

@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Interpreter, Node
 
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.graph._calls import CallFinder, RecordedCall, recorded_calls
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.guard import eval_mode, unchanged
@@ -62,6 +63,7 @@ class Traced:
         assumption: What has to hold beyond the proof, a sentence for the user; None if nothing has to.
         frozen: Names of parameters and buffers that must stay as they are, and why.
         sizes: Finds the attributes of modules that numbers in the program come from.
+        calls: Finds the calls in the code that numbers in the program come from.
     """
 
     program: ExportedProgram
@@ -72,6 +74,7 @@ class Traced:
     assumption: str | None = None
     frozen: dict[str, str] = field(default_factory=dict)
     sizes: SizeFinder | None = None
+    calls: CallFinder = field(default_factory=CallFinder)
 
 
 def _first_line(error: BaseException) -> str:
@@ -103,8 +106,8 @@ def _open_batch(model: nn.Module) -> tuple[Any, ...]:
     return ((images,),) if first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
 
 
-def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, str | None]:
-    """Return the program, and why it had to be recorded instead of exported."""
+def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, list[RecordedCall], str | None]:
+    """Return the program, the calls that it was made of, and why it had to be recorded instead of exported."""
     attempts: list[tuple[Tensor, bool]] = [(at_least_two(example_input), True), (at_least_two(example_input), False)]
     if example_input.shape[0] != 2:
         attempts.append((example_input, False))
@@ -115,10 +118,11 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, s
             _prepare(model, as_it_was)
             try:
                 shapes = _open_batch(model) if dynamic else None
-                program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+                with recorded_calls(model) as calls:
+                    program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
                 _inline_regions(program)
                 _check_modules(model, modules)
-                return program, None
+                return program, calls, None
             except UsageError:
                 raise
             except Exception as failure:
@@ -131,9 +135,10 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, s
         for images, _ in attempts[1:]:
             _prepare(model, as_it_was)
             try:
-                program = record(model, images)
+                with recorded_calls(model) as calls:
+                    program = record(model, images)
                 _check_modules(model, modules)
-                return program, _first_line(refused)
+                return program, calls, _first_line(refused)
             except UsageError:
                 raise
             except Exception as failure:
@@ -207,7 +212,7 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
     Raises:
         AutopruneError: if ``torch.export`` refuses the model and recording it fails.
     """
-    program, refused = _export(model, example_input)
+    program, calls, refused = _export(model, example_input)
     names = tensor_names(model)
     tensors: dict[Node, str] = {}
     inputs: list[Node] = []
@@ -225,14 +230,32 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
     batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
     if refused is None:
         return Traced(
-            program, tensors, tuple(inputs), shapes, is_symbolic(batch), None, _fixed(model), SizeFinder(model)
+            program,
+            tensors,
+            tuple(inputs),
+            shapes,
+            is_symbolic(batch),
+            None,
+            _fixed(model),
+            SizeFinder(model),
+            CallFinder(calls),
         )
     assumption = (
         f"torch.export refuses the model ({refused}), so one pass of the example input was recorded: what is found "
         "and proved holds for inputs that take the same path through the code"
     )
     any_batch = _takes_any_batch(model, program, example_input)
-    return Traced(program, tensors, tuple(inputs), shapes, any_batch, assumption, _fixed(model), SizeFinder(model))
+    return Traced(
+        program,
+        tensors,
+        tuple(inputs),
+        shapes,
+        any_batch,
+        assumption,
+        _fixed(model),
+        SizeFinder(model),
+        CallFinder(calls),
+    )
 
 
 def _fixed(model: nn.Module) -> dict[str, str]:

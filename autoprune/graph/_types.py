@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.export import ExportedProgram
 
+from autoprune.graph._calls import Path, Site
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -168,6 +170,29 @@ class ModuleSize:
 
 
 @dataclass(frozen=True, eq=False)
+class CallArgument:
+    """A number in the arguments of a call in a module's forward that follows the channels that are left, or several.
+
+    Attributes:
+        site: The call.
+        path: Where the argument stands.
+        kind: "count": how many of the channels are left; "pieces": how many of each piece; "picked": where the picked ones are
+            among those that are left, in their order.
+        group, unit: For each channel the group and the channel in it, -1 where it is in none. Shape (n,).
+        at: Ends of the pieces, or numbers of the channels that are picked; empty for a count.
+        sign: -1 if a count is from the end.
+    """
+
+    site: Site
+    path: Path
+    kind: Literal["count", "pieces", "picked"]
+    group: IntArray
+    unit: IntArray
+    at: IntArray
+    sign: int = 1
+
+
+@dataclass(frozen=True, eq=False)
 class Statistic:
     """A mean, a variance or the like over channels that is part of a norm written by hand.
 
@@ -225,6 +250,7 @@ class PruningGraph:
         products: Calls that multiply but are no layers (attention, ``matmul``).
         assumption: What has to hold beyond the proof (the model was recorded, not exported), a sentence; None if nothing has to.
         sizes: Attributes of modules that count channels.
+        calls: Arguments of calls that count channels and do not follow them by themselves.
         statistics: Means and the like over channels, taken over those that are left.
         computed: Layers (by node) whose weight the forward computes from ``weight``, and how (``ComputedWeight``).
         elements: For each tensor that a node of ``program.graph`` makes what its number of elements is a multiple of: the product
@@ -241,6 +267,7 @@ class PruningGraph:
     products: tuple[Product, ...] = ()
     assumption: str | None = None
     sizes: tuple[ModuleSize, ...] = ()
+    calls: tuple[CallArgument, ...] = ()
     statistics: tuple[Statistic, ...] = ()
     computed: Mapping[str, Any] = field(default_factory=dict)
     elements: Mapping[str, tuple[tuple[Extent, ...] | None, ...]] = field(default_factory=dict)

@@ -13,7 +13,9 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from autoprune.errors import UsageError
+from autoprune.graph._calls import Argument
 from autoprune.graph._computed import ComputedWeight, computed_weights
+from autoprune.graph._constants import Constants
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
 from autoprune.graph._propagation import Call, Param, ProductCall, Propagation, Rule, concrete
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
@@ -94,9 +96,16 @@ def _is_view(node: Node) -> bool:
 
 
 class _Walk:
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, fixed: frozenset[Argument]) -> None:
         self.traced = traced
-        self.p = Propagation(tensors=traced.tensors, frozen_params=dict(traced.frozen), sizes=traced.sizes)
+        self.p = Propagation(
+            tensors=traced.tensors,
+            frozen_params=dict(traced.frozen),
+            sizes=traced.sizes,
+            calls=traced.calls,
+            fixed=fixed,
+            constants=Constants(traced.program),
+        )
         self.env: dict[Node, Any] = {}
         self.p.computed = computed_weights(traced)
         self.weights = {weight.node: weight for weight in self.p.computed.values()}
@@ -249,9 +258,14 @@ def _tensors(value: Any) -> list[Any]:
     return [found for item in value for found in _tensors(item)] if isinstance(value, (list, tuple)) else []
 
 
-def propagate(traced: Traced) -> Propagation:
-    """Return what the rules find out about a traced program."""
-    return _Walk(traced).run()
+def propagate(traced: Traced, fixed: frozenset[Argument] = frozenset()) -> Propagation:
+    """Return what the rules find out about a traced program.
+
+    Args:
+        traced: The program.
+        fixed: Arguments of calls that do not follow the channels by themselves.
+    """
+    return _Walk(traced, fixed).run()
 
 
 __all__: list[str] = ["known_ops", "op_name", "propagate", "register_op"]

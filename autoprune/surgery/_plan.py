@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import Group, IntArray, ModuleSize, PruningGraph
+from autoprune.graph._types import CallArgument, Group, IntArray, ModuleSize, PruningGraph
 
 Kept = Mapping[str, IntArray]
 """Group name -> sorted numbers of the channels kept; groups left out stay whole."""
@@ -55,6 +55,7 @@ class IndexPlan:
         offsets = np.array([self._offset[group.name] for group in graph.groups], dtype=np.int64)
         self._total = total
         self._sizes = [(size, np.where(size.group < 0, total, offsets[size.group] + size.unit)) for size in graph.sizes]
+        self._calls = [(call, np.where(call.group < 0, total, offsets[call.group] + call.unit)) for call in graph.calls]
         self.patterns: list[IntArray] = self._build(graph, shapes)
 
     def _build(self, graph: PruningGraph, shapes: Mapping[str, tuple[int, ...]]) -> list[IntArray]:
@@ -120,6 +121,21 @@ class IndexPlan:
         """Return the attributes that count channels of which some go, with what they then have to say."""
         counted = [(size, int(stays[owner].sum())) for size, owner in self._sizes]
         return [(size, count) for size, count in counted if count < len(size.unit)]
+
+    def calls(self, stays: Stays) -> list[tuple[CallArgument, int | list[int]]]:
+        """Return the arguments of calls that count channels of which some go, with what they then have to be."""
+        return [(call, _left(call, stays[owner])) for call, owner in self._calls if not stays[owner].all()]
+
+
+def _left(call: CallArgument, stays: Stays) -> int | list[int]:
+    if call.kind == "count":
+        return call.sign * int(stays.sum())
+    place = np.concatenate([[0], np.cumsum(stays)])
+    if call.kind == "pieces":
+        found: list[int] = np.diff(place[call.at], prepend=0).tolist()
+        return found
+    picked: list[int] = place[call.at[stays[call.at]]].tolist()
+    return picked
 
 
 def _checked(group: Group, units: IntArray) -> IntArray:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._types import PruningGraph
 from autoprune.surgery._attributes import Change, update_attributes, update_sizes
+from autoprune.surgery._calls import change_calls
 from autoprune.surgery._copy import copy_module
 from autoprune.surgery._fold import folded
 from autoprune.surgery._plan import IndexPlan, Kept, plan_for
@@ -58,6 +59,7 @@ def prune_model(
         for prefix, module in owners:
             _finish_module(prefix, module, memo, narrowed)
         update_sizes(small, plan.sizes(stays))
+        change_calls(small, plan.calls(stays))
     return small
 
 

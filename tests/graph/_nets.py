@@ -216,10 +216,10 @@ one(
     lambda m, x: torch.cat([m.a(x.chunk(2, 1)[0]), x.chunk(2, 1)[1]], 1),
     a=lambda: conv(4, 4),
 )
-one("uneven split", "partly", lambda m, x: torch.cat([m.a(x[:, :3]), x[:, 3:]], 1), a=lambda: conv(3, 3))
+one("uneven split", "right", lambda m, x: torch.cat([m.a(x[:, :3]), x[:, 3:]], 1), a=lambda: conv(3, 3))
 one(
     "split with sizes",
-    "partly",
+    "right",
     lambda m, x: torch.cat([m.a(x.split([3, 5], 1)[0]), x.split([3, 5], 1)[1]], 1),
     a=lambda: conv(3, 3),
 )
@@ -229,11 +229,11 @@ one(
     lambda m, x: torch.cat([m.a(x[:, : x.shape[1] // 2]), x[:, x.shape[1] // 2 :]], 1),
     a=lambda: conv(4, 4),
 )
-one("half by a fixed slice", "partly", lambda m, x: torch.cat([m.a(x[:, :4]), x[:, 4:]], 1), a=lambda: conv(4, 4))
+one("half by a fixed slice", "right", lambda m, x: torch.cat([m.a(x[:, :4]), x[:, 4:]], 1), a=lambda: conv(4, 4))
 one("strided slice of channels", "right", lambda m, x: torch.cat([m.a(x[:, ::2]), x[:, 1::2]], 1), a=lambda: conv(4, 4))
-one("one channel picked", "refused", lambda m, x: x * x[:, 3:4])
+one("one channel picked", "partly", lambda m, x: x * x[:, 3:4])
 one("select", "partly", lambda m, x: x[:, 2].unsqueeze(1) + m.a(x), a=lambda: conv(8, 8))
-one("index_select of channels", "refused", lambda m, x: x.index_select(1, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])))
+one("index_select of channels", "right", lambda m, x: x.index_select(1, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])))
 one("channel shuffle", "right", lambda m, x: m.a(_shuffle(x, 2)), a=lambda: conv(8, 8, groups=2))
 one("nn.ChannelShuffle", "right", lambda m, x: nn.ChannelShuffle(4)(x))
 one("pixel shuffle", "right", lambda m, x: F.pixel_shuffle(x, 2), out=2)
@@ -245,7 +245,7 @@ one(
 )
 one(
     "uneven chunk",
-    "partly",
+    "right",
     lambda m, x: torch.cat([m.a(x.chunk(3, 1)[0]), *x.chunk(3, 1)[1:]], 1),
     a=lambda: conv(3, 3),
 )
@@ -257,7 +257,7 @@ one("written into zeros", "partly", lambda m, x: _write(x.new_zeros(x.shape[0], 
 one("flip of positions", "right", lambda m, x: x.flip(3))
 one("flip of channels", "right", lambda m, x: x.flip(1) + m.a(x), a=lambda: conv(8, 8))
 one("roll of positions", "right", lambda m, x: torch.roll(x, (1, 2), (2, 3)))
-one("roll of channels", "refused", lambda m, x: torch.roll(x, 1, 1))
+one("roll of channels", "right", lambda m, x: torch.roll(x, 1, 1))
 one("constant pad of positions", "right", lambda m, x: F.pad(x, (1, 2, 0, 1)))
 one(
     "reflection and replication pads",
@@ -279,10 +279,10 @@ one(
     lambda m, x: m.n(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (6, 6)),
     n=lambda: nn.Linear(8, 8),
 )
-one("hard-coded view", "refused", lambda m, x: x.view(-1, 8, 36).view(-1, 8, 6, 6))
+one("hard-coded view", "right", lambda m, x: x.view(-1, 8, 36).view(-1, 8, 6, 6))
 case(
     "hard-coded view before a linear layer",
-    "refused",
+    "right",
     lambda: Net(lambda m, x: m.n(F.adaptive_avg_pool2d(m.a(x), 1).view(-1, 8)), a=conv(3, 8), n=nn.Linear(8, 4)),
 )
 case(
