@@ -30,6 +30,7 @@ from autoprune.models import check_finite
 from autoprune.policy import Policy
 from autoprune.progress import Progress
 from autoprune.report import sentences, table
+from autoprune.rewards import default_reward
 from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, default_agent, execute, target_for
@@ -82,7 +83,7 @@ def search(
     agent: str | type[Agent] | None = None,
     agent_options: Mapping[str, Any] | None = None,
     episodes: int = DEFAULT_EPISODES,
-    reward: str | Callable[[Score, Score, Budget], float] = "accuracy",
+    reward: str | Callable[[Score, Score, Budget], float] | None = None,
     select: str = "obs",
     score: Literal["sequential", "cached"] = "sequential",
     race: bool = False,
@@ -115,7 +116,8 @@ def search(
         agent: Who proposes policies: a name, "package.module:Class", or a class; None for the best for this budget and reward.
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
-        reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget).
+        reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget); None for
+            "accuracy", or "smallest" where the budget is a drop of accuracy.
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
@@ -139,6 +141,7 @@ def search(
     """
     started = time.monotonic()
     wanted = budget if isinstance(budget, Budget) else Budget(budget, budget_mode)
+    reward = default_reward(wanted) if reward is None else reward
     agent = default_agent(wanted, reward) if agent is None else agent
     check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
     if not isinstance(model, nn.Module):

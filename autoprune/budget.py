@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from autoprune.drop import QUANTILE
 from autoprune.errors import UsageError
 from autoprune.registry import nearest
 
@@ -203,16 +204,20 @@ class Budget:
         return tuple(dict.fromkeys((*(limit.kind for limit in self.limits), *filter(None, (self.minimize,)))))
 
     def within(self, accuracy: float, dense: float, error: float = math.nan) -> bool:
-        """Whether an accuracy is within the drop allowed, with one standard error to spare where it is known.
+        """Whether an accuracy is within the drop allowed, with 95 % confidence where its error is known.
+
+        That is for a single network. Of many that are tried some are within by luck: which one a search ends with is decided on
+        other images (`autoprune.drop`).
 
         Args:
             accuracy: The network's accuracy in [0, 1].
             dense: The dense network's on the same images.
             error: Standard error of their difference.
         """
-        if self.max_drop is None or accuracy >= dense:
+        if self.max_drop is None:
             return True
-        return 100 * (dense - accuracy + (0.0 if math.isnan(error) else error)) <= self.max_drop + 1e-9
+        spare = 0.0 if math.isnan(error) else QUANTILE * error
+        return 100 * (dense - accuracy + spare) <= self.max_drop + 1e-9
 
     def limit(self, kind: str) -> Limit | None:
         """Return the limit of one kind, None if there is none."""

@@ -69,6 +69,23 @@ def knee(points: Sequence[Episode], kind: str) -> Episode:
     return max(points, key=above)
 
 
+def descent(episodes: Iterable[Episode], budget: Budget, dense: float, most: int) -> list[Episode]:
+    """Return what may be the smallest within a drop of accuracy: the front, from the largest policy down.
+
+    They are to be tried in this order on images that had no part in choosing them, each with full confidence, up to the first
+    that fails; the last that passes is the result. Whatever is tried, a network that loses too much is then taken with no more
+    than the chance of a single test ("fixed sequence": Maurer, Hothorn and Lehmacher, 1995).
+
+    Args:
+        episodes: What was scored and meets the limits, whether it is within the drop or not.
+        budget: What was asked for, with ``max_drop``.
+        dense: The dense network's accuracy on the images that scored them.
+        most: How many may be tried; evenly spaced, the largest and the smallest among them.
+    """
+    found = [e for e in episodes if budget.within(e.score.accuracy, dense)]
+    return thinned(front(found, str(budget.minimize)), most)[::-1]
+
+
 T = TypeVar("T")
 
 

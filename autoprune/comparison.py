@@ -22,8 +22,9 @@ from autoprune.config import RunConfig
 from autoprune.driver import RULES, Driver
 from autoprune.errors import UsageError
 from autoprune.files import append_jsonl, repair_jsonl, write_json_atomic
+from autoprune.finished import Finished
 from autoprune.inputs import load_inputs
-from autoprune.problem import Finished, Problem
+from autoprune.problem import Problem
 from autoprune.progress import Progress
 from autoprune.run import RunFolder
 from autoprune.score import Score

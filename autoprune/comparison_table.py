@@ -1,4 +1,4 @@
-"""What a comparison of agents says: means over seeds, paired intervals, best-so-far curves, and who wins by how much."""
+"""What a comparison of agents says: means over seeds, best-so-far curves, and which differences are more than chance."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from autoprune.answers import BoolArray
 from autoprune.files import write_atomic
+from autoprune.report import Row, images_of
 from autoprune.run import RunFolder, distinct
+from autoprune.significance import Agents, Difference, stacked
 from autoprune.text import aligned
 
 
@@ -29,6 +31,8 @@ def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str]
     seeds = list(dict.fromkeys(seed for _, seed in runs))
     accuracy = {a: [float(runs[a, s].read_report()["final"]["accuracy"]) for s in seeds] for a in agents}
     best = max(agents, key=lambda agent: float(np.mean(accuracy[agent])))
+    tested = Agents(*results(runs, agents, seeds))
+    gaps = {agent: tested.difference(agents.index(best), place) for place, agent in enumerate(agents)}
     rows = []
     for agent in agents:
         reports = [runs[agent, seed].read_report() for seed in seeds]
@@ -45,13 +49,13 @@ def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str]
                 "policies": float(np.mean([len(some["reward"]) for some in curves])),
                 "cost": float(np.mean([some["cost"][-1] if some["cost"] else 0.0 for some in curves])),
                 "images": _mean([some["images"][-1] if some["images"] else 0.0 for some in curves]),
-                "behind": difference(accuracy[best], accuracy[agent]) if agent != best else None,
+                "behind": gaps[agent].to_dict() if agent != best else None,
                 "curves": curves,
             }
         )
     report = runs[agents[0], seeds[0]].read_report()
     return {
-        "version": 1,
+        "version": 2,
         "model": report["model"],
         "budget": report["budget"],
         "part": report["accuracy_part"],
@@ -60,6 +64,23 @@ def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str]
         "dense": float(report["dense"]["accuracy"]),
         "rows": rows,
     }
+
+
+def results(
+    runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int]
+) -> tuple[list[list[float]], list[BoolArray | None], int | None]:
+    """Return what differences are tested on: accuracies (agents, seeds), answers (seeds, N) by agent, the number of images.
+
+    Raises:
+        UsageError: if a run is not finished, or its answers by image are damaged.
+    """
+    finals = {key: Row.from_dict(folder.read_report()["final"]) for key, folder in runs.items()}
+    sizes = {images_of(row) for row in finals.values()}
+    return (
+        [[finals[agent, seed].accuracy for seed in seeds] for agent in agents],
+        [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents],
+        sizes.pop() if len(sizes) == 1 else None,
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -89,28 +110,6 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
         for key, value in (("reward", best), ("loss", least), ("cost", spent), ("images", through)):
             found[key].append(value)
     return found
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | None]:
-    """Return the mean of paired differences with its 95 % interval and the p-value of Student's t-test.
-
-    Args:
-        ours: One value a seed.
-        theirs: The other's values for the same seeds.
-
-    Returns:
-        "mean", and "half_width" and "p", which are None for a single pair; p also where all differences are equal.
-    """
-    gaps = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
-    mean = float(gaps.mean())
-    if len(gaps) < 2:
-        return {"mean": mean, "half_width": None, "p": None}
-    error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
-    if error == 0.0:
-        return {"mean": mean, "half_width": 0.0, "p": None}
-    freedom = len(gaps) - 1
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return {"mean": mean, "half_width": half, "p": float(2 * stats.t.sf(abs(mean) / error, freedom))}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -146,32 +145,43 @@ def table(found: Mapping[str, Any]) -> str:
     return aligned(head, lines)
 
 
-def _points(gap: Mapping[str, float | None]) -> str:
+def _points(gap: Mapping[str, Any]) -> str:
     width = gap["half_width"]
-    return f"{100 * (gap['mean'] or 0.0):.2f}" + ("" if width is None else f" ± {100 * width:.2f}")
+    return f"{100 * gap['mean']:.2f}" + ("" if width is None else f" ± {100 * width:.2f}")
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """Return who wins, by how much over ``uniform`` and ``random``, and whether that is more than chance."""
+    """Return who is first, from whom no difference is shown, and by how much it is above ``uniform`` and ``random``."""
     rows = {row["agent"]: row for row in found["rows"]}
     best, seeds = rows[found["best"]], len(found["seeds"])
     of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
-    out = [
-        f"A simple rule wins: {found['best']}, {100 * best['accuracy']:.2f} ({of}); searching did not pay here."
-        if best["rule"]
-        else f"{found['best']} wins, {100 * best['accuracy']:.2f} ({of})."
-    ]
+    gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
+    level = [name for name, gap in gaps.items() if not gap.shown]
+    first = f"{found['best']} {'has the highest accuracy' if level else 'wins'}, {100 * best['accuracy']:.2f} ({of})"
+    if best["rule"]:
+        first = f"A simple rule: {first}; searching did not pay here"
+    out = [f"{first}."]
+    if seeds < 2:
+        out.append(
+            "What other seeds would have given is not known, so no difference between agents is shown; give --seeds 4."
+        )
+    elif level:
+        out.append(f"No difference is shown between {found['best']} and {', '.join(level)}.")
     for name in ("uniform", "random"):
-        if name in rows and name != found["best"]:
-            gap = rows[name]["behind"]
-            if gap["p"] is None:
-                sure = "no spread over seeds, so nothing is known of chance"
-            else:
-                chance = "p < 0.001" if gap["p"] < 0.0005 else f"p = {gap['p']:.3f}"
-                sure = f"{chance}, {'significant' if gap['p'] < 0.05 else 'not significant'} at 5 %"
-            out.append(f"It is {_points(gap)} points above {name} ({sure}).")
+        if name in gaps:
+            gap = gaps[name]
+            out.append(f"It is {gap.text()} above {name}" + (f" ({gap.verdict})." if seeds > 1 else "."))
     if seeds > 1:
-        out.append("± in the first column: standard deviation over seeds; behind the best: paired 95 % interval.")
+        paired = all(gap.paired for gap in gaps.values())
+        out.append(
+            f"± in the first column: standard deviation over seeds; behind the best: 95 % intervals for other seeds and other "
+            f"images, which hold for all pairs of {len(rows)} agents at once, as do the p-values"
+            + (
+                ", by image."
+                if paired
+                else "; answers by image are not known, so images count as independent, which is wider."
+            )
+        )
     return out
 
 

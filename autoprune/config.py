@@ -12,6 +12,7 @@ from typing import Any
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.registry import nearest
+from autoprune.rewards import default_reward
 from autoprune.text import short
 
 CONFIG_VERSION = 1
@@ -187,7 +188,7 @@ class RunConfig:
             budget=self.budget,
             agent=self.agent,
             seed=self.seed,
-            reward="smallest" if self.budget.max_drop is not None else "accuracy",
+            reward=default_reward(self.budget),
         )
         model = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.model.rpartition("/")[2])
         goal = "" if self.budget.minimize is None else f"least-{self.budget.minimize}"

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from autoprune.agents import STEPS, Agent, Counts, make_player
-from autoprune.choice import area, front, ranked, thinned
+from autoprune.choice import area, descent, front, ranked, thinned
 from autoprune.config import RunConfig
-from autoprune.envs import ProblemLike
+from autoprune.driven import DrivenProblem, Finished
 from autoprune.errors import AutopruneError
 from autoprune.files import save_safetensors_atomic, write_json_atomic
 from autoprune.graph import IntArray
@@ -36,48 +34,6 @@ MOST_TRIED = 8
 """Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough."""
 MOST_TIGHTENED = 4
 """How often a network that is slower than predicted is made smaller."""
-
-
-class Finished(Protocol):
-    """A finished network, see ``autoprune.problem.Finished``."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The small network."""
-
-    @property
-    def kept(self) -> Mapping[str, IntArray]:
-        """Channels kept by group name."""
-
-    @property
-    def search(self) -> Score:
-        """Its score on the search part."""
-
-    @property
-    def report(self) -> Score | None:
-        """Its score on the report part."""
-
-
-class DrivenProblem(ProblemLike, Protocol):
-    """What the driver needs of a problem, see ``autoprune.problem.Problem``."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the user should know about how the problem was set up."""
-
-    @property
-    def setup_images(self) -> float:
-        """What preparing the search computed, in images through the dense network."""
-
-    @property
-    def dense_report(self) -> Score | None:
-        """The dense network's score on the report part."""
-
-    def finish(self, counts: Sequence[int], /) -> Finished:
-        """Return the network of a policy with the best refit."""
-
-    def timed(self, network: nn.Module, /) -> Ratio | None:
-        """Return what a finished network takes on the target; None where latency does not count."""
 
 
 class Driver:
@@ -148,9 +104,9 @@ class Driver:
             self._search_together(players)
         rows = {name: row for name in players if (row := self._play(name)) is not None}
         order = [name for name in (*RULES, "random") if name in rows and name != own]
-        exported = own
+        exported, drop = own, None
         if self._problem.budget.max_drop is not None:
-            exported = self._export_smallest(rows)
+            exported, drop = self._export_confirmed(rows)
         report = build_report(
             self._config,
             [self._dense_row(), *(rows[name] for name in order), rows[own]],
@@ -161,6 +117,7 @@ class Driver:
             notes=self._problem.notes,
             front=self._front(own),
             exported=exported,
+            drop=drop,
         )
         write_json_atomic(self._folder.report_path, report)
         return report
@@ -332,17 +289,62 @@ class Driver:
                 return slow[-1]
         return min(slow, key=lambda entry: entry[2].ratio)
 
-    def _export_smallest(self, rows: Mapping[str, Row]) -> str:
-        """Make the smallest network within the drop the run's result, whoever found it; returns who did."""
-        kind = str(self._problem.budget.minimize)
-        own = self._config.agent
-        name = min(rows, key=lambda name: (rows[name].cost(kind), name != own))
-        if name != own:
-            self._progress.stage(f"{name} found the smallest network within the drop: it is the result")
-            finished = self._problem.finish(tuple(rows[name].counts[group] for group in self._names))
-            save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
-            self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
-        return name
+    def _export_confirmed(self, rows: dict[str, Row]) -> tuple[str, dict[str, Any]]:
+        """Make the smallest network that loses no more than allowed the run's result, whoever found it.
+
+        It is confirmed on the half of the search images that no policy was scored on (see `autoprune.choice.descent`). Its row
+        takes the place of its finder's. Where none is confirmed the dense network is the result, under the agent's name.
+
+        Args:
+            rows: The players' rows.
+
+        Returns:
+            Whose row the result is, and what was decided.
+        """
+        problem, own = self._problem, self._config.agent
+        whole = {group.name: group.size for group in problem.decisions}
+        best = Episode(own, -1, whole, problem.dense, True, True, 0.0)
+        found, drop, failed = None, None, None
+        fitting = [e for e in self._episodes if problem.projector.fits(self._counts(e))]
+        for number, episode in enumerate(descent(fitting, problem.budget, problem.dense.accuracy, MOST_TRIED)):
+            tried = self._tried(f"within-{number:02d}", episode)
+            if not tried["fast"]:
+                continue
+            if not tried["confirmed"]:
+                failed = tried["drop"]
+                break
+            best, found, drop = episode, Row.from_dict(tried), tried["drop"]
+        name = best.agent
+        self._progress.stage(f"The smallest network that is confirmed to be within the drop is {name}'s")
+        finished = problem.finish(self._counts(best))
+        save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
+        self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
+        rows[name] = found or self._row(name, best, finished)
+        return name, {"smallest": drop, "failed": failed}
+
+    def _tried(self, label: str, episode: Episode) -> dict[str, Any]:
+        """Return a policy's row once finished, and whether it is confirmed to be within the drop; kept in the folder."""
+        kept = self._folder.read_row(label)
+        if kept is not None:
+            return kept
+        problem = self._problem
+        self._progress.stage(f"Finishing {episode.agent}'s policy {episode.episode + 1}, which may be within the drop")
+        finished = problem.finish(self._counts(episode))
+        measured = problem.timed(finished.model)
+        drop = finished.drop
+        confirmed = (
+            problem.budget.within(finished.search.accuracy, problem.dense.accuracy, finished.search.drop_se)
+            if drop is None
+            else drop.confirms(float(problem.budget.max_drop or 0.0) / 100)
+        )
+        kept = {
+            **self._row(episode.agent, episode, finished, measured).to_dict(),
+            "fast": measured is None or met(problem.budget, measured),
+            "confirmed": confirmed,
+            "drop": None if drop is None else drop.to_dict(),
+        }
+        self._folder.write_row(label, kept)
+        return kept
 
     def _row(self, name: str, episode: Episode, finished: Finished, measured: Ratio | None = None) -> Row:
         fresh = (e.score.cost for e in self._episodes if not e.reused and e.counts == episode.counts)
@@ -355,6 +357,7 @@ class Driver:
             counts=episode.counts,
             equal_cost=next(fresh, None),
             measured=None if measured is None else measured_values(measured),
+            right=finished.right,
             setup_images=self._problem.setup_images,
             probe_images=self._probed.get(name, 0.0),
         )
@@ -418,6 +421,7 @@ class Driver:
             images=self._images,
             episodes=(),
             counts={group.name: group.size for group in self._problem.decisions},
+            right=self._problem.dense_right,
         )
 
     def _of(self, name: str) -> list[Episode]:

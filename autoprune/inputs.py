@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data import Adapted, Data, Expected, Stream, adapt, load_data
+from autoprune.device import resolve_device
 from autoprune.errors import UsageError
 from autoprune.guard import eval_mode, unchanged
 from autoprune.models import LoadedModel, load_model
-from autoprune.problem import resolve_device
 from autoprune.user_evaluation import Evaluate
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, cast
@@ -17,13 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from autoprune.answers import BoolArray
 from autoprune.budget import Budget
 from autoprune.config import FINISH_STEPS
 from autoprune.cost import MemoryCost
 from autoprune.data import CALIBRATION, Expected, Images, adapt
 from autoprune.data_notes import data_notes
+from autoprune.device import resolve_device
+from autoprune.drop import Drop
 from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part
+from autoprune.finished import Finished, half, right_of
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.graph._walk import OUTPUT
 from autoprune.guard import unchanged
@@ -50,23 +54,6 @@ SHRUNK, LATER = 0.75, 1.0
 """Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
 those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
-
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A policy's network after the best refit.
-
-    Attributes:
-        model: The small network, in eval mode.
-        kept: Channels that stay, by group name; groups left out are whole.
-        search: Its score on the search part.
-        report: Its score on the report part, None if there is none.
-    """
-
-    model: nn.Module
-    kept: dict[str, IntArray]
-    search: Score
-    report: Score | None
 
 
 class Problem:
@@ -108,7 +95,8 @@ class Problem:
         cost: Closed-form MACs and parameters.
         costs: What the budget limits, by kind, as functions of the counts.
         projector: Makes policies meet the budget.
-        dense: The dense network's score on the search part.
+        dense: The dense network's score on the search part. Where a drop of accuracy is the budget, every second image of it
+            has no part in scores: those decide in the end (`Finished.drop`).
         dense_seconds: Time of one pass of the dense network over the search part (by medians), the unit of
             `Score.cost`.
         setup_images: What preparing the search computed, in images through the dense network: the statistics of the calibration
@@ -160,6 +148,7 @@ class Problem:
             copy_model(model).to(self.device).eval()
         )  # never run but within `unchanged`: the networks are cut from it
         example_input = example_input.to(self.device)
+        self._halved = self.budget.max_drop is not None
         expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
         options: dict[str, Any] = {"device": self.device, "batch_size": batch_size, "expected": expected}
         self._search = Evaluator(evaluate, name="search", **options)
@@ -294,16 +283,21 @@ class Problem:
         with unchanged(model) if model is self.model else nullcontext():
             accuracy, loss = evaluator.refer(model) if refer else evaluator(model, rival)
             seconds = time.perf_counter() - began
-        dense, own = self._dense_answers.get(evaluator.name), evaluator.answers
+        dense, own, distance = self._dense_answers.get(evaluator.name), evaluator.answers, evaluator.distance
+        share = 1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size
+        if own is not None and self._halved and evaluator is self._search:
+            own = half(own, 0)
+            accuracy, loss = float(own.right.double().mean()), float(own.loss.double().mean())
+            distance = distance if refer else float(own.distance.double().mean())
         return Score(
             accuracy,
             loss,
             self.cost.macs(counts),
             self.cost.params(counts),
             seconds=seconds,
-            distance=evaluator.distance,
+            distance=distance,
             drop_se=math.nan if dense is None or own is None else _paired_error(dense.of(own.seen).right, own.right),
-            share=1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size,
+            share=share,
             costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},
         )
 
@@ -347,7 +341,7 @@ class Problem:
         """
         if not self._refits:
             return None
-        images = self._search.some(PROBED)
+        images = None if self._halved else self._search.some(PROBED)
         images = self._images[-PROBED:] if images is None else images
         probed = self._backend.probe(
             fast_layout(images.to(self.device), self.device), most=self._search.size or len(self._images)
@@ -447,8 +441,27 @@ class Problem:
         _ = self.dense_report  # so that the report's accuracy is compared image by image
         search = self._rewarded(self._evaluated(self._search, model, counts))
         search = replace(search, images=self._equivalents(counts, finish=True))
-        report = None if self._report is None else self._rewarded(self._evaluated(self._report, model, counts))
-        return Finished(model, refit.kept, search, report)
+        answers, drop = self._search.answers, None
+        if answers is not None and self._halved:
+            dense = self._dense_answers["search"]
+            assert dense is not None
+            drop = Drop.between(right_of(half(dense, 1)), right_of(half(answers, 1)))
+            answers = half(answers, 0)
+        report = None
+        if self._report is not None:
+            report = self._rewarded(self._evaluated(self._report, model, counts))
+            answers = self._report.answers
+        return Finished(model, refit.kept, search, report, None if answers is None else right_of(answers), drop)
+
+    @property
+    def dense_right(self) -> BoolArray | None:
+        """Which images the dense network gets right, as `Finished.right`."""
+        if self.dense_report is not None:
+            answers = self._dense_answers["report"]
+        else:
+            answers = self._dense_answers["search"]
+            answers = half(answers, 0) if answers is not None and self._halved else answers
+        return None if answers is None else right_of(answers)
 
     @property
     def report_images(self) -> int | None:
@@ -473,21 +486,6 @@ def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
         rest = f"; and {len(whole) - 2} more, see autoprune inspect" if len(whole) > 2 else ""
         notes.append(f"Coupling groups that stay whole, {len(whole)} of {len(graph.groups)}: {named}{rest}.")
     return tuple(notes)
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the torch device.
-
-    Raises:
-        UsageError: if the name is wrong, or CUDA is asked for where there is none.
-    """
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"Unknown device '{device}'; give cpu or cuda (cuda:1, ...).") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
-    return found
 
 
 def _paired_error(dense: Tensor, right: Tensor) -> float:

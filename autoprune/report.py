@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
+from autoprune.answers import BoolArray, pack, unpack
 from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.config import RunConfig
+from autoprune.errors import UsageError
+from autoprune.report_goals import drop_sentences, front_sentences
 from autoprune.run import Episode, distinct
 from autoprune.score import Score
 from autoprune.text import aligned
@@ -39,6 +42,7 @@ class Row:
         images: What the search that found it computed, in images through the dense network: preparation and all its scores, also
             those taken over from others; None where it is not known.
         probe_images: What its player computed beside the scores, part of ``images``.
+        right: Which of the images ``accuracy`` is measured on it got right (see `autoprune.answers`); None if that is not known.
     """
 
     name: str
@@ -57,10 +61,28 @@ class Row:
     measured: Mapping[str, float] | None = None
     images: float | None = None
     probe_images: float = 0.0
+    right: str | None = None
 
     def cost(self, kind: str) -> float:
         """Return one kind of cost (KeyError if it was not measured)."""
         return float({"macs": self.macs, "params": self.params, **self.costs}[kind])
+
+    @property
+    def answers(self) -> BoolArray | None:
+        """Which of the images ``accuracy`` is measured on it got right, shape (N,); None if that is not known.
+
+        Raises:
+            UsageError: if they are damaged.
+        """
+        if self.right is None:
+            return None
+        found = unpack(self.right)
+        if abs(float(found.mean()) - self.accuracy) > 1e-9:
+            raise UsageError(
+                f"The row '{self.name}' has accuracy {self.accuracy} but answers to {found.sum()} of {len(found)} images "
+                "that are right: its file is damaged; restore it."
+            )
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON-ready values."""
@@ -77,6 +99,16 @@ def standard_error(accuracy: float, images: int | None) -> float | None:
     return None if not images else math.sqrt(accuracy * (1 - accuracy) / images)
 
 
+def images_of(row: Row) -> int | None:
+    """Return the number of images that a row's accuracy is measured on, None if it is not known."""
+    if row.right is not None:
+        found = row.answers
+        return None if found is None else len(found)
+    if not row.accuracy_se:  # of an accuracy of 0 or 1 it says nothing
+        return None
+    return round(row.accuracy * (1 - row.accuracy) / row.accuracy_se**2)
+
+
 def make_row(
     name: str,
     *,
@@ -89,6 +121,7 @@ def make_row(
     measured: Mapping[str, float] | None = None,
     setup_images: float = math.nan,
     probe_images: float = 0.0,
+    right: BoolArray | None = None,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -96,15 +129,17 @@ def make_row(
         name: "dense", or who proposed the policy.
         search: Its score on the search part.
         report: Its score on the report part; None if there is none.
-        images: Number of images of the part that ``accuracy`` is measured on, if known.
+        images: Number of images of the part that ``accuracy`` is measured on, if known; ``right`` tells it too.
         episodes: What was scored to find it.
         counts: Kept channels by group name.
         equal_cost: What scoring cost where every score was taken over from an equal policy.
         measured: What it took on the target.
         setup_images: What preparing the search computed, in images through the dense network.
         probe_images: What who proposed the policies computed beside their scores.
+        right: Which images of the part that ``accuracy`` is measured on it got right, if known.
     """
     paid = distinct(episodes)
+    images = images if right is None else len(right)
     effort = setup_images + probe_images + sum(episode.score.images for episode in paid)
     shown = report or search
     costs = [episode.score.cost for episode in episodes if not episode.reused]
@@ -125,6 +160,7 @@ def make_row(
         measured=None if measured is None else dict(measured),
         images=effort if episodes and math.isfinite(effort) else None,
         probe_images=probe_images,
+        right=None if right is None else pack(right),
     )
 
 
@@ -139,6 +175,7 @@ def build_report(
     notes: Sequence[str] = (),
     front: Mapping[str, Any] | None = None,
     exported: str | None = None,
+    drop: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the report as JSON-ready values.
 
@@ -152,6 +189,8 @@ def build_report(
         notes: What the user should know about how the problem was set up.
         front: The front that was asked for: ``kind``, ``dense``, ``points`` (rows with their ``cost``) and ``areas`` by player.
         exported: Whose policy is the run's result; by default the agent's.
+        drop: Where a drop of accuracy was the budget, what decided: of the result (the dense network where no smaller one was
+            confirmed) and of the first that failed, the counts of `autoprune.drop.Drop`.
     """
     exported = exported or config.agent
     dense, final = rows[0], next(row for row in rows if row.name == exported)
@@ -181,6 +220,7 @@ def build_report(
         "final": final.to_dict(),
         "rows": [row.to_dict() for row in rows],
         **({} if front is None else {"front": dict(front)}),
+        **({} if drop is None else {"drop": dict(drop)}),
     }
 
 
@@ -335,37 +375,6 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     return [*out, *report["notes"], *_cost_sentences(report)]
 
 
-def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
-    """Return what is to be said of the smallest network within a drop of accuracy."""
-    final, dense, kind = report["final"], report["dense"], str(budget.minimize)
-    costs = [Row.from_dict(row).cost(kind) for row in (final, dense)]
-    smaller = 1.0 - costs[0] / costs[1]
-    out = [
-        f"* exported: the least {noun(kind)} that lost at most {budget.max_drop:g} points on the search part, one standard error "
-        f"included, found by {report['exported']}: {costs[0] / costs[1]:.3f} of the dense network's"
-        + ("." if smaller > 0 else "; no smaller network was within the drop.")
-    ]
-    lost = 100 * (dense["accuracy"] - final["accuracy"])
-    part = "the report part" if report["accuracy_part"] == "report" else "the search part"
-    if final["drop_se"] is None:
-        return [*out, f"On {part} it lost {lost:.2f} points."]
-    error = 100 * final["drop_se"]
-    low, high = lost - 1.96 * error, lost + 1.96 * error
-    verdict = (
-        "the drop is confirmed"
-        if high <= budget.max_drop
-        else "the drop is not exceeded, but the images are too few to be sure"
-        if lost <= budget.max_drop
-        else "more than asked for, though within the error of so many images"
-        if low <= budget.max_drop
-        else "more than asked for"
-    )
-    return [
-        *out,
-        f"On {part} it lost {lost:.2f} ± {error:.2f} points (95 % confidence: {low:.2f} to {high:.2f}): {verdict}.",
-    ]
-
-
 def front_table(report: Mapping[str, Any]) -> str:
     """Return the points of a front as an aligned text table."""
     found = report["front"]
@@ -383,22 +392,6 @@ def front_table(report: Mapping[str, Any]) -> str:
     ]
     head = ("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc")
     return aligned((*head, "measured") if kind == "latency" else head, lines)
-
-
-def front_sentences(report: Mapping[str, Any]) -> list[str]:
-    """Return what is to be said of a front."""
-    found = report["front"]
-    areas = sorted(found["areas"].items(), key=lambda item: -item[1])
-    out = [
-        f"{len(found['points'])} points of {report['agent']}'s front are in front/, each with its policy and weights; * the one "
-        "farthest above the line between both ends is the run's policy too.",
-        "Area below each front, accuracy over the share of the cost (larger is better), by scores: "
-        + ", ".join(f"{name} {value:.4f}" for name, value in areas)
-        + ".",
-    ]
-    if areas[0][0] != report["agent"]:
-        out.append(f"Note: {areas[0][0]} did better than {report['agent']}.")
-    return out
 
 
 def _cost_sentences(report: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from autoprune.budget import Budget
+from autoprune.drop import QUANTILE
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.registry import Registry, import_object
 from autoprune.score import Score
@@ -101,8 +102,13 @@ def smallest(score: Score, dense: Score, budget: Budget) -> float:
         raise UsageError("The reward 'smallest' needs a drop of accuracy that is allowed; give --max-drop.")
     if budget.within(score.accuracy, dense.accuracy, score.drop_se):
         return 1.0 - score.of(budget.minimize) / dense.of(budget.minimize)
-    error = 0.0 if math.isnan(score.drop_se) else score.drop_se
-    return budget.max_drop / 100 - (dense.accuracy - score.accuracy + error)
+    spare = 0.0 if math.isnan(score.drop_se) else QUANTILE * score.drop_se
+    return budget.max_drop / 100 - (dense.accuracy - score.accuracy + spare)
+
+
+def default_reward(budget: Budget) -> str:
+    """Return what is maximised where no reward is named."""
+    return "smallest" if budget.max_drop is not None else "accuracy"
 
 
 def resolve_reward(reward: str | RewardFn) -> RewardFn:

@@ -19,7 +19,7 @@ from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.problem import Problem
 from autoprune.progress import Progress
-from autoprune.rewards import check_reward, resolve_reward
+from autoprune.rewards import check_reward, default_reward, resolve_reward
 from autoprune.run import RunFolder
 from autoprune.select import Selection, selections
 from autoprune.threads import pinned_threads
@@ -82,9 +82,8 @@ def search_to_folder(
     if "latency" in budget.kinds:
         values = {"round_to": 0, **values}
     values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
-    if budget.max_drop is not None:
-        values = {"reward": "smallest", **values}
-    values = {"agent": default_agent(budget, values.get("reward", "accuracy")), **values}
+    values = {"reward": default_reward(budget), **values}
+    values = {"agent": default_agent(budget, values["reward"]), **values}
     check_plugins(values)
     progress.stage("Loading model and data")
     if untrained(values["model"], values.get("weights")):

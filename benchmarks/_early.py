@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.answers import pack, unpack
 from autoprune.choice import ranked
 from autoprune.comparison import run_folder
-from autoprune.comparison_table import difference
+from autoprune.comparison_table import results
 from autoprune.driver import FINISHED
 from autoprune.files import read_json, write_json_atomic
 from autoprune.session import inputs_of, make_problem
+from autoprune.significance import Agents, stacked
 
 SHARE = 0.1
 RIVALS = ("tpe", "ddpg")
@@ -56,7 +58,12 @@ def finish_early(out: Path) -> None:
         best = [tuple(episode.counts[name] for name in names) for episode in ranked(scored, problem.budget)[:FINISHED]]
         chosen = max(map(problem.finish, best), key=lambda one: (one.search.reward, -one.search.loss))
         assert chosen.report is not None
-        values = {"policies": policies, "accuracy": chosen.report.accuracy, "search_accuracy": chosen.search.accuracy}
+        values = {
+            "policies": policies,
+            "accuracy": chosen.report.accuracy,
+            "search_accuracy": chosen.search.accuracy,
+            "right": None if chosen.right is None else pack(chosen.right),
+        }
         write_json_atomic(path, values)
         print(f"auto after {policies} policies, seed {seed}: {100 * chosen.report.accuracy:.2f}", flush=True)
 
@@ -65,14 +72,19 @@ def sentence(out: Path) -> str:
     """Return how the networks of a tenth of the cost compare with the better rival's, on the report part."""
     found = read_json(out / "comparison.json")
     rival, policies, share = affordable(found, setup_images(found, out))
-    own = [float(read_json(out / f"early-s{seed}.json")["accuracy"]) for seed in found["seeds"]]
+    early = [read_json(out / f"early-s{seed}.json") for seed in found["seeds"]]
+    own = [float(one["accuracy"]) for one in early]
     theirs = next(row["accuracies"] for row in found["rows"] if row["agent"] == rival)
-    gap = difference(own, theirs)
-    width = "" if gap["half_width"] is None else f" ± {100 * gap['half_width']:.2f}"
-    chance = "" if gap["p"] is None else f", p = {gap['p']:.3f}"
+    agents = [row["agent"] for row in found["rows"]]
+    runs = {(agent, seed): run_folder(out, agent, seed) for agent in agents for seed in found["seeds"]}
+    accuracies, right, images = results(runs, agents, found["seeds"])
+    answers = [None if one.get("right") is None else unpack(one["right"]) for one in early]
+    tested = Agents([*accuracies, own], [*right, stacked(answers)], images)
+    gap = tested.difference(len(agents), agents.index(rival))
+    width = "" if gap.half_width is None else f" ± {100 * gap.half_width:.2f}"
     return (
         f"A search by `auto` that ends after {policies} policies has spent {share:.3f} of what `{rival}`, the better of DDPG "
         "and TPE on the report part, spends on 100, preparing the search included. Its finished network is at "
         f"{100 * np.mean(own):.2f} % there, `{rival}`'s at {100 * np.mean(theirs):.2f}: "
-        f"{100 * (gap['mean'] or 0.0):+.2f}{width} points{chance}."
+        f"{100 * gap.value:+.2f}{width} points ({gap.verdict})."
     )

@@ -1,6 +1,7 @@
 """Every agent with equal effort on CIFAR-10 and the digits, resumable: docs/comparison.md and its figures.
 
-    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,...] [--seeds 2] [--docs docs]
+    python benchmarks/search.py --data DATA --out OUT [--only digits,r20-0.5,...] [--agents auto,tpe] [--seeds 2] \
+        [--docs docs]
 
 DATA holds ``cifar10`` and ``weights/cifar10_resnet*.safetensors``. What is in OUT is not done again. With ``--docs`` the
 settings that are finished in OUT are written down there.
@@ -37,8 +38,9 @@ WINDOW = 20
 Curve = Mapping[str, list[float]]
 
 
-def play(name: str, data: Path, out: Path, most: int | None) -> None:
+def play(name: str, data: Path, out: Path, most: int | None, only: str | None = None) -> None:
     model, budget, agents, seeds, episodes = SETTINGS[name]
+    agents = only or agents
     seeds = seeds if most is None else min(most, seeds)
     asked: dict[str, Any] = {"budget": Budget(budget), "episodes": episodes}
     if model != "digits":
@@ -164,10 +166,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(SETTINGS))
     parser.add_argument("--seeds", type=int, help="At most so many seeds of each setting.")
+    parser.add_argument("--agents", help="Instead of each setting's: A,B,...")
     parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     for name in filter(None, given.only.split(",")):
-        play(name, given.data, given.out, given.seeds)
+        play(name, given.data, given.out, given.seeds, given.agents)
     if given.docs is not None:
         write_down(given.out, given.docs)
 

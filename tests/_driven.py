@@ -15,6 +15,7 @@ from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
+from autoprune.drop import Drop
 from autoprune.graph import IntArray
 from autoprune.progress import Progress
 from autoprune.run import RunFolder
@@ -31,6 +32,8 @@ class Finished:
     kept: dict[str, IntArray]
     search: Score
     report: Score | None
+    right: None = None
+    drop: Drop | None = None
 
 
 class Problem(ToyProblem):
@@ -40,6 +43,7 @@ class Problem(ToyProblem):
         super().__init__(4, budget=budget, steps=steps)
         self.gain = finish_gain
         self.setup_images = 7.0
+        self.dense_right = None
         self.notes = ("One thing to know.",)
         self.dense_report = replace(self.dense, accuracy=0.94)
         self.finished: list[tuple[int, ...]] = []

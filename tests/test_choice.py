@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from autoprune.budget import Budget
-from autoprune.choice import area, front, knee, ranked, thinned
+from autoprune.choice import area, descent, front, knee, ranked, thinned
 from autoprune.run import Episode
 from autoprune.score import Score
 
@@ -80,11 +82,29 @@ def test_thinning_keeps_both_ends(count: int, most: int) -> None:
     assert len(kept) == len(set(kept)) == min(count, most)
 
 
-def test_within_a_drop_leaves_one_standard_error_to_spare() -> None:
+def test_within_a_drop_is_a_one_sided_test_also_above_the_dense_accuracy() -> None:
     budget = Budget(max_drop=1.0)
     assert budget.within(0.92, 0.93)
     assert not budget.within(0.9199, 0.93)
-    assert budget.within(0.925, 0.93, 0.005)
-    assert not budget.within(0.925, 0.93, 0.006)
-    assert budget.within(0.94, 0.93, 0.1)
+    for gap in (-0.02, 0.0, 0.004, 0.009):  # how much was lost
+        for error in (0.001, 0.003, 0.0061, 0.02):
+            expected = stats.norm.sf((0.01 - gap) / error) <= 0.05
+            assert budget.within(0.93 - gap, 0.93, error) == expected
     assert Budget(0.5).within(0.0, 1.0)
+
+
+@given(points, st.integers(1, 9), st.sampled_from([0.0, 20.0, 60.0]))
+def test_what_is_tried_for_a_drop_gets_smaller_and_less_accurate_and_ends_with_the_smallest_within(
+    found: list[Episode], most: int, allowed: float
+) -> None:
+    budget, dense = Budget(max_drop=allowed), 1.0
+    tried = descent(found, budget, dense, max(most, 2))
+    within = [e for e in found if 100 * (dense - e.score.accuracy) <= allowed + 1e-6]
+    assert bool(tried) == bool(within)
+    assert len(tried) <= max(most, 2)
+    for larger, smaller in pairwise(tried):
+        assert larger.score.macs > smaller.score.macs
+        assert larger.score.accuracy > smaller.score.accuracy
+    if tried:
+        assert tried[-1].score.macs == min(e.score.macs for e in within)
+        assert tried[0].score.accuracy == max(e.score.accuracy for e in within)

@@ -4,25 +4,95 @@ import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
+from autoprune.answers import pack, unpack
 from autoprune.budget import Budget
 from autoprune.comparison import SharedProblem, compare
-from autoprune.comparison_table import difference, draw, sentences, table
+from autoprune.comparison_table import draw, sentences, summarize, table
 from autoprune.errors import UsageError
+from autoprune.files import to_json
+from autoprune.run import RunFolder
+from autoprune.significance import Agents, Difference
 from autoprune.testing import ToyProblem
 
+from .page._runs import ACCURACY, make_run
 
-def test_differences_are_those_of_the_paired_test():
+AGENTS = ("auto", "random", "uniform")
+
+
+def comparison(values, *, seeds=2, error=0.004, rules=("uniform",)):
+    """What `summarize` gives, of mean accuracies by agent."""
+    best = max(values, key=values.get)
+    gaps = {a: Difference(values[best] - v, error if seeds > 1 else None, 40.0, len(values)) for a, v in values.items()}
+    rows = [
+        {
+            "agent": agent,
+            "rule": agent in rules,
+            "accuracy": value,
+            "spread": 0.001,
+            "search_accuracy": value,
+            "loss": 0.1,
+            "behind": None if agent == best else gaps[agent].to_dict(),
+            "policies": 5,
+            "cost": 5.0,
+            "images": 100.0,
+        }
+        for agent, value in values.items()
+    ]
+    return {"rows": rows, "best": best, "seeds": list(range(seeds)), "part": "report"}
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "first", "also"),
+    [
+        ((0.92, 0.90, 0.88), 2, "auto wins, 92.00", ["above uniform (p < 0.001: a difference)"]),
+        ((0.92, 0.915, 0.88), 2, "auto has the highest accuracy", ["between auto and random.", "no difference shown)"]),
+        ((0.92, 0.92, 0.92), 2, "auto has the highest accuracy", ["and random, uniform.", "0.00 ± ", "p = 1.000: no"]),
+        ((0.90, 0.90, 0.92), 4, "A simple rule: uniform wins", ["searching did not pay"]),
+        ((0.92, 0.90, 0.88), 1, "auto has the highest accuracy", ["give --seeds 4", "4.00 points above uniform."]),
+    ],
+)
+def test_no_more_is_said_than_is_shown(values, seeds, first, also):
+    found = comparison(dict(zip(AGENTS, values, strict=True)), seeds=seeds)
+    said = " ".join(sentences(found))
+    assert said.startswith(first)
+    for part in also:
+        assert part in said
+    assert ("wins" in said) == all(row["behind"]["shown"] for row in found["rows"] if row["behind"])
+    assert table(found).count("\n") == 4
+
+
+def test_answers_by_image_of_all_seeds_are_compared_and_runs_without_them_more_widely(tmp_path):
     rng = np.random.default_rng(0)
-    ours, theirs = rng.normal(0.9, 0.02, 5).tolist(), rng.normal(0.88, 0.02, 5).tolist()
-    expected = stats.ttest_rel(ours, theirs)
-    low, high = expected.confidence_interval(0.95)
-    gap = difference(ours, theirs)
-    assert gap["p"] == pytest.approx(expected.pvalue)
-    assert gap["mean"] - gap["half_width"] == pytest.approx(low)
-    assert gap["mean"] + gap["half_width"] == pytest.approx(high)
-    assert difference([0.5], [0.25]) == {"mean": 0.25, "half_width": None, "p": None}
+    right = {
+        (agent, seed): rng.random(500) < value
+        for agent, value in (("auto", 0.9), ("uniform", 0.8), ("random", 0.87))
+        for seed in range(3)
+    }
+    widths = []
+    for kept in (True, False):
+        runs = {}
+        for (agent, seed), answers in right.items():
+            accuracy = {**ACCURACY, agent: float(answers.mean())}
+            path = make_run(tmp_path / f"{kept}-{agent}-{seed}", policies=2, agent=agent, accuracy=accuracy, images=500)
+            if kept:
+                report = json.loads((path / "report.json").read_text())
+                report["final"]["right"] = pack(answers)
+                (path / "report.json").write_text(json.dumps(report))
+            runs[agent, seed] = RunFolder(path)
+        found = summarize(runs, rules=("uniform",))
+        behind = {row["agent"]: row["behind"] for row in found["rows"]}
+        stacks = [np.stack([right[agent, seed] for seed in range(3)]) for agent in ("auto", "uniform", "random")]
+        tested = Agents([s.mean(1) for s in stacks], stacks if kept else [None] * 3, 500)
+        assert behind["auto"] is None
+        assert behind["uniform"] == pytest.approx(tested.difference(0, 1).to_dict())
+        assert behind["uniform"]["paired"] == kept
+        assert ("independent" in sentences(found)[-1]) != kept
+        widths.append(behind["uniform"]["half_width"])
+        again = json.loads(to_json(found))
+        assert sentences(again) == sentences(found)
+        assert table(again) == table(found)
+    assert widths[0] != widths[1]
 
 
 def test_no_policy_is_scored_twice_and_all_are_kept(tmp_path):
@@ -45,6 +115,8 @@ def test_agents_are_compared_on_the_digits_and_not_twice(tmp_path):
     assert rows["uniform"]["policies"] == 1
     report = json.loads((tmp_path / "uniform-s0" / "report.json").read_text())
     assert rows["uniform"]["accuracy"] == report["final"]["accuracy"]
+    for row in (report["dense"], report["final"], *report["rows"]):
+        assert unpack(row["right"]).mean() == row["accuracy"]
     for row in rows.values():
         for curve in row["curves"]:
             assert (np.diff(curve["reward"]) >= 0).all()

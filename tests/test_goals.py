@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ import torch
 
 from autoprune import files
 from autoprune.budget import Budget
-from autoprune.choice import front
+from autoprune.choice import descent, front
+from autoprune.driver import MOST_TRIED
+from autoprune.drop import Drop
 from autoprune.latency import Ratio
 from autoprune.policy import Policy
-from autoprune.report import drop_sentences, front_sentences, front_table, limit_sentences, sentences, table
+from autoprune.report import front_table, limit_sentences, sentences, table
+from autoprune.report_goals import drop_sentences, front_sentences
 from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.testing import ToyProblem
@@ -47,6 +50,66 @@ def test_the_result_is_the_smallest_that_anybody_scored_within_the_drop(agent: s
     assert f"lost {lost:.2f} points" in drop_sentences(report, problem.budget)[1]
     assert f"{report['exported']}" in sentences(report)[0]
     assert " *" in table(report)
+
+
+class Deciding(Problem):
+    """Networks whose loss on the images that decide is known: of 1,000, so many more are wrong than their size says.
+
+    Attributes:
+        losses: Points lost on them, given the share of the cost.
+    """
+
+    losses: Callable[[float], float]
+
+    def finish(self, counts: Sequence[int], /) -> Finished:
+        found = super().finish(counts)
+        lost = round(10 * self.losses(self.cost.macs(counts) / self.cost.dense_macs))
+        return replace(found, drop=Drop(max(lost, 0) + 5, max(-lost, 0) + 5, 1000))
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (lambda share: 3.0 * (1 - share), "at most [0-9.]+ with 95 % confidence"),
+        (
+            lambda share: 0.0 if share > 0.7 else 5.0,
+            "On the 1,000 search images that no policy was scored on 0.00",
+        ),
+        (lambda share: 3.9, "the dense network .* 3.90 points were lost by the first that was tried"),
+    ],
+)
+def test_the_result_is_the_smallest_that_images_which_no_policy_saw_confirm(
+    losses: Callable[[float], float], words: str, tmp_path: Path
+) -> None:
+    problem = problem_at_deciding(losses)
+    report = run("random", tmp_path, problem=problem, episodes=40)
+    order = descent(RunFolder(tmp_path).read_episodes(), problem.budget, problem.dense.accuracy, MOST_TRIED)
+    confirmed = []
+    for episode in order:
+        lost = round(10 * losses(episode.score.macs / problem.cost.dense_macs))
+        if not Drop(max(lost, 0) + 5, max(-lost, 0) + 5, 1000).confirms(0.04):
+            break
+        confirmed.append(episode)
+    final = report["final"]
+    assert final["macs"] == (confirmed[-1].score.macs if confirmed else problem.cost.dense_macs)
+    assert Policy.load(tmp_path / "policy.json").counts() == tuple(final["counts"].values())
+    weights = files.load_safetensors(tmp_path / "model.safetensors")
+    assert weights["weight"].shape == (sum(final["counts"].values()), 2)
+    assert report["exported"] == (confirmed[-1].agent if confirmed else "random")
+    assert final == next(row for row in report["rows"] if row["name"] == report["exported"])
+    assert re.search(words, drop_sentences(report, problem.budget)[0])
+    finished = len(problem.finished)
+    again = problem_at_deciding(losses)
+    (tmp_path / "report.json").unlink()
+    assert comparable(run("random", tmp_path, problem=again, episodes=40)) == comparable(report)
+    assert len(again.finished) == 1 < finished  # only what is exported
+
+
+def problem_at_deciding(losses: Callable[[float], float]) -> Problem:
+    made = Deciding().at(Budget(max_drop=4.0))
+    assert isinstance(made, Deciding)
+    made.losses = losses  # type: ignore[method-assign]
+    return made
 
 
 def test_where_nothing_smaller_is_within_the_drop_the_dense_network_stays(tmp_path: Path) -> None:

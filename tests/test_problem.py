@@ -301,3 +301,45 @@ def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
     assert found.at(Budget(0.7)).sensitivities() is not None
     blind = problem(evaluate=lambda network: {"accuracy": 0.5}, reward="accuracy").sensitivities()
     assert blind is not None  # on calibration images
+
+
+def test_a_drop_is_decided_on_every_second_search_image_which_scores_do_not_see() -> None:
+    whole, halved = problem(finish_steps=0), problem(finish_steps=0, budget=Budget(max_drop=3.0))
+    counts = whole.projector.project([0.5] * len(whole.decisions))
+    data = labelled(whole.model, 300, 12)
+    finished, plain = halved.finish(counts), whole.finish(counts)
+    with torch.no_grad():
+        small = finished.model(data.tensors[0]).argmax(1) == data.tensors[1]
+        scored = halved.prune(counts)(data.tensors[0])
+    right = scored.argmax(1) == data.tensors[1]
+    score = halved.score(counts)
+    assert score.accuracy == float(right[::2].double().mean())
+    assert score.loss == pytest.approx(float(nn.functional.cross_entropy(scored[::2], data.tensors[1][::2])), rel=1e-4)
+    assert score.drop_se == pytest.approx(float((~right[::2]).double().std()) / 150**0.5)
+    assert score.share == 1.0
+    assert finished.drop is not None
+    assert finished.drop.to_dict() == {"worse": int((~small[1::2]).sum()), "better": 0, "images": 150}
+    assert finished.search.accuracy == float(small[::2].double().mean())
+    assert plain.drop is None
+    for found in (finished, plain):
+        assert found.right is not None
+        assert found.report is not None
+        assert float(found.right.mean()) == found.report.accuracy
+        assert len(found.right) == 200
+    for budget in (Budget(0.5), Budget(max_drop=3.0)):
+        alone = problem(report=None, finish_steps=0, budget=budget)
+        finished = alone.finish(counts)
+        assert finished.right is not None
+        assert alone.dense_right is not None
+        assert alone.dense_right.all()
+        assert float(finished.right.mean()) == finished.search.accuracy
+
+
+def test_of_a_function_that_evaluates_no_image_is_known() -> None:
+    found = problem(
+        budget=Budget(max_drop=3.0), evaluate=lambda _network: {"accuracy": 0.5}, report=None, finish_steps=0
+    )
+    finished = found.finish([levels[0] for levels in found.levels])
+    assert finished.right is None
+    assert finished.drop is None
+    assert found.dense_right is None

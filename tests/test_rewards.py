@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
@@ -81,7 +82,7 @@ def test_the_smallest_within_the_drop_is_worth_most_and_beyond_it_the_nearest():
     ]
     values = [rewards.get("smallest")(score, dense, budget) for score in scores]
     assert values[:4] == pytest.approx([0.9, 0.8, 0.1, -0.01])
-    assert values[4] == pytest.approx(-0.021)
+    assert values[4] == pytest.approx(-(0.011 + stats.norm.ppf(0.95) * 0.03 - 0.02))
     with pytest.raises(UsageError, match="--max-drop"):
         rewards.get("smallest")(scores[0], dense, EXACT)
 

@@ -13,6 +13,7 @@ from autoprune import Budget, Policy, Score, SearchResult, UsageError
 from autoprune.agents import Uniform
 from autoprune.files import load_safetensors, read_json
 from autoprune.graph import build_graph
+from autoprune.session import search_to_folder
 from autoprune.surgery import load_pruned
 
 
@@ -47,6 +48,36 @@ CALIBRATION, SEARCH, REPORT = images(40, 1), images(30, 2), images(20, 3)
 def search(net: nn.Module, **options: object) -> SearchResult:
     given = {"calibration": CALIBRATION, "evaluate": SEARCH, "report": REPORT, "agent": "uniform", **options}
     return autoprune.search(net, torch.zeros(2, 2, 6, 6), **given)  # type: ignore[arg-type]
+
+
+NETS = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+def net():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+
+def part(n):
+    return TensorDataset(torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)), torch.arange(n) % 3)
+
+def data(mean=()):
+    return {"calibration": part(20), "validation": part(21), "test": part(22)}
+"""
+
+
+def test_a_drop_of_accuracy_is_led_by_the_smallest_from_python_as_from_the_command_line(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(max_drop=50.0)
+    result = search(net, budget=budget, episodes=1, finish_steps=0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    asked = {"model": "nets.py:net", "data": "nets.py:data", "input_shape": (8, 8), "budget": budget}
+    asked |= {"agent": "uniform", "finish_steps": 0, "episodes": 1}
+    report = search_to_folder(asked, tmp_path / "run").read_report()
+    assert result.report["reward"] == report["reward"] == "smallest"
+    assert set(report["drop"]) == {"smallest", "failed"}
 
 
 def test_result_is_a_smaller_network_of_the_same_class_and_the_original_is_untouched(net: Net, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from autoprune.page._search import agents_of, best_so_far, merit, merit_label, p
 from autoprune.page._spec import Chart, Point, Series
 from autoprune.page._style import run_look
 from autoprune.page._svg_chart import chart_figure
-from autoprune.page._verdict import best_rule, compare
+from autoprune.page._verdict import best_rule, compare, size
 from autoprune.report import Row
 from autoprune.text import short
 
@@ -63,11 +63,9 @@ def _lead(runs: Sequence[Run]) -> str:
     if best.dense is not None:
         text += f" at {final.macs / best.dense.macs:.3f} of the multiply-adds"
     if len(done) > 1:
-        found = compare(final, done[1][1])
-        noise = (
-            "" if found.error is None else ", within the noise" if found.outcome == "open" else ", more than the noise"
-        )
-        text += f"; {done[1][0].label} is {found.text()} behind on the same images{noise}"
+        found = compare([row for _, row in done], 0, 1)
+        chance = "" if found.p is None else ", more than chance" if found.shown else ": no difference is shown"
+        text += f"; {done[1][0].label} is {size(found)} behind on the same images{chance}"
     return f"{text}.{rest}"
 
 

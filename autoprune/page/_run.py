@@ -175,6 +175,7 @@ def _row(values: Mapping[str, Any]) -> Row:
             _number(getattr(row, key), key)
     for name, count in row.counts.items():
         _number(count, name)
+    _ = row.answers  # refused if damaged
     if not isinstance(row.name, str):
         raise TypeError("name is no text")
     return row

@@ -1,55 +1,38 @@
-"""What the numbers allow to say: whether the agent beats the best simple rule by more than the noise."""
+"""What the numbers allow to say: whether the agent beats the best simple rule by more than chance."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 from autoprune.page._html import Html, el
-from autoprune.page._numbers import PLUS_MINUS, percent, with_error
+from autoprune.page._numbers import percent, with_error
 from autoprune.page._run import Run
-from autoprune.report import Row, drop_sentences, front_sentences
+from autoprune.report import Row, images_of
+from autoprune.report_goals import drop_sentences, front_sentences
+from autoprune.significance import Difference, Networks
 
 Outcome = Literal["for", "open", "against"]
-SURE = 2.0
-"""Differences of at least so many standard errors count as more than noise."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Two accuracies compared.
+def compare(rows: Sequence[Row], first: int, second: int) -> Difference:
+    """Return the difference of two of several networks, by their places.
 
-    Attributes:
-        value: First minus second, in [-1, 1].
-        error: Its standard error, as of independent measurements; None if not known.
+    Args:
+        rows: All networks measured on the same images that are compared with one another.
+        first: Place of the one.
+        second: Place of the other.
     """
-
-    value: float
-    error: float | None
-
-    @property
-    def outcome(self) -> Outcome:
-        """The sign, "for" or "against", if it is more than noise, else "open"."""
-        if self.error is None or abs(self.value) < SURE * self.error or self.value == 0:
-            return "open"
-        return "for" if self.value > 0 else "against"
-
-    def text(self) -> str:
-        """Return it in percentage points."""
-        error = "" if self.error is None else f"{PLUS_MINUS}{percent(self.error)}"
-        return f"{percent(abs(self.value))}{error} points"
+    sizes = {images_of(row) for row in rows}
+    networks = Networks(
+        [row.accuracy for row in rows], [row.answers for row in rows], sizes.pop() if len(sizes) == 1 else None
+    )
+    return networks.difference(first, second)
 
 
-def compare(first: Row, second: Row) -> Difference:
-    """Return the difference of two networks' accuracies.
-
-    Both are measured on the same images, so their errors rise and fall together and the true standard error of the difference
-    is smaller than the one used here, sqrt(a^2 + b^2). How much smaller cannot be told from counts of right answers.
-    """
-    errors = (first.accuracy_se, second.accuracy_se)
-    error = None if None in errors else math.hypot(*(e for e in errors if e is not None))
-    return Difference(first.accuracy - second.accuracy, error)
+def outcome_of(found: Difference) -> Outcome:
+    """Return the sign, "for" or "against", if it is more than chance, else "open"."""
+    return "open" if not found.shown else "for" if found.value > 0 else "against"
 
 
 def best_rule(run: Run) -> Row | None:
@@ -68,24 +51,26 @@ def verdict(run: Run) -> tuple[Outcome, list[str]]:
         return "open", ["The run is not finished, so there is no verdict yet."]
     if rule is None:
         return "open", ["The run has no simple rule to compare with within the budget."]
-    agent, found = final.name, compare(final, rule)
-    outcome = found.outcome
-    if found.error is None:
+    pruned = [row for row in run.rows if row.name != "dense"]
+    agent, found = final.name, compare(pruned, pruned.index(final), pruned.index(rule))
+    outcome = outcome_of(found)
+    by = size(found)
+    if found.p is None:
         lead = "ahead of" if found.value > 0 else "level with" if found.value == 0 else "behind"
         said = [
             f"{agent} is {lead} the best simple rule, {rule.name} ({percent(final.accuracy)} against "
-            f"{percent(rule.accuracy)} %); how many images that was measured on is not known, so the noise is not either."
+            f"{percent(rule.accuracy)} %); how many images that was measured on is not known, so nothing is known of chance."
         ]
     elif outcome == "for":
-        said = [f"{agent} beats the best simple rule, {rule.name}, by {found.text()}, which is more than the noise."]
+        said = [f"{agent} beats the best simple rule, {rule.name}, by {by}, which is more than chance."]
     elif outcome == "against":
         said = [
             f"A simple rule wins: {rule.name} ({with_error(rule.accuracy, rule.accuracy_se)} %) beats {agent} by "
-            f"{found.text()}, which is more than the noise. Take its network with --agent {rule.name}."
+            f"{by}, which is more than chance. Take its network with --agent {rule.name}."
         ]
     elif found.value > 0:
         said = [
-            f"{agent} is ahead of the best simple rule, {rule.name}, by {found.text()}: within the noise, so this run "
+            f"{agent} is ahead of the best simple rule, {rule.name}, by {by}: no difference is shown, so this run "
             "does not show that the search beats the rule."
         ]
     elif found.value == 0:
@@ -93,30 +78,34 @@ def verdict(run: Run) -> tuple[Outcome, list[str]]:
     else:
         said = [
             f"A simple rule, {rule.name} ({with_error(rule.accuracy, rule.accuracy_se)} %), is ahead of {agent} by "
-            f"{found.text()}: within the noise, but the search has nothing to show for its effort here."
+            f"{by}: no difference is shown, but the search has nothing to show for its effort here."
         ]
     random = run.row("random")
     if random is not None and agent != "random":
-        said.append(_about_random(final, random))
-    if found.error is not None:
+        said.append(_about_random(compare(pruned, pruned.index(final), pruned.index(random)), random))
+    if found.p is not None:
         said.append(
-            "± is one standard error, and less than two of them count as noise. The counts of right answers do not allow a "
-            "paired test: the standard error of the difference is that of independent measurements, which is too large for "
-            "networks measured on the same images. That is conservative."
+            f"± of differences: half of a 95 % interval for other images, which holds for all pairs of the {len(pruned)} pruned "
+            "networks at once, "
+            + ("image by image" if found.paired else "as of independent images (no answers by image), which is wider")
+            + f"{'' if found.value == 0 else f' (p = {max(found.p, 1e-3):.3f})'}. It is about these networks: with another seed "
+            "each would be another one, see autoprune compare."
         )
     return outcome, said
 
 
-def _about_random(final: Row, random: Row) -> str:
-    found = compare(final, random)
+def size(found: Difference) -> str:
+    """Return a difference in percentage points, on one line."""
+    return found.text().replace(" ± ", "\xa0±\xa0")
+
+
+def _about_random(found: Difference, random: Row) -> str:
     effort = f"random search with {random.policies_scored:,} policies"
     if found.value == 0:
         return f"It is level with {effort}."
     where = "ahead of" if found.value > 0 else "behind"
-    noise = (
-        "" if found.error is None else (", within the noise" if found.outcome == "open" else ", more than the noise")
-    )
-    return f"It is {found.text()} {where} {effort}{noise}."
+    chance = "" if found.p is None else ", more than chance" if found.shown else ", no difference shown"
+    return f"It is {size(found)} {where} {effort}{chance}."
 
 
 def verdict_box(run: Run) -> Html:

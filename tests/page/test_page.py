@@ -142,7 +142,7 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
         report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert json.loads(page.values[name, "accuracy"]) == report["final"]["accuracy"]
     assert "one has the best refitted network" in page.text
-    assert "more than the noise" in page.text
+    assert "more than chance" in page.text
     assert "What each run's policy keeps" in page.text
     assert len(page.ids) == len(set(page.ids))
     unlike = make_run(tmp_path / "three", sizes={**SIZES, "head": 8})

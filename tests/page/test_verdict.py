@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
+from autoprune.answers import pack
+from autoprune.errors import UsageError
 from autoprune.page import compare, read_run, verdict
+from autoprune.page._compare import _lead
 from autoprune.page._headline import lead
+from autoprune.report import Row
 
 from ._runs import ACCURACY, make_run
 
@@ -26,25 +32,71 @@ def test_verdict(tmp_path: Path, agent: float, rule: float, outcome: str, said: 
     found, sentences = verdict(read_run(make_run(tmp_path / "run", accuracy=accuracy, images=1000)))
     assert found == outcome
     assert said in sentences[0]
-    assert any("paired test" in sentence for sentence in sentences)
+    assert any("as of independent images" in sentence for sentence in sentences)
 
 
-def test_the_error_of_a_difference_is_that_of_independent_measurements(tmp_path: Path) -> None:
+def answered(path: Path, wrong: dict[str, int], images: int = 1000) -> Path:
+    """A run whose networks got right all images but the first so many."""
+    accuracy = {**dict.fromkeys(ACCURACY, 0.5), **{name: 1 - count / images for name, count in wrong.items()}}
+    run = make_run(path, accuracy=accuracy, images=images)
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    for row in (*report["rows"], report["final"], report["dense"]):
+        right = np.arange(images) >= round((1 - row["accuracy"]) * images)
+        row |= {"right": pack(right), "accuracy": float(right.mean())}
+    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return run
+
+
+def test_the_verdict_changes_exactly_where_the_difference_by_image_is_more_than_chance(tmp_path: Path) -> None:
+    """Five pruned networks: the range of five normal numbers is above 3.858 in one of twenty cases (Pearson and Hartley)."""
+    needed = 3.858 / np.sqrt(2)
+    outcomes = {}
+    for ahead in (6, 7, 8, 9, 10, 12):
+        share = ahead / 1000
+        errors = share / np.sqrt(share * (1 - share) / 999 + 2 / 1000**2)
+        run = read_run(answered(tmp_path / str(ahead), {"tpe": 10, "shallow": 10 + ahead, "uniform": 300}))
+        outcomes[ahead], said = verdict(run)
+        assert outcomes[ahead] == ("for" if errors > needed else "open"), ahead
+        assert any("image by image" in sentence for sentence in said)
+        back = read_run(answered(tmp_path / f"-{ahead}", {"shallow": 10, "tpe": 10 + ahead, "uniform": 300}))
+        assert verdict(back)[0] == ("against" if errors > needed else "open")
+    assert set(outcomes.values()) == {"for", "open"}
+
+
+def test_the_error_of_a_difference_without_answers_is_that_of_independent_measurements(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", images=400))
     final, dense = run.final, run.dense
     assert final is not None
     assert dense is not None
     variance = sum(p * (1 - p) / 400 for p in (ACCURACY["tpe"], ACCURACY["dense"]))
-    found = compare(final, dense)
-    assert found.error == pytest.approx(math.sqrt(variance))
+    found = compare([final, dense], 0, 1)
+    assert found.error == pytest.approx(np.sqrt(variance), rel=0.02)
+    assert found.half_width == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance), rel=0.02)
     assert found.value == pytest.approx(ACCURACY["tpe"] - ACCURACY["dense"])
+
+
+def test_runs_are_compared_by_image(tmp_path: Path) -> None:
+    runs = [read_run(answered(tmp_path / str(wrong), {"tpe": wrong}), str(wrong)) for wrong in (10, 16, 11)]
+    assert "11 is 0.10\xa0±\xa0" in _lead(runs)
+    assert "no difference is shown" in _lead(runs)
+    assert "more than chance" in _lead([runs[0], read_run(answered(tmp_path / "30", {"tpe": 30}))])
+
+
+def test_answers_that_do_not_fit_the_accuracy_are_refused(tmp_path: Path) -> None:
+    run = answered(tmp_path / "run", {"tpe": 10})
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert Row.from_dict(report["final"]).answers is not None
+    report["rows"][-1]["accuracy"] = 0.9
+    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    with pytest.raises(UsageError, match="damaged"):
+        read_run(run)
 
 
 def test_without_a_number_of_images_nothing_is_sure(tmp_path: Path) -> None:
     accuracy = {**ACCURACY, "tpe": 0.99}
     found, sentences = verdict(read_run(make_run(tmp_path / "run", accuracy=accuracy, images=None)))
     assert found == "open"
-    assert "the noise is not either" in sentences[0]
+    assert "nothing is known of chance" in sentences[0]
 
 
 def test_lead_has_the_numbers(tmp_path: Path) -> None:
