@@ -9,6 +9,7 @@ from torch import nn
 
 from autoprune.budget import Budget
 from autoprune.cost import CostModel
+from autoprune.data import Preparation
 from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.graph import PruningGraph
@@ -64,6 +65,7 @@ def apply_policy(
     std: tuple[float, ...] = (),
     download: bool = False,
     device: str = "cpu",
+    preparation: Preparation | None = None,
 ) -> Applied:
     """Rebuild the small network that a policy file describes.
 
@@ -77,6 +79,7 @@ def apply_policy(
         std: Preprocessing of the data; empty for the model's.
         download: Whether the data may be downloaded.
         device: Torch device of the refit.
+        preparation: What is done to the pictures of an image folder; None for what is usual.
 
     Raises:
         UsageError: if something is missing or does not belong together.
@@ -96,7 +99,17 @@ def apply_policy(
         applied = _applied(rebuilt.model, policy, rebuilt.graph, f"sliced from {weights or dense.spec}, not refitted")
     else:
         assert data is not None
-        applied = _refitted(policy, dense, data, weights=weights, mean=mean, std=std, download=download, device=device)
+        applied = _refitted(
+            policy,
+            dense,
+            data,
+            weights=weights,
+            mean=mean,
+            std=std,
+            download=download,
+            device=device,
+            preparation=preparation,
+        )
     if untrained(dense.spec, weights):
         note = f"No --weights given: {dense.spec} has random weights, and so has the network made from it"
         applied = replace(applied, notes=(note,))
@@ -113,10 +126,19 @@ def _refitted(
     std: tuple[float, ...],
     download: bool,
     device: str,
+    preparation: Preparation | None,
 ) -> Applied:
     shape = tuple(dense.input_shape)
     inputs = load_inputs(
-        dense.spec, data, weights=weights, mean=mean, std=std, input_shape=shape, download=download, device=device
+        dense.spec,
+        data,
+        weights=weights,
+        mean=mean,
+        std=std,
+        input_shape=shape,
+        download=download,
+        device=device,
+        preparation=preparation,
     )
     rebuild(policy, None, dense)  # says what does not belong together before anything is computed
     problem = Problem(

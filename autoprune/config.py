@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from autoprune.budget import Budget
+from autoprune.data import Preparation
 from autoprune.errors import UsageError
 from autoprune.registry import nearest
 from autoprune.rewards import default_reward
@@ -47,6 +48,10 @@ class RunConfig:
         mean: Subtracted from each channel; empty where the data come preprocessed.
         std: Divided by per channel; empty where the data come preprocessed.
         input_shape: Shape (C, H, W) of one image.
+        resize: What pictures of an image folder are resized to (see `autoprune.data.Preparation`); None for what is usual.
+        crop: What is cut out of them, likewise.
+        transform: ``module:function`` that makes a tensor of a picture instead; None for none.
+        prepared: What is done to the images, in words.
         agent: Name of the agent whose best policy is the result.
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
@@ -79,6 +84,10 @@ class RunConfig:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     input_shape: tuple[int, ...] = ()
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    transform: str | None = None
+    prepared: str = ""
     agent: str = "auto"
     agent_options: Mapping[str, Any] = field(default_factory=dict)
     episodes: int = DEFAULT_EPISODES
@@ -120,12 +129,17 @@ class RunConfig:
                 f"Unknown score '{self.score}'.{nearest(self.score, list(SCORES))} Known: {', '.join(SCORES)}."
             )
 
+    @property
+    def preparation(self) -> Preparation:
+        """What was asked to be done to the pictures of an image folder."""
+        return Preparation(self.resize, self.crop, self.transform)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready values."""
         out: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         out["budget"] = self.budget.to_dict()
         for name in _TUPLES:
-            out[name] = list(out[name])
+            out[name] = None if out[name] is None else list(out[name])
         out["agent_options"] = dict(self.agent_options)
         return out
 
@@ -143,6 +157,7 @@ class RunConfig:
                 f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
             )
         values = {"target": None, "profile": None, "race": False, "finish_steps": 0, **values}  # autoprune 0.1 had none
+        values = {"resize": None, "crop": None, "transform": None, "prepared": "", **values}  # nor autoprune 0.2
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -157,21 +172,21 @@ class RunConfig:
                 raise UsageError(f"The run configuration's '{name}' is {given[name]!r}, which is of the wrong type.")
         given["budget"] = Budget.from_dict(given["budget"])
         for name in _TUPLES:
-            given[name] = tuple(given[name])
+            given[name] = None if given[name] is None else tuple(given[name])
         return cls(**given)
 
     def differences(self, other: RunConfig) -> list[str]:
         """Say what ``other`` has different, one entry per key: ``"seed: 0 in the run, 1 now"``.
 
         The path of the weights does not count, what it leads to has a fingerprint; nor does that of a profile, of which the run
-        has a copy.
+        has a copy, nor the words for what the rest says.
         """
         mine, theirs = self.to_dict(), other.to_dict()
         mine["budget"], theirs["budget"] = (_told(each.budget) for each in (self, other))
         return [
             f"{key}: {short(mine[key])} in the run, {short(theirs[key])} now"
             for key in mine
-            if key not in ("weights", "profile") and mine[key] != theirs[key]
+            if key not in ("weights", "profile", "prepared") and mine[key] != theirs[key]
         ]
 
     def default_name(self) -> str:
@@ -185,6 +200,7 @@ class RunConfig:
             mean=self.mean,
             std=self.std,
             input_shape=self.input_shape,
+            prepared=self.prepared,
             budget=self.budget,
             agent=self.agent,
             seed=self.seed,
@@ -205,7 +221,7 @@ def _told(budget: Budget) -> str:
     return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
-_TUPLES = ("mean", "std", "input_shape")
+_TUPLES = ("mean", "std", "input_shape", "resize", "crop")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -217,6 +233,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "mean": (list, tuple),
     "std": (list, tuple),
     "input_shape": (list, tuple),
+    "resize": (list, tuple, type(None)),
+    "crop": (list, tuple, type(None)),
+    "transform": (str, type(None)),
+    "prepared": (str,),
     "agent": (str,),
     "agent_options": (dict,),
     "episodes": (int,),

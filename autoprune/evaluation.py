@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune.data import Expected
+from autoprune.data import Expected, Preparation
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import load_exported
 from autoprune.finetuning import finetuned_weights
-from autoprune.inputs import check_device, check_output, load_parts
+from autoprune.inputs import check_device, check_output, load_parts, prepared_as
 from autoprune.models import load_model
 from autoprune.rebuild import rebuild_run
 from autoprune.registry import nearest
@@ -37,6 +37,7 @@ def evaluate_target(
     download: bool,
     device: str,
     finetuned: str | None = None,
+    preparation: Preparation | None = None,
 ) -> dict[str, Any]:
     """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
 
@@ -52,6 +53,7 @@ def evaluate_target(
         batch_size: Images at a time.
         download: Whether the data may be downloaded.
         device: Torch device; exported files run on the CPU.
+        preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
         finetuned: Which fine-tuning of the run; None for the network as the search left it.
 
     Raises:
@@ -75,6 +77,7 @@ def evaluate_target(
         if folder.exists:
             config = folder.read_config()
             mean, std = mean or config.mean, std or config.std
+            preparation = prepared_as(preparation, config, data or config.data)
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else load_exported(target)
@@ -83,7 +86,9 @@ def evaluate_target(
         raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
     network = network.to(device)
     classes = check_output(loaded.model, loaded.example_input())
-    parts = load_parts(data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download)
+    parts = load_parts(
+        data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+    )
     chosen = parts.report if part == "report" else parts.search
     expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
     evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data import Adapted, Data, Expected, Stream, adapt, load_data
+from autoprune.config import RunConfig
+from autoprune.data import Adapted, Data, Expected, Preparation, Stream, adapt, load_data
 from autoprune.device import resolve_device
 from autoprune.errors import UsageError
 from autoprune.guard import eval_mode, unchanged
@@ -50,6 +51,7 @@ def load_parts(
     std: tuple[float, ...] = (),
     num_classes: int | None = None,
     download: bool = False,
+    preparation: Preparation | None = None,
 ) -> Data:
     """Load data for a model: images of its size, preprocessed as it wants them unless other statistics are given.
 
@@ -60,6 +62,7 @@ def load_parts(
         std: Divided by per channel; empty for the model's.
         num_classes: How many classes the labels may name; None to leave that unchecked.
         download: Whether the data may be downloaded.
+        preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
 
     Raises:
         UsageError: if the data are missing, damaged or do not fit.
@@ -73,7 +76,15 @@ def load_parts(
         num_classes=num_classes,
         transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
         download=download,
+        preparation=preparation,
     )
+
+
+def prepared_as(asked: Preparation | None, config: RunConfig, data: str) -> Preparation | None:
+    """Return what is done to pictures: what is asked, else what was in a run, if the data are the run's."""
+    if asked is not None and asked.asked:
+        return asked
+    return config.preparation if data == config.data else None
 
 
 def load_inputs(
@@ -87,6 +98,7 @@ def load_inputs(
     download: bool = False,
     device: str = "cpu",
     say: Callable[[str], None] | None = None,
+    preparation: Preparation | None = None,
 ) -> Inputs:
     """Load a model and data and check that they fit.
 
@@ -99,7 +111,8 @@ def load_inputs(
         input_shape: Shape (C, H, W) of one image; empty for the model's.
         download: Whether the data may be downloaded.
         device: Torch device the search will use; checked only.
-        say: Told in one line what takes time.
+        say: Told in one line what takes time, and what is done to images.
+        preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
 
     Raises:
         UsageError: if anything is missing, damaged or does not fit; says what and what to do.
@@ -109,7 +122,11 @@ def load_inputs(
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     classes = check_output(loaded.model, loaded.example_input())
-    parts = load_parts(data, loaded, mean=mean, std=std, num_classes=classes, download=download)
+    parts = load_parts(
+        data, loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+    )
+    if say is not None and parts.prepared:
+        say(f"Images: {parts.prepared}")
     expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
     calibration = adapt(parts.calibration, "calibration", expected, labelled=False)
     example = example_batch(calibration)
@@ -133,6 +150,7 @@ def load_inputs(
             "mean": tuple(parts.mean) or mean,  # a data factory's own are not known, but it was told these
             "std": tuple(parts.std) or std,
             "input_shape": tuple(loaded.input_shape),
+            "prepared": parts.prepared,
         },
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from autoprune.agents import Agent, make_player, resolve_agent, rule_policies
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
+from autoprune.data import Preparation
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
 from autoprune.inputs import Inputs, load_inputs
@@ -25,7 +26,7 @@ from autoprune.select import Selection, selections
 from autoprune.threads import pinned_threads
 from autoprune.workers import check_workers
 
-INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape")
+INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape", "resize", "crop", "transform")
 """What is asked of a run that decides its model and data."""
 FINISHED = "The run in '{}' is finished; this is its result"
 
@@ -98,6 +99,7 @@ def search_to_folder(
         download=download,
         device=values.get("device", "cpu"),
         say=progress.stage,
+        preparation=Preparation(*(values.get(key) for key in ("resize", "crop", "transform"))),
     )
     config = RunConfig(**{**values, **inputs.recorded})
     folder = RunFolder(out if out is not None else root / config.default_name())
@@ -231,6 +233,7 @@ def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str],
         download=download,
         device=config.device,
         say=say,
+        preparation=config.preparation,
     )
 
 

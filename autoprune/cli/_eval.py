@@ -36,12 +36,16 @@ def evaluate(
     std: options.Std = None,
     input_size: options.InputSize = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 64,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Measure a network: a run's, an exported file's (with the data and the preprocessing of --model), or a dense one."""
+    from autoprune.data import Preparation
     from autoprune.evaluation import evaluate_target
     from autoprune.models import untrained
 
@@ -60,6 +64,7 @@ def evaluate(
         download=download,
         device=device or "cpu",
         finetuned=finetuned,
+        preparation=Preparation(**options.preparation(resize, crop, transform)),
     )
     if as_json:
         result_json(found)

@@ -73,6 +73,9 @@ def finetune(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that decode images of an image folder.")
     ] = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
     devices: Annotated[
@@ -88,6 +91,8 @@ def finetune(
     The epoch that is best on the search part is kept and measured once on the report part. The result is in
     RUN/finetune/NAME and in the run's report.
     """
+    from autoprune.data import Preparation
+
     asked: dict[str, Any] = {
         **options.settings(setting or [], option="--set"),
         **recipe_options(epochs=epochs, distill=distill),
@@ -116,6 +121,7 @@ def finetune(
         download=download,
         device=device,
         devices=devices,
+        preparation=Preparation(**options.preparation(resize, crop, transform)),
     )
 
 

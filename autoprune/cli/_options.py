@@ -42,6 +42,25 @@ InputSize = Annotated[
         "--input-size", metavar="CxHxW", help="Shape of one image (or its side), if the model does not say it."
     ),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="N|HxW|none",
+        help="Pictures of an image folder: resize the shorter side to N, or both.  [default: to 8/7 of the input, unless a "
+        "picture has just its size]",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option("--crop", metavar="N|HxW|none", help="Then cut that out at the centre.  [default: the input's size]"),
+]
+Transform = Annotated[
+    str | None,
+    typer.Option(
+        "--transform", metavar="MODULE:FUNCTION", help="Instead: your function from a PIL image to a tensor (C, H, W)."
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
 Race = Annotated[
@@ -96,6 +115,34 @@ def shape(text: str | None) -> tuple[int, ...]:
     raise UsageError(
         f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32."
     )
+
+
+def sides(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Read ``256``, ``224x224`` or ``none``, which is (); None for None.
+
+    Raises:
+        UsageError: if it is none of these.
+    """
+    if text is None or text == "none":
+        return None if text is None else ()
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"The value of {option} is '{text}', but must be like 256, 224x224 (height, width) or none.")
+    return tuple(int(part) for part in parts)
+
+
+def preparation(resize: str | None, crop: str | None, transform: str | None) -> dict[str, Any]:
+    """Read what is to be done to pictures, as keys of a run's configuration; None for what was not said.
+
+    Raises:
+        UsageError: if a value cannot be read.
+    """
+    cut = sides(crop, "--crop")
+    return {
+        "resize": sides(resize, "--resize"),
+        "crop": cut * 2 if cut is not None and len(cut) == 1 else cut,
+        "transform": transform,
+    }
 
 
 def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, Any]:

@@ -32,6 +32,9 @@ def prune(
     no_refit: Annotated[bool, typer.Option("--no-refit", help="Slice the dense weights, refit nothing.")] = False,
     mean: options.Mean = None,
     std: options.Std = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -43,6 +46,7 @@ def prune(
     dense weights are refitted on --data; with --no-refit they are only sliced.
     """
     from autoprune.apply import apply_policy
+    from autoprune.data import Preparation
 
     applied = apply_policy(
         policy,
@@ -54,6 +58,7 @@ def prune(
         std=options.numbers(std, "--std"),
         download=download,
         device=device or "cpu",
+        preparation=Preparation(**options.preparation(resize, crop, transform)),
     )
     folder = out if out is not None else policy.parent / "pruned"
     applied.save(folder)

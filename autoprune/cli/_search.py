@@ -155,6 +155,9 @@ def search(
     workers: Annotated[
         int, typer.Option("--workers", help="Processes that score policies at the same time, one thread each.")
     ] = 1,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
     finetune: Annotated[
@@ -212,6 +215,7 @@ def search(
         "mean": options.numbers(mean, "--mean") or None,
         "std": options.numbers(std, "--std") or None,
         "input_shape": options.shape(input_size) or None,
+        **options.preparation(resize, crop, transform),
     }
     asked = {key: value for key, value in asked.items() if value is not None}
     if preset is not None:

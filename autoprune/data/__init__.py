@@ -5,6 +5,7 @@ from autoprune.data._check import Expected, failed, image_keys
 from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._load import load_data
+from autoprune.data._preparation import Preparation
 from autoprune.data._seeded import seeded
 from autoprune.data._stream import Stream
 from autoprune.data._types import CALIBRATION, Data, ImageArrays
@@ -19,6 +20,7 @@ __all__ = [
     "ImageArrays",
     "Images",
     "Items",
+    "Preparation",
     "Stream",
     "adapt",
     "as_dataset",

@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
-from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 
@@ -17,36 +16,22 @@ from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import AutopruneError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
-_ENLARGE = 256 / 224  # the usual resize before the centre crop
 
 
 def read_folder(
-    root: Path,
-    *,
-    shape: tuple[int, int, int],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    transform: Callable[[Any], Tensor] | None,
+    root: Path, transform: Callable[[Any], Tensor]
 ) -> tuple[Dataset[Any], Dataset[Any], Dataset[Any], Dataset[Any], int]:
     """Return calibration, search, report and training images, and the number of classes.
 
     ``val`` is cut at random (fixed seed) in a search part of half the images, at most 5,000, and a report part of the rest.
-    Images are resized so that the shorter side is 8/7 of the input's, and cropped at the centre, unless ``transform`` is given.
+
+    Args:
+        root: The folder.
+        transform: From a PIL image to a tensor (C, H, W).
 
     Raises:
         UsageError: if a folder is missing or empty, or if the two differ in their classes.
     """
-    if transform is None:
-        channels, height, width = shape
-        steps: list[Callable[[Any], Any]] = [
-            transforms.Resize(round(max(height, width) * _ENLARGE)),
-            transforms.CenterCrop((height, width)),
-            transforms.ToTensor(),
-            transforms.Normalize(mean, std),
-        ]
-        if channels == 1:
-            steps.insert(0, transforms.Grayscale())
-        transform = transforms.Compose(steps)
     train, val = (_open(root / part, transform) for part in ("train", "val"))
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))[:3]

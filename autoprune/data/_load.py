@@ -19,6 +19,7 @@ from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
 from autoprune.data._factory import call_data_factory
 from autoprune.data._fashion_mnist import read_fashion_mnist
+from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
 from autoprune.errors import UsageError
 from autoprune.factory import is_factory
@@ -40,6 +41,7 @@ def load_data(
     num_classes: int | None = None,
     transform: Callable[[Any], Tensor] | None = None,
     download: bool = False,
+    preparation: Preparation | None = None,
 ) -> Data:
     """Load images and cut them in three disjoint parts: calibration (from the training images), search and report.
 
@@ -49,11 +51,13 @@ def load_data(
             parameters for, and normalises its images itself.
         mean: Subtracted per channel from images in [0, 1]; empty for the data set's own.
         std: Divided by per channel; empty for the data set's own.
-        input_size: Size of the network's input: its side, (H, W) or (C, H, W). Image folders are resized to it, Fashion-MNIST
-            is padded to 32x32 with a network that takes that (and repeated to three channels); other images must have it.
+        input_size: Size of the network's input: its side, (H, W) or (C, H, W). Pictures in folders are resized to it unless they
+            have it (see ``preparation``), Fashion-MNIST is padded to 32x32 with a network that takes that (and repeated to three
+            channels); other images must have it.
         num_classes: Outputs of the network, to check the data against.
         transform: The weights' own preprocessing, instead of the above, for image folders and CIFAR-10.
         download: Whether CIFAR-10 and Fashion-MNIST may be downloaded.
+        preparation: What is done to the pictures of an image folder, where it is not the usual or the weights' own.
 
     Raises:
         UsageError: for unknown, missing, damaged or empty data, or images of a size that the network does not take.
@@ -62,6 +66,11 @@ def load_data(
     kind, _, root = spec.partition(":")
     size = () if input_size is None else (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     given = (tuple(float(value) for value in mean), tuple(float(value) for value in std))
+    preparation = preparation or Preparation()
+    if preparation.asked and kind != "imagefolder":
+        raise UsageError(
+            f"--resize, --crop and --transform are about image folders, but the data are '{spec}'; leave them out."
+        )
     if kind in _KINDS[1:] and not root:
         raise UsageError(f"The data '{spec}' lacks its folder; write {kind}:FOLDER.")
     if spec == "digits":
@@ -70,7 +79,7 @@ def load_data(
         arrays = _READERS[kind](Path(root).expanduser(), download=download)
         data = _from_arrays(spec, _fit(arrays, size), *given, transform if kind == "cifar10" else None)
     elif kind == "imagefolder":
-        data = _load_folder(spec, Path(root).expanduser(), size, *given, transform)
+        data = _load_folder(spec, Path(root).expanduser(), size, *given, transform, preparation)
     elif is_factory(spec):
         options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
         data = _load_factory(spec, options, Expected(size if len(size) == 3 else None, torch.float32, num_classes))
@@ -155,6 +164,7 @@ def _load_folder(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     transform: Callable[[Any], Tensor] | None,
+    preparation: Preparation,
 ) -> Data:
     if not size:
         raise UsageError(
@@ -162,15 +172,24 @@ def _load_folder(
         )
     shape = (size[0] if len(size) == 3 else len(mean) or 3, size[-2], size[-1])
     mean, std = _statistics(mean, std, _folder.MEAN[: shape[0]], _folder.STD[: shape[0]], channels=shape[0])
-    calibration, search, report, train, classes = _folder.read_folder(
-        root, shape=shape, mean=mean, std=std, transform=transform
-    )
+    if transform is None or preparation.asked:
+        done, words = preparation.steps(shape, mean, std)
+    else:
+        done, words = transform, f"what the weights' own preprocessing makes of a picture: {_line(transform)}"
+    calibration, search, report, train, classes = _folder.read_folder(root, done)
     text = (
         f"images in '{root}': calibration {_count(calibration)} of {_count(train)} in train, "
         f"search {_count(search)} and report {_count(report)} of val"
     )
-    shape = shape if transform is None else _shape(search)
-    return Data(spec, calibration, search, report, train, classes, shape, mean, std, "", text)
+    shape = _shape(search)
+    if preparation.transform is not None:
+        mean, std = (), ()
+    return Data(spec, calibration, search, report, train, classes, shape, mean, std, "", text, words)
+
+
+def _line(transform: object) -> str:
+    """Return how a transform describes itself, in one line."""
+    return " ".join(str(transform).split())
 
 
 def _load_factory(spec: str, options: Mapping[str, Any], expected: Expected) -> Data:

@@ -35,6 +35,7 @@ class Data:
         mean, std: What was subtracted and divided by, per channel, of images in [0, 1]; empty if the data came ready.
         fingerprint: SHA-256 of shapes and of a sample of images and labels.
         description: One line for the user: which images each part has.
+        prepared: What is done to each image, in words; empty where that is not ours.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Data:
     std: tuple[float, ...]
     fingerprint: str
     description: str
+    prepared: str = ""
 
 
 class ImageArrays(Dataset[tuple[Tensor, int]]):

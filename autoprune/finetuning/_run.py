@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.data import Data
+from autoprune.data import Data, Preparation
 from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, write_json_atomic
 from autoprune.finetuning._engine import make_engine
@@ -17,7 +17,7 @@ from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, recipe_of, run_task
-from autoprune.inputs import check_device, load_parts
+from autoprune.inputs import check_device, load_parts, prepared_as
 from autoprune.models import LoadedModel, untrained
 from autoprune.rebuild import Rebuilt, finished_policy, load_dense, rebuild
 from autoprune.registry import nearest
@@ -41,6 +41,7 @@ def finetune_run(
     device: str | None = None,
     devices: int = 1,
     workers: int | None = None,
+    preparation: Preparation | None = None,
     progress: FinetuneProgress | None = None,
 ) -> dict[str, Any]:
     """Fine-tune the network of a finished run, or of a folder that ``prune`` wrote; goes on where it was stopped.
@@ -58,6 +59,7 @@ def finetune_run(
         device: Torch device; None for the run's.
         devices: How many of them, through Lightning Fabric if more than one.
         workers: Processes that decode images which are not in memory; None for a default.
+        preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
         progress: Receives what happens.
 
     Returns:
@@ -96,7 +98,8 @@ def finetune_run(
         raise UsageError(f"The data of '{folder.path}' are not known; give --data, for instance --data cifar10:ROOT.")
     if config is not None:
         mean, std = mean or config.mean, std or config.std
-    images = load_parts(data, dense, mean=mean, std=std, download=download)
+        preparation = prepared_as(preparation, config, data)
+    images = load_parts(data, dense, mean=mean, std=std, download=download, preparation=preparation)
     if config is not None and data == config.data and images.fingerprint != config.data_fingerprint:
         raise UsageError(f"The data '{data}' are not those of the run in '{folder.path}'; give --data.")
     task = _task(rebuilt, images, recipe, progress)

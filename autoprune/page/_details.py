@@ -93,6 +93,9 @@ def command(config: RunConfig) -> str:
     parts += ["--race"] if config.race else []
     for key, values in (("--mean", config.mean), ("--std", config.std)):
         parts += [key, ",".join(repr(value) for value in values)] if values else []
+    for key, sides in (("--resize", config.resize), ("--crop", config.crop)):
+        parts += [] if sides is None else [key, "x".join(map(str, sides)) or "none"]
+    parts += ["--transform", config.transform] if config.transform else []
     parts += ["--input-size", "x".join(str(size) for size in config.input_shape)] if config.input_shape else []
     return _wrapped(parts)
 

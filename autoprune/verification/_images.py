@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.inputs import load_parts
+from autoprune.inputs import load_parts, prepared_as
 from autoprune.models import LoadedModel
 from autoprune.run import RunFolder
 
@@ -69,7 +69,8 @@ def find_images(
         return _noise(dense, "the images are not known by name (--data)")
     mean, std = (config.mean, config.std) if config is not None else ((), ())
     try:
-        parts = load_parts(named, dense, mean=mean, std=std, download=download)
+        preparation = None if config is None else prepared_as(None, config, named)
+        parts = load_parts(named, dense, mean=mean, std=std, download=download, preparation=preparation)
     except AutopruneError as error:
         if data is not None or limit is None:
             raise UsageError(f"{str(error).rstrip('.')}; say with --data where the images are.") from error

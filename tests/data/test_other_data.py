@@ -1,5 +1,7 @@
 import gzip
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FashionMNIST
 
-from autoprune.data import load_data
+from autoprune.data import Preparation, load_data
 from autoprune.errors import AutopruneError, UsageError
 
 
@@ -100,6 +102,64 @@ def test_image_folder(folder: Path) -> None:
     assert image.shape == (3, 16, 16)
     assert 0 <= image.min() < image.max() <= 1
     assert load_data(f"imagefolder:{folder}", input_size=(1, 16, 16)).input_shape == (1, 16, 16)
+
+
+def _pixels(part: Any) -> list[bytes]:
+    return [(part[n][0] * 255).round().byte().numpy().tobytes() for n in range(len(part))]
+
+
+def test_pictures_of_the_size_wanted_are_not_touched(folder: Path) -> None:
+    """Colour or grey: what a network sees are the files' own pixels."""
+    files = [np.array(Image.open(path)) for path in sorted((folder / "val").rglob("*.png"))]
+    data = load_data(f"imagefolder:{folder}", input_size=(3, 20, 30), mean=(0,) * 3, std=(1,) * 3)
+    assert sorted(_pixels(data.search) + _pixels(data.report)) == sorted(f.transpose(2, 0, 1).tobytes() for f in files)
+    assert data.prepared.startswith("pictures of 20x30 as they are, others resized so that the shorter side is 34")
+    grey = load_data(f"imagefolder:{folder}", input_size=(1, 20, 30), mean=(0,), std=(1,))
+    as_grey = [np.array(Image.fromarray(file).convert("L")).tobytes() for file in files]
+    assert sorted(_pixels(grey.search) + _pixels(grey.report)) == sorted(as_grey)
+
+
+@pytest.mark.parametrize(
+    ("preparation", "shape", "words"),
+    [
+        (
+            Preparation(resize=(10,), crop=(8, 12)),
+            (8, 12),
+            "resized so that the shorter side is 10 and cropped to 8x12",
+        ),
+        (Preparation(resize=(8, 12), crop=()), (8, 12), "resized to 8x12;"),
+        (Preparation(resize=()), (8, 12), "pictures cropped to 8x12 at the centre"),
+        (Preparation(transform="own_pictures:ones"), (8, 12), "what 'own_pictures:ones' makes of a picture"),
+    ],
+)
+def test_what_is_done_to_pictures_can_be_said(
+    folder: Path, preparation: Preparation, shape: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("own_pictures")
+    module.ones = lambda picture: torch.ones(3, picture.height - 12, picture.width - 18)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_pictures", module)
+    options: dict[str, Any] = {"input_size": (3, *shape), "mean": (0,) * 3, "std": (1,) * 3}
+    data = load_data(f"imagefolder:{folder}", preparation=preparation, **options)
+    first = Image.open(folder / "val" / "cat" / f"{data.search.indices[0]}.png")  # type: ignore[attr-defined]
+    if preparation.resize:
+        sides = preparation.resize if len(preparation.resize) == 2 else (10, 15)
+        first = first.resize((sides[1], sides[0]), Image.Resampling.BILINEAR)
+    top, left = round((first.height - shape[0]) / 2), round((first.width - shape[1]) / 2)
+    own = np.array(first)[top : top + shape[0], left : left + shape[1]].transpose(2, 0, 1)
+    expected = np.ones((3, *shape), np.float32) if preparation.transform else own.astype(np.float32) / 255
+    np.testing.assert_allclose(data.search[0][0].numpy(), expected, atol=1e-6)
+    assert words in data.prepared
+
+
+def test_what_cannot_be_done_to_pictures(folder: Path) -> None:
+    with pytest.raises(UsageError, match="A picture of 20x30 cannot be cropped to 24x24; give a larger --resize"):
+        load_data(f"imagefolder:{folder}", input_size=24, preparation=Preparation(resize=()))
+    with pytest.raises(UsageError, match="are 3x20x30, but the network takes 3x24x24"):
+        load_data(f"imagefolder:{folder}", input_size=(3, 24, 24), preparation=Preparation(resize=(), crop=()))
+    with pytest.raises(UsageError, match="about image folders, but the data are 'digits'"):
+        load_data("digits", preparation=Preparation(resize=(8,)))
+    with pytest.raises(UsageError, match="'a:b' does all that is done to an image"):
+        Preparation(resize=(8,), transform="a:b")
 
 
 def test_image_folder_with_the_preprocessing_of_the_weights(folder: Path) -> None:
