@@ -178,7 +178,10 @@ def broken(_score: Score, _dense: Score, _budget: Budget) -> float:
         ({"reward": "accuracy-flops"}, "at-most"),
         ({"calibration": torch.zeros(0, 3, 8, 8)}, "calibration part of the data holds no images"),
         ({"calibration": torch.zeros(4, 3, 9, 9)}, r"\(3, 9, 9\) but the model takes \(3, 8, 8\)"),
-        ({"evaluate": TensorDataset(torch.zeros(0, 3, 8, 8), torch.zeros(0))}, "search part of the data holds no images"),
+        (
+            {"evaluate": TensorDataset(torch.zeros(0, 3, 8, 8), torch.zeros(0))},
+            "search part of the data holds no images",
+        ),
         ({"evaluate": lambda _model: {"top1": 1.0}}, "'accuracy' and 'loss'"),
         ({"device": "cuda"}, "no CUDA"),
         ({"device": "gpu"}, "Unknown device 'gpu'"),

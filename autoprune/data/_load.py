@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from autoprune.data import _digits, _folder
+from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
@@ -181,9 +182,14 @@ def _load_folder(
         f"images in '{root}': calibration {_count(calibration)} of {_count(train)} in train, "
         f"search {_count(search)} and report {_count(report)} of val"
     )
-    shape = _shape(search)
-    if preparation.transform is not None:
+    if preparation.transform is not None:  # the user's code: what it gives is checked
         mean, std = (), ()
+        taken = Expected(shape, torch.float32, classes)
+        calibration, search, report = (
+            as_dataset(part, name, taken)
+            for name, part in (("calibration", calibration), ("search", search), ("report", report))
+        )
+    shape = _shape(search)
     return Data(spec, calibration, search, report, train, classes, shape, mean, std, "", text, words)
 
 
