@@ -5,7 +5,8 @@ in a way that treats every output channel by itself, and if it does with fewer i
 
 - it stays a part of the whole weight (a mask, a scale per output channel);
 - it is scaled, which a vector can undo (weight normalisation: its length is that of the inputs that are left);
-- it is standardised (mean and variance over the inputs): over those that are left, as a LayerNorm is over its channels.
+- it is standardised (mean and variance over the inputs) or has its length divided out: over those that are left, as a LayerNorm
+  is over its channels.
 
 All this is tried out on the computation itself, not read off its operators.
 """
@@ -191,12 +192,13 @@ class _Trial:
     def standardised(self) -> bool:
         return torch.allclose(self.with_source(100 * self.source + 3), self.whole, rtol=1e-3, atol=1e-6)
 
+    def only_scaled(self) -> bool:
+        """Whether fewer inputs do nothing but scale every output channel."""
+        flat = (self.whole.index_select(1, self.columns) / self.slim).flatten(1)
+        return torch.allclose(flat, flat[:, :1].expand_as(flat), rtol=1e-6)
+
     def scale(self) -> Node | None:
-        """Return the vector that the weight is proportional to, if fewer inputs do nothing but scale it."""
-        ratio = self.whole.index_select(1, self.columns) / self.slim
-        flat = ratio.flatten(1)
-        if not torch.allclose(flat, flat[:, :1].expand_as(flat), rtol=1e-6):
-            return None
+        """Return the vector that the weight is proportional to."""
         for leaf, _ in self.weight.vectors:
             doubled = self.weight.evaluate({**self.values, leaf: 2 * self.values[leaf]})
             if torch.allclose(doubled, 2 * self.whole, rtol=1e-9):
@@ -210,8 +212,7 @@ class _Trial:
         part = self.whole.index_select(1, self.columns)
         if self.standardised() or torch.allclose(self.slim, part, rtol=1e-9):
             return self.weight
-        scale = self.scale()
-        return None if scale is None else replace(self.weight, scale=scale)
+        return replace(self.weight, scale=self.scale()) if self.only_scaled() else None
 
 
 def _tried(weight: ComputedWeight) -> ComputedWeight | None:

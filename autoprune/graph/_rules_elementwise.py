@@ -17,7 +17,7 @@ UNARY = words(
     log2 log_sigmoid logical_not logit masked_fill mish nan_to_num neg negative positive reciprocal relu relu6
     requires_grad_ round rsqrt selu sgn sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh
     tanhshrink threshold to to_copy _to_copy trunc type_as zero zeros_like ones_like full_like empty_like rrelu
-    softsign _assert_tensor_metadata
+    softsign
     """
 )
 
@@ -78,6 +78,11 @@ def constants(p: Propagation, call: Call) -> Any:
     return neutral(call.shape)
 
 
+def nothing(p: Propagation, call: Call) -> Any:
+    """A check of a tensor's type that the exporter adds: it has no output."""
+    del p, call
+
+
 def copy(p: Propagation, call: Call) -> Any:
     """``target.copy_(source)``: what is written over and what is written go together."""
     target, source = call.args["self"], call.args["src"]
@@ -95,4 +100,5 @@ ELEMENTWISE_RULES = {
     **{f"aten.{name}": nary for name in NARY},
     **{f"aten.{name}": constants for name in CONSTANTS},
     "aten.copy": copy,
+    "aten._assert_tensor_metadata": nothing,
 }

@@ -49,7 +49,13 @@ def _computed(p: Propagation, call: Call) -> Any:
     """A layer whose weight is computed from parameters (or whose input is one): listed, but none of its channels can go."""
     x, weight = call.args["input"], call.args["weight"]
     node = call.node.args[1]
-    output = p.refuse(call, [x, weight, call.args.get("bias")], "the layer's weight is computed, not a parameter")
+    by_image = "weight" in call.active
+    text = (
+        "the layer's weight is computed from the image"
+        if by_image
+        else "the layer's weight is computed, not a parameter"
+    )
+    output = p.refuse(call, [x, weight, call.args.get("bias")], text)
     if isinstance(x, Tensor) and isinstance(weight, Tensor) and isinstance(node, Node):
         is_linear, transposed = call.op == "aten.linear", "transpose" in call.op
         channel = len(x.shape) - 1 if is_linear else 1
@@ -83,6 +89,10 @@ def conv(p: Propagation, call: Call) -> Any:
         return _computed(p, call)
     if not isinstance(x, Tensor) or x.dim() != len(weight.shape):
         return p.refuse(call, [x, weight, call.args.get("bias")], "the convolution's input has no batch dimension")
+    if any(dim > 1 for dim in varying(x)):
+        p.refuse(
+            call, x, "a convolution runs along channels and mixes each with its neighbours, which change where one goes"
+        )
     groups = int(call.args.get("groups", 1))
     in_dim = 0 if transposed else 1
     inputs = p.channels(x, 1)

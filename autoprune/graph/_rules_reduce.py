@@ -72,7 +72,9 @@ def reduce(p: Propagation, call: Call) -> Any:
     over = [dim for dim in dims if dim in varying(x)]
     if over and len(over) < len(varying(x)):  # copies side by side (split attention): each keeps the same channels
         x = p.unify(x, over)
-    elif len(over) == 1 and call.args.get("keepdim", False) and call.op in STATISTICS:  # judged when all is known
+    elif (
+        len(over) == 1 and call.args.get("dim") not in (None, []) and call.op in STATISTICS
+    ):  # judged when all is known
         p.statistics[call.node] = (call, over[0], p.channels(x, over[0]))
         return _outputs(call, neutral(()))
     elif over:

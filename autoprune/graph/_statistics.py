@@ -1,12 +1,15 @@
-"""Norms written by hand: a mean or variance over channels that meets nothing but the same channels again.
+"""Means, maxima and the like over channels that come back to the same channels: norms written by hand, spatial attention.
 
-``(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)`` normalises over the channels that are left, as a LayerNorm does. A
-mean of channels that goes anywhere else (into a layer, to the output) is not such a norm.
+``(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)`` normalises over the channels that are left, as a LayerNorm does, and
+``x * sigmoid(conv(cat([x.mean(1, True), x.amax(1, True)], 1)))`` weighs positions by what is left. What such numbers give, layers
+included, may be combined with those channels and with nothing else: where it meets other channels or is the output itself, its
+meaning hangs on which channels there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,38 +19,57 @@ from torch.fx import Node
 from autoprune.graph._labels import core, varying, words
 from autoprune.graph._types import IntArray
 
-STATISTICS = tuple(f"aten.{name}" for name in words("mean var std sum var_mean std_mean linalg_vector_norm"))
-"""Reductions that may be a norm's, each of which is one call in a model's code."""
+STATISTICS = tuple(
+    f"aten.{name}" for name in words("mean var std sum var_mean std_mean linalg_vector_norm amax amin max min")
+)
+"""Reductions that are understood, each of which is one call in a model's code."""
 
-_MANY_USERS = 200
 
-
-def meets_only(
-    node: Node, labels: IntArray, env: Mapping[Node, Any], root: Callable[[Any], Any], stop: set[Node]
+def come_back(
+    statistics: Sequence[Node],
+    labels: IntArray,
+    env: Mapping[Node, Any],
+    root: Callable[[Any], Any],
+    *,
+    active: set[Node],
+    mixed: set[Node],
 ) -> bool:
-    """Return whether what comes of a statistic is combined with its own channels, and only with them.
+    """Return whether what comes of statistics over some channels is combined with these channels, and only with them.
 
     Args:
-        node: The statistic.
-        labels: The labels of the channels that it is taken over.
+        statistics: All that are taken over these channels.
+        labels: The labels of the channels.
         env: Labels of the values of all nodes.
         root: Maps labels to those that stand for their sets.
-        stop: Nodes that the statistic must not reach: layers and what is not element-wise.
+        active: Nodes whose tensors depend on the network's input.
+        mixed: Nodes that are not element-wise, layers among them.
     """
     own = set(np.unique(root(labels)).tolist())
-    stack, seen = list(node.users), set(node.users)
-    if not stack:
+    if any(not node.users or _places(node) for node in statistics):
         return False
-    while stack:
-        current = stack.pop()
-        if current.op == "output" or current in stop or len(seen) > _MANY_USERS:
+    context, met = set(statistics), {user for node in statistics for user in node.users}
+    for node in statistics[0].graph.nodes:
+        if node not in met or node in context:
+            continue
+        if node.op == "output":
             return False
-        value = env.get(current)
-        if isinstance(value, Tensor) and varying(value):
+        if node not in active:
+            continue  # a size
+        value = env.get(node)
+        alone = all(source in context for source in node.all_input_nodes if source in active)
+        wide = isinstance(value, Tensor) and bool(varying(value))
+        if not alone and node in mixed:
+            return False
+        if not alone and wide:
             if set(np.unique(root(core(value).numpy())).tolist()) != own:
                 return False
             continue
-        new = [user for user in current.users if user not in seen]
-        seen.update(new)
-        stack += new
+        context.add(node)
+        met.update(node.users)
     return True
+
+
+def _places(node: Node) -> bool:
+    """Whether it is asked where a maximum or minimum is, which depends on how channels are numbered."""
+    two = str(node.target).startswith(("aten.max.", "aten.min."))
+    return two and any(user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users)

@@ -6,6 +6,7 @@ import logging
 import operator
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.export.graph_signature import OutputKind
@@ -23,8 +24,9 @@ from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES, move
 from autoprune.graph._rules_norms import NORM_RULES
 from autoprune.graph._rules_products import PRODUCT_RULES
+from autoprune.graph._rules_recurrent import RECURRENT_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES, REDUCED
-from autoprune.graph._statistics import meets_only
+from autoprune.graph._statistics import come_back
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
 
@@ -39,6 +41,7 @@ _RULES: dict[str, Rule] = {
     **LAYER_RULES,
     **NORM_RULES,
     **PRODUCT_RULES,
+    **RECURRENT_RULES,
 }
 
 
@@ -135,11 +138,16 @@ class _Walk:
         return self.p
 
     def _judge_statistics(self, layers: set[Node]) -> None:
-        """Refuse the means over channels that are not part of a norm."""
-        for node, (call, _, labels) in list(self.p.statistics.items()):
-            if not meets_only(node, labels, self.env, self.p.sets.find, layers | self.mixed):
-                self.p.refuse(call, labels, REDUCED)
-                del self.p.statistics[node]
+        """Refuse the means and the like over channels that do not come back to them."""
+        over: dict[tuple[int, ...], list[Node]] = {}
+        for node, (_, _, labels) in self.p.statistics.items():
+            over.setdefault(tuple(np.unique(self.p.sets.find(labels)).tolist()), []).append(node)
+        for nodes in over.values():
+            labels = self.p.statistics[nodes[0]][2]
+            if not come_back(nodes, labels, self.env, self.p.sets.find, active=self.active, mixed=layers | self.mixed):
+                for node in nodes:
+                    call, _, labels = self.p.statistics.pop(node)
+                    self.p.refuse(call, labels, REDUCED)
 
     def _placeholder(self, node: Node) -> Any:
         value = node.meta.get("val")

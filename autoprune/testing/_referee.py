@@ -254,14 +254,15 @@ class _MaskedNorms(TorchFunctionMode):
 class _Statistics(TorchFunctionMode):
     """Means and the like over channels, call by call, taken over those that stay."""
 
-    _NAMES = ("mean", "var", "std", "sum", "var_mean", "std_mean")
+    _NAMES = ("mean", "var", "std", "sum", "var_mean", "std_mean", "amax", "amin", "max", "min")
 
     def __init__(self, counted: Mapping[tuple[str, int], tuple[int, Tensor]]) -> None:
         super().__init__()
         self.counted = counted
         self.calls: Counter[str] = Counter()
         self.ops = {getattr(torch, name): f"aten.{name}" for name in self._NAMES}
-        self.ops |= {getattr(Tensor, name): f"aten.{name}" for name in ("mean", "var", "std", "sum")}
+        methods = ("mean", "var", "std", "sum", "amax", "amin", "max", "min")
+        self.ops |= {getattr(Tensor, name): f"aten.{name}" for name in methods}
         self.ops |= dict.fromkeys(
             (torch.norm, Tensor.norm, torch.linalg.vector_norm, F.normalize), "aten.linalg_vector_norm"
         )

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 _LAYERS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
+_RECURRENT = tuple(f"{name}{cell}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell"))
 _ALL = (*_LAYERS, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 
 
@@ -57,6 +58,7 @@ class MaskedProducts(TorchFunctionMode):
         **dict.fromkeys((torch.bmm, Tensor.bmm), "aten.bmm"),
         **dict.fromkeys((torch.mm, Tensor.mm), "aten.mm"),
         torch.einsum: "aten.einsum",
+        **{getattr(torch, name): f"aten.{name}" for name in _RECURRENT},
     }
 
     def __init__(self, masks: Mapping[tuple[str, int], tuple[int, int, Tensor]]) -> None:
