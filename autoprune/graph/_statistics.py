@@ -57,10 +57,9 @@ def come_back(
             continue  # a size
         value = env.get(node)
         alone = all(source in context for source in node.all_input_nodes if source in active)
-        wide = isinstance(value, Tensor) and bool(varying(value))
         if not alone and node in mixed:
             return False
-        if not alone and wide:
+        if not alone and isinstance(value, Tensor) and varying(value):
             if set(np.unique(root(core(value).numpy())).tolist()) != own:
                 return False
             continue

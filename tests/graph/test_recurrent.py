@@ -93,7 +93,7 @@ def _checked(model: nn.Module, shape: tuple[int, ...], expected: list[tuple[str,
     assert _free(graph) == expected
     check = check_surgery(model, graph, images, policies=5)
     assert check.distance < 1e-11
-    assert check.effect > 1e-6
+    assert check.effect > 1e-6 or len(expected) == 1  # one group may be drawn whole
     assert (check.macs_wrong, check.params_wrong) == (0, 0)
 
 
