@@ -42,7 +42,7 @@ class _Scaled(_ByBatchNorm):
 
 class _Normalised(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight / self.weight.norm(dim=(1, 2, 3), keepdim=True), self.bias)
+        return self._conv_forward(x, self.weight / self.weight.pow(2).sum((1, 2, 3), keepdim=True).sqrt(), self.bias)
 
 
 class _Cosine(nn.Module):
