@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 from autoprune.agents._base import Agent, agents
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
+from autoprune.reading import reading
 from autoprune.registry import import_object, nearest
 
 
@@ -44,12 +46,60 @@ def make_agent(
         raise UsageError(f"The number of episodes is {episodes}, but a search needs at least 1.")
     if seed < 0:
         raise UsageError(f"The seed is {seed}, but it must be 0 or more.")
-    parameters = inspect.signature(cls).parameters.values()
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-        known = [name for name in known if name not in ("seed", "episodes")]
-        for name in options:
-            if name not in known:
-                hint = nearest(name, known) or f" It knows: {', '.join(known) or 'none'}."
-                raise UsageError(f"The agent '{agent}' has no option '{name}'.{hint}")
-    return cls(problem, seed=seed, episodes=episodes, **options)
+    known, open_ended = _options(cls)
+    for name, value in options.items():
+        if name not in known and not open_ended:
+            hint = nearest(name, list(known)) or f" It knows: {', '.join(known) or 'none'}."
+            raise UsageError(f"The agent '{agent}' has no option '{name}'.{hint}")
+        _check_kind(agent, name, value, known.get(name, ""))
+    if not options:
+        return cls(problem, seed=seed, episodes=episodes)
+    named = ", ".join(f"{name}={value!r:.60}" for name, value in options.items())
+    with reading(
+        f"The agent '{agent}'", "give other options, or none", fault=f"cannot be made with the options {named}"
+    ):
+        made = cls(problem, seed=seed, episodes=episodes, **options)
+    return made
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "None": (type(None),),
+}
+_LARGEST = 2**53
+
+
+def _options(cls: type[Agent]) -> tuple[dict[str, str], bool]:
+    """Return the options of an agent and of the classes it passes others on to, with annotations, and whether it takes any."""
+    found: dict[str, str] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in ("seed", "episodes"):
+                found.setdefault(parameter.name, str(parameter.annotation))
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return found, False
+        if not base.__module__.startswith("autoprune."):  # what a user's own class does with them is its own affair
+            return found, True
+    return found, True
+
+
+def _check_kind(agent: object, name: str, value: object, annotation: str) -> None:
+    """Refuse a value that is not of the kind that an option is annotated with, or no number to calculate with."""
+    parts = [part.strip() for part in annotation.split("|")]
+    if not all(part in _KINDS for part in parts):
+        return
+    kinds = tuple(kind for part in parts for kind in _KINDS[part])
+    right = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
+    if right and isinstance(value, int | float):
+        right = abs(value) <= _LARGEST
+    if not right:
+        wanted = annotation.replace("None", "null")
+        raise UsageError(
+            f"The agent '{agent}' takes for '{name}' a value of type {wanted}, at most 2^53, but got {value!r:.60}."
+        )

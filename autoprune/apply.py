@@ -18,6 +18,7 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.policy import Policy
 from autoprune.problem import Problem
 from autoprune.rebuild import load_dense, rebuild, weights_beside
+from autoprune.trust import only_named_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Applied:
         self.policy.save(folder / "policy.json")
 
 
+@only_named_by("model", "data")
 def apply_policy(
     path: Path,
     *,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from autoprune.drop import QUANTILE
 from autoprune.errors import UsageError
+from autoprune.reading import reading
 from autoprune.registry import nearest
 
 Mode = Literal["exact", "at-most"]
@@ -257,13 +258,13 @@ class Budget:
         Raises:
             UsageError: for anything else.
         """
-        try:
-            if "limits" in values:
-                goal = {key: values[key] for key in ("max_drop", "minimize") if key in values}
-                return cls([Limit(**limit) for limit in values["limits"]], values["mode"], **goal)
-            return cls([Limit(values["kind"], values["value"], values["unit"])], values["mode"])
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"The budget {dict(values)} cannot be read ({error!r}).") from error
+        with reading("The budget of the configuration", "restore the file"):
+            old = values.get("limits") is None
+            goal = {key: values[key] for key in ("max_drop", "minimize") if key in values}
+            given = [{key: values[key] for key in ("kind", "value", "unit")}] if old else values["limits"]
+            limits = [Limit(**limit) for limit in given]
+            found = cls(limits, values["mode"], **goal)
+        return found
 
 
 def _check_kind(kind: str) -> None:

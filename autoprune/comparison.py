@@ -26,9 +26,11 @@ from autoprune.finished import Finished
 from autoprune.inputs import load_inputs
 from autoprune.problem import Problem
 from autoprune.progress import Progress
+from autoprune.reading import reading
 from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, make_problem, refuse_differences
+from autoprune.trust import only_named_by
 
 _NUMBERS = ("accuracy", "loss", "reward", "images", "drop_se", "distance")
 
@@ -47,11 +49,12 @@ class SharedProblem:
         self._finished: dict[tuple[int, ...], Finished] = {}
         self._known: dict[tuple[int, ...], Score] = {}
         for record in repair_jsonl(path):
-            values: dict[str, Any] = {
-                key: math.nan if key in _NUMBERS and value is None else value for key, value in record.items()
-            }
-            counts = tuple(values.pop("counts"))
-            self._known[counts] = Score(**values)
+            with reading(f"The file of scores '{path}'", "remove it, what it holds is scored anew"):
+                values: dict[str, Any] = {
+                    key: math.nan if key in _NUMBERS and value is None else value for key, value in record.items()
+                }
+                counts = tuple(int(count) for count in values.pop("counts"))
+                self._known[counts] = Score(**values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._problem, name)
@@ -73,6 +76,7 @@ class SharedProblem:
         return self._finished[key]
 
 
+@only_named_by("asked", "agents")
 def compare(
     asked: Mapping[str, Any],
     out: Path,
@@ -148,8 +152,19 @@ def compare(
                     held_out=inputs.report is not None,
                     started=started,
                 ).run(__version__)
-    found = summarize({(a, s): run_folder(out, a, s) for s in seeds for a in agents}, rules=RULES)
+    found = summary({(a, s): run_folder(out, a, s) for s in seeds for a in agents})
     write_json_atomic(out / "comparison.json", found)
+    return found
+
+
+def summary(runs: Mapping[tuple[str, int], RunFolder]) -> dict[str, Any]:
+    """Return what finished runs say together (see `autoprune.comparison_table.summarize`).
+
+    Raises:
+        UsageError: if one is not finished, or damaged.
+    """
+    with reading(f"A run below '{next(iter(runs.values())).path.parent}'", "remove its folder, it is made anew"):
+        found = summarize(runs, rules=RULES)
     return found
 
 

@@ -19,10 +19,12 @@ from autoprune.rebuild import rebuild_run
 from autoprune.registry import nearest
 from autoprune.report import standard_error
 from autoprune.run import RunFolder
+from autoprune.trust import only_named_by
 
 PARTS = ("report", "search")
 
 
+@only_named_by("model", "data")
 def evaluate_target(
     target: Path | None,
     *,

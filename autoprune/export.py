@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from torch.export import Dim
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.files import save_safetensors_atomic, write_atomic
 from autoprune.guard import eval_mode, unchanged
-from autoprune.pt2 import checked_pt2
+from autoprune.pt2 import checked_pt2, functional
 from autoprune.registry import nearest
 
 ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
@@ -46,6 +48,8 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
         return True
     with unchanged(model), eval_mode(model):
         program, dynamic = _trace(model, example_input)
+        if format == "pt2":
+            program = functional(program)
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # source lines and paths of this machine
         if format == "pt2":
@@ -156,15 +160,30 @@ class ExportedModel(nn.Module):
         if not path.is_file():
             raise UsageError(f"The file '{path}' does not exist.")
         try:
-            module = torch.export.load(checked_pt2(path)).module()
+            with _quiet("torch.export"):  # it prints tracebacks for what it raises
+                module = torch.export.load(checked_pt2(path)).module()
         except Exception as error:
-            why = " ".join(str(error).split())[:200]
-            raise UsageError(f"The file '{path}' is not an exported program that can be loaded ({why}).") from error
+            why = " ".join(str(error).split())[:200].rstrip(".")
+            raise UsageError(
+                f"The file '{path}' is not an exported program that can be loaded ({why}); export the network again, or as ONNX "
+                "(autoprune export RUN --format onnx)."
+            ) from error
         self._call: Callable[[Tensor], Tensor] = module.forward  # as a submodule it would refuse train() and eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, shape (B, classes), of images (B, C, H, W)."""
         return self._call(images)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger say nothing, within a ``with`` block."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def load_exported(path: Path) -> nn.Module:

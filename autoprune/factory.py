@@ -13,6 +13,7 @@ from typing import Any
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.registry import import_object
+from autoprune.trust import require, trusted
 
 
 def is_factory(spec: str) -> bool:
@@ -30,7 +31,9 @@ def find_factory(spec: str, what: str) -> Callable[..., Any]:
 
     Raises:
         UsageError: if it does not exist, cannot be imported or cannot be called.
+        NotAllowedError: if a file names it and nobody else (see `autoprune.trust`).
     """
+    require(spec, what)
     module, _, name = spec.rpartition(":")
     found: object
     if module.endswith(".py"):
@@ -63,7 +66,8 @@ def call_factory(spec: str, what: str, options: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError):  # some built-in callables have no signature
         names, takes_all = set(), False
     try:
-        return factory(**{name: value for name, value in options.items() if takes_all or name in names})
+        with trusted():
+            return factory(**{name: value for name, value in options.items() if takes_all or name in names})
     except AutopruneError:
         raise
     except Exception as error:
@@ -85,7 +89,8 @@ def _import_file(path: Path, spec: str, what: str) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:
-        module_spec.loader.exec_module(module)
+        with trusted():
+            module_spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise UsageError(f"The {what} '{spec}' cannot be imported: {type(error).__name__}: {error}.") from error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from autoprune.files import read_json, write_json_atomic
 from autoprune.graph import IntArray, PruningGraph, build_graph
 from autoprune.models import load_model
 from autoprune.policy import Policy
+from autoprune.reading import reading
 from autoprune.rebuild import load_dense
 from autoprune.run import RunFolder
+from autoprune.trust import only_named_by
 
 NETWORK_VERSION = 2
 FILE = "network.json"
@@ -128,6 +131,19 @@ def describe(graph: PruningGraph) -> Network:
     return Network(tuple(stages), groups, refusals, products)
 
 
+def read_network(path: Path) -> Network:
+    """Return the network that a file describes.
+
+    Raises:
+        UsageError: if it is missing, damaged or of another version.
+    """
+    values = read_json(path, "description of the network")
+    with reading(f"The description of the network '{path}'", "remove it, it is made anew"):
+        found = Network.from_dict(values)
+    return found
+
+
+@only_named_by()
 def run_network(folder: RunFolder) -> Network:
     """Return a run's dense network, traced once and kept in the folder if that can be written.
 
@@ -137,8 +153,8 @@ def run_network(folder: RunFolder) -> Network:
     """
     path = folder.path / FILE
     if path.is_file():
-        with suppress(UsageError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return Network.from_dict(read_json(path, "description of the network"))
+        with suppress(UsageError):
+            return read_network(path)
     config = folder.read_config()
     if folder.policy_path.is_file():
         loaded = load_dense(Policy.load(folder.policy_path).model)

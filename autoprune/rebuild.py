@@ -16,6 +16,7 @@ from autoprune.models import LoadedModel, load_model
 from autoprune.policy import Policy
 from autoprune.run import RunFolder
 from autoprune.surgery import load_pruned, prune_model
+from autoprune.trust import only_named_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Rebuilt:
     graph: PruningGraph
 
 
+@only_named_by("model")
 def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: str | None = None) -> LoadedModel:
     """Make the dense network that a policy's ``model`` entry names.
 
@@ -92,6 +94,7 @@ def finished_policy(folder: RunFolder) -> Policy:
     return Policy.load(folder.policy_path)
 
 
+@only_named_by("model")
 def rebuild_run(folder: RunFolder, *, model: str | None = None, weights: Path | None = None) -> Rebuilt:
     """Rebuild the network of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
 

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
 from autoprune.errors import UsageError
+from autoprune.trust import require, trusted
 
 T = TypeVar("T")
 
@@ -24,14 +25,17 @@ def import_object(spec: str, what: str) -> object:
 
     Raises:
         UsageError: if the module or the name in it does not exist, or if the module fails when it is imported.
+        NotAllowedError: if a file names it and nobody else (see `autoprune.trust`).
     """
     module_name, _, attribute = spec.partition(":")
     if not all(part for name in (module_name, attribute) for part in name.split(".")):
         raise UsageError(f"The {what} '{spec}' cannot be imported: it must be like package.module:name.")
+    require(spec, what)
     try:
-        found: object = import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        with trusted():
+            found: object = import_module(module_name)
+            for part in attribute.split("."):
+                found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"The {what} '{spec}' cannot be imported: {str(error).rstrip('.')}.") from error
     except Exception as error:  # whatever the user's module raises

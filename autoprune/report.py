@@ -12,6 +12,7 @@ from autoprune.answers import BoolArray, pack, unpack
 from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.config import RunConfig
 from autoprune.errors import UsageError
+from autoprune.reading import reading
 from autoprune.report_goals import drop_sentences, front_sentences
 from autoprune.run import Episode, distinct
 from autoprune.score import Score
@@ -91,7 +92,9 @@ class Row:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
         """Return the row that ``to_dict`` wrote (or one of autoprune 0.1, which knew no other costs)."""
-        return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        with reading("A line of the table", "restore the run's files or run the search again"):
+            found = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        return found
 
 
 def standard_error(accuracy: float, images: int | None) -> float | None:

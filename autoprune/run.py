@@ -25,6 +25,7 @@ from autoprune.config import RunConfig
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.files import append_jsonl, read_json, read_jsonl, repair_jsonl, write_json_atomic
 from autoprune.lock import Lock
+from autoprune.reading import reason
 from autoprune.score import Score
 
 _FLOATS = ("accuracy", "loss", "reward", "seconds", "cost")
@@ -200,9 +201,9 @@ class RunFolder:
         records = (repair_jsonl if repair else read_jsonl)(self.episodes_path)
         try:
             return [Episode.from_record(record) for record in records]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise AutopruneError(
-                f"The journal '{self.episodes_path}' holds a line that is no episode ({error!r}); "
+                f"The journal '{self.episodes_path}' holds a line that is no episode ({reason(error)}); "
                 "restore the file or begin another run with a new --out."
             ) from error
 

@@ -15,9 +15,11 @@ from autoprune.config import RunConfig
 from autoprune.errors import UsageError
 from autoprune.files import read_json, write_json_atomic
 from autoprune.problem import Problem
+from autoprune.reading import reading
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
 from autoprune.session import inputs_of, make_problem
+from autoprune.trust import only_named_by
 
 SENSITIVITY_VERSION = 1
 FILE = "sensitivity.json"
@@ -57,16 +59,14 @@ def _read(path: Path) -> tuple[list[Probe], bool]:
     if not path.is_file():
         return [], False
     content = read_json(path, "sensitivity file")
-    try:
+    with reading(f"The sensitivity file '{path}'", "remove it and measure again"):
         complete = content["complete"] is True
         if content["version"] != SENSITIVITY_VERSION:
-            raise ValueError(f"version {content['version']!r} is not {SENSITIVITY_VERSION}")
+            raise ValueError(f"version {content['version']!r:.40} is not {SENSITIVITY_VERSION}")
         probes = [Probe(**entry) for entry in content["probes"]]
         for probe in probes:
             if not (0 < probe.kept <= probe.size and 0 <= probe.accuracy <= 1):
                 raise ValueError(f"impossible entry for '{probe.group}'")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"The sensitivity file '{path}' is damaged ({error}); remove it and measure again.") from error
     return probes, complete
 
 
@@ -86,6 +86,7 @@ def probes_among(episodes: Sequence[Episode], sizes: Mapping[str, int]) -> list[
     return list(found.values())
 
 
+@only_named_by()
 def measure(folder: RunFolder, *, download: bool = False, say: Callable[[str], None] | None = None) -> list[Probe]:
     """Score every group of a run at each of ``RATIOS``, all others whole, and keep it in the folder.
 

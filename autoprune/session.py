@@ -24,6 +24,7 @@ from autoprune.rewards import check_reward, default_reward, resolve_reward
 from autoprune.run import RunFolder
 from autoprune.select import Selection, selections
 from autoprune.threads import pinned_threads
+from autoprune.trust import only_named_by
 from autoprune.workers import check_workers
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape", "resize", "crop", "transform")
@@ -31,6 +32,7 @@ INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape", "resize"
 FINISHED = "The run in '{}' is finished; this is its result"
 
 
+@only_named_by("asked")
 def search_to_folder(
     asked: Mapping[str, Any],
     out: Path | None,
@@ -212,6 +214,7 @@ def _take_over(config: RunConfig, folder: RunFolder) -> None:
     shutil.copyfile(config.profile, folder.profile_path)
 
 
+@only_named_by()
 def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str], None] | None = None) -> Inputs:
     """Return the model and data of a run that was begun from specifications; whether they are still the same is not looked at.
 

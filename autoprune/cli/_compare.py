@@ -36,6 +36,7 @@ def compare(
     data: options.Data = None,
     download: options.Download = False,
     device: options.Device = None,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -41,6 +41,7 @@ def evaluate(
     transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:

@@ -82,6 +82,7 @@ def finetune(
         int, typer.Option("--devices", help="How many devices, through Lightning Fabric if more than one.")
     ] = 1,
     tensorboard: options.TensorBoard = False,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -176,10 +177,13 @@ def tune(
 
 def _print(folder: Any, found: dict[str, Any]) -> None:
     from autoprune.finetuning import finetuned_weights
+    from autoprune.reading import reading
     from autoprune.report import finetuned_sentence, table
 
     if folder.finished:
-        result(table(folder.read_report()))
+        with reading(f"The report '{folder.report_path}'", "restore it or run the search again"):
+            lines = table(folder.read_report())
+        result(lines)
         result("")
     result(finetuned_sentence(found))
     result(f"Weights and history are in {finetuned_weights(folder, found['name']).parent}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from typer.main import get_command
 
 from autoprune.cli._output import INTERRUPTED, complain
 from autoprune.errors import AutopruneError
+from autoprune.trust import named_in, only
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    named = named_in(arguments)
     try:
-        with _current_folder_importable():
+        # Without a name to import, a file of the current folder is not to stand in for a package that is not installed.
+        with only(named, command=arguments), _current_folder_importable() if named else nullcontext():
             result = get_command(app).main(args=arguments, prog_name="autoprune", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except AutopruneError as error:
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Let ``package.module:name`` find the user's own files, as with ``python -m autoprune``; what is installed comes first."""
+    """Let ``package.module:name`` find the user's own files, as with ``python -m``; what is installed comes first."""
     here = str(Path.cwd())
     if here in sys.path or "" in sys.path:
         yield

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from autoprune.errors import UsageError
+from autoprune.trust import check_name
+
+
+def _allowable(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        check_name(name)
+    return names
+
 
 Model = Annotated[
     str | None,
@@ -73,6 +80,15 @@ Finetuned = Annotated[
     str | None,
     typer.Option(
         "--finetuned", metavar="NAME", help="The network of this fine-tuning of the run (distilled, plain, ..)."
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="MODULE:NAME",
+        help="Let a run, policy or export name this code of yours (also file.py:name); else what files name is not run.",
+        callback=_allowable,
     ),
 ]
 NoTime = Annotated[bool, typer.Option("--no-time", help="Do not measure times.")]
@@ -151,14 +167,16 @@ def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, A
     Raises:
         UsageError: if one has no equals sign.
     """
+    from autoprune.files import parse_json
+
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
             raise UsageError(f"The value of {option} is '{pair}', but must be like name=value.")
         try:
-            values[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
+            values[name.replace("-", "_")] = parse_json(value)
+        except (ValueError, RecursionError):
             values[name.replace("-", "_")] = value
     return values
 

@@ -37,6 +37,7 @@ def prune(
     transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:

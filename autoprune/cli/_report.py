@@ -38,6 +38,7 @@ def report(
         ),
     ] = False,
     download: options.Download = False,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -56,8 +57,10 @@ def report(
 
     if out is not None:
         check_path(out)
-    read_runs(runs)  # what is damaged is to be said before anything is measured
     tell = (lambda text: None) if quiet else say
+    for read in read_runs(runs):  # what is damaged is to be said before anything is measured
+        for remark in read.remarks:
+            tell(remark)
     for path in runs:
         folder = RunFolder(path)
         if sensitivity:

@@ -170,6 +170,7 @@ def search(
         ),
     ] = None,
     tensorboard: options.TensorBoard = False,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -297,17 +298,15 @@ def search(
 
 def show(folder: Any, *, as_json: bool) -> None:
     """Print a finished run."""
+    from autoprune.reading import reading
     from autoprune.report import front_table, sentences, table
 
     report = folder.read_report()
     if as_json:
         result_json(report)
         return
-    result(table(report))
-    result("")
-    if "front" in report:
-        result(front_table(report))
-        result("")
-    for sentence in sentences(report):
-        result(sentence)
+    with reading(f"The report '{folder.report_path}'", "restore it or run the search again"):
+        lines = [table(report), "", *([front_table(report), ""] if "front" in report else []), *sentences(report)]
+    for line in lines:
+        result(line)
     result(f"Policy, weights and report are in {folder.path}")

@@ -33,6 +33,7 @@ def verify(
     model: options.Model = None,
     data: options.Data = None,
     download: options.Download = False,
+    allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

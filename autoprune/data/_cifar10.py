@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickletools
 import zipfile
 from pathlib import Path
@@ -13,10 +14,12 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.reading import reading
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _NPZ_SEARCH = 2000
 _PIXELS = 3 * 32 * 32
+_MOST_BYTES = 1 << 32
 
 
 def read_cifar10(root: Path, *, download: bool) -> Arrays:
@@ -64,19 +67,30 @@ def _read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
     """Return images (N, 3, 32, 32) and labels (N,)."""
     if not path.is_file():
         raise UsageError(f"The CIFAR-10 file '{path}' is not there; both train.npz and val.npz are needed.")
-    try:
+    with reading(f"The CIFAR-10 file '{path}'", "get it anew", fault="is damaged or lacks arrays x and y"):
+        _check_sizes(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             images, labels = file["x"], file["y"]
-    except (KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"The CIFAR-10 file '{path}' is damaged or lacks arrays x and y ({error}); get it anew."
-        ) from error
     if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.ndim != 1:
         raise UsageError(
             f"The CIFAR-10 file '{path}' has x {images.dtype} {images.shape} and y {labels.shape}; "
             "needed are x uint8 (N, 32, 32, 3) and y (N,)."
         )
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
+
+
+def _check_sizes(path: Path) -> None:
+    """See that the arrays are as large as they say, before memory is asked for (ValueError if they are not)."""
+    with zipfile.ZipFile(path) as archive:
+        for name in ("x", "y"):
+            entry = archive.getinfo(f"{name}.npy")
+            with archive.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                stored = entry.file_size - stream.tell()
+            if math.prod(shape) * dtype.itemsize != stored or stored > _MOST_BYTES:
+                raise ValueError(f"its {name} says {dtype} {str(shape)[:60]}, but has {stored:,} bytes")
 
 
 def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -90,7 +104,7 @@ def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
     pixels = b""
     labels: list[int] = []
     in_labels = False
-    try:
+    with reading(f"The CIFAR-10 file '{path}'", "get it anew"):
         with path.open("rb") as file:
             for opcode, argument, _ in pickletools.genops(file):
                 if isinstance(argument, str | bytes):
@@ -99,12 +113,11 @@ def _read_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
                     pixels = raw if len(raw) > len(pixels) else pixels
                 elif in_labels and isinstance(argument, int) and opcode.name.startswith("BININT"):
                     labels.append(argument)
-    except (ValueError, UnicodeEncodeError, OSError) as error:
-        raise UsageError(f"The CIFAR-10 file '{path}' is damaged ({error}); get it anew.") from error
+        values = np.array(labels, dtype=np.int64)
     if not labels or len(pixels) != len(labels) * _PIXELS:
         raise UsageError(
             f"The CIFAR-10 file '{path}' has {len(pixels)} bytes of pixels for {len(labels)} labels, "
             f"but must have {_PIXELS} for each; get it anew."
         )
     images = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3, 32, 32)
-    return images.copy(), np.array(labels, dtype=np.int64)
+    return images.copy(), values

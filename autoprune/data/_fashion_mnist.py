@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,10 @@ from torchvision.datasets import FashionMNIST
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.reading import reading
 
 MEAN, STD = (0.2860,), (0.3530,)
+_MOST_BYTES = 1 << 28
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -55,21 +59,23 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
 def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
     """Read one idx file: two zero bytes, type 8 (uint8), number of dimensions, big-endian sizes, values."""
     path = _find(folder, name)
     if path is None:
         raise UsageError(f"The Fashion-MNIST file '{folder / name}' (or .gz) is not there; all four are needed.")
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UsageError(f"The Fashion-MNIST file '{path}' is damaged ({error}); get it anew.") from error
+    with reading(f"The Fashion-MNIST file '{path}'", "get it anew"), _opened(path) as stream:
+        raw = stream.read(_MOST_BYTES)
     dimensions = 3 if "idx3" in name else 1
     header = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(raw[4:header], dtype=">u4").astype(int)) if len(raw) >= header else ()
+    shape = tuple(np.frombuffer(raw[4:header], dtype=">u4").tolist()) if len(raw) >= header else ()
     if (
         raw[:4] != bytes((0, 0, 8, dimensions))
-        or len(raw) - header != int(np.prod(shape))
+        or len(raw) - header != math.prod(shape)
         or shape[1:] not in ((28, 28), ())
     ):
         raise UsageError(f"The Fashion-MNIST file '{path}' is damaged (header and size disagree); get it anew.")

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import AutopruneError, UsageError
+from autoprune.errors import UsageError
 from autoprune.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.reading import reading
 
 CHECKPOINT_VERSION = 1
 _FILE = "checkpoint.json"
@@ -77,27 +78,22 @@ class Checkpoint:
         if not path.is_file():
             return None
         values = read_json(path, "checkpoint")
-        try:
+        with reading(f"The checkpoint '{path}'", f"remove the folder '{folder}' to begin anew"):
             if values["version"] != CHECKPOINT_VERSION:
-                raise ValueError(f"version {values['version']!r}, not {CHECKPOINT_VERSION}")
-            tensors = load_safetensors(folder / str(values["tensors"]))
+                raise ValueError(f"version {values['version']!r:.40}, not {CHECKPOINT_VERSION}")
+            tensors = load_safetensors(folder / Path(str(values["tensors"])).name)
             parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
             for key, tensor in tensors.items():
                 part, _, name = key.partition("/")
                 parts[part][name] = tensor
-            return cls(
+            found = cls(
                 epoch=int(values["epoch"]),
                 updates=int(values["updates"]),
                 history=[dict(record) for record in values["history"]],
                 wall_s=float(values["wall_s"]),
                 **parts,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, AutopruneError):
-                raise
-            raise UsageError(
-                f"The checkpoint '{path}' is damaged ({error}); remove the folder '{folder}' to begin anew."
-            ) from error
+        return found
 
 
 @torch.no_grad()

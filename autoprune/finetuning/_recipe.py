@@ -12,6 +12,7 @@ from autoprune.registry import nearest
 
 AUGMENTATIONS = ("auto", "crop-flip", "shift", "none")
 PRECISIONS = ("auto", "bf16", "fp32")
+_LARGEST = 2**53
 FINETUNE_LR, SCRATCH_LR = 0.03, 0.1
 """Highest learning rates for batches of 128, for pruned and for random weights; proportional to the batch size."""
 
@@ -66,6 +67,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            _check(item.name, value, not isinstance(value, int) or abs(value) <= _LARGEST, "at most 2^53")
         for name in ("epochs", "batch_size", "accumulate"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("patience", "seed", "clip", "feature_weight", "weight_decay"):

@@ -22,11 +22,13 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.rebuild import Rebuilt, finished_policy, load_dense, rebuild
 from autoprune.registry import nearest
 from autoprune.run import RunFolder
+from autoprune.trust import only_named_by
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")
 
 
+@only_named_by("model", "data")
 def finetune_run(
     folder: RunFolder,
     asked: Mapping[str, Any],

@@ -31,6 +31,7 @@ from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._trainer import Trainer
 from autoprune.layout import strides_kept
 from autoprune.lock import Lock
+from autoprune.reading import reading
 from autoprune.report import standard_error
 from autoprune.text import short
 
@@ -120,7 +121,8 @@ class FinetuneFolder:
 
 def recipe_of(stored: Mapping[str, Any] | None, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
     """Return the recipe: what is asked, else what was begun, else the defaults given."""
-    begun = {} if stored is None else Recipe.from_dict(stored["recipe"]).to_dict()
+    with reading("The fine-tuning's configuration", "give another --name"):
+        begun = {} if stored is None else Recipe.from_dict(stored["recipe"]).to_dict()
     return Recipe.from_dict({**defaults, **begun, **asked})
 
 

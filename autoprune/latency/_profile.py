@@ -20,6 +20,7 @@ from autoprune.errors import UsageError
 from autoprune.files import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.latency._segments import FEATURES
 from autoprune.latency._target import Target
+from autoprune.reading import reading
 from autoprune.timing import cpu_name, package_version
 
 VERSION = 1
@@ -127,14 +128,10 @@ class Profile:
                 f"The profile '{path}' has version {version!r}, but this autoprune reads {VERSION}; "
                 "it is damaged or from another autoprune: profile again into a new file."
             )
-        try:
+        with reading(f"The profile '{path}'", "profile again into a new file"):
             profile = cls(Target.from_dict(head["target"]), dict(head["machine"]), path)
             for line in lines:
                 profile._read(line)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"The profile '{path}' is damaged ({type(error).__name__}: {error}); profile again into a new file."
-            ) from error
         if expect is not None:
             profile.check(expect)
         return profile

@@ -14,6 +14,7 @@ from autoprune.errors import UsageError
 from autoprune.files import load_safetensors
 from autoprune.fingerprint import fingerprint
 from autoprune.models._entries import Say, find_state, fitting
+from autoprune.reading import reading
 
 _log = logging.getLogger(__name__)
 
@@ -41,19 +42,14 @@ def read_weights(path: str | Path, *, say: Say = _log.warning) -> dict[str, Tens
     try:
         if path.suffix == ".safetensors":
             return find_state(load_safetensors(path), named, entry, say)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with reading(f"The weights '{path}'", "save them again", fault="cannot be read", passes=pickle.UnpicklingError):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"The weights '{path}' hold more than tensors (or are damaged), and other objects are never loaded; "
             "save the state dict alone, best as .safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise UsageError(f"The weights '{path}' cannot be read ({_first_line(error)}); save them again.") from error
     return find_state(found, named, entry, say)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], *, weights: str, say: Say = _log.warning) -> None:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from autoprune.config import RunConfig
 from autoprune.driver import RULES
-from autoprune.errors import AutopruneError, UsageError
+from autoprune.errors import AutopruneError
 from autoprune.files import read_json, read_jsonl
 from autoprune.network import Network, run_network
+from autoprune.reading import reading
 from autoprune.report import Row
 from autoprune.run import Episode, RunFolder
 from autoprune.sensitivity import FILE as SENSITIVITY
@@ -258,10 +259,6 @@ def _number(value: object, name: str) -> None:
 
 
 def _checked(path: Path, what: str, read: Callable[[], Read]) -> Read:
-    try:
-        return read()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        if isinstance(error, AutopruneError):
-            raise
-        why = f"no '{error.args[0]}'" if isinstance(error, KeyError) and error.args else str(error)
-        raise UsageError(f"The {what} '{path}' is damaged ({why}); restore it or run the search again.") from error
+    with reading(f"The {what} '{path}'", "restore it or run the search again"):
+        found = read()
+    return found

@@ -10,6 +10,7 @@ from autoprune.files import write_text_atomic
 from autoprune.page._page import page
 from autoprune.page._picture import draw
 from autoprune.page._run import Run, read_run
+from autoprune.reading import reading
 
 SUFFIXES = (".html", ".htm")
 
@@ -67,7 +68,10 @@ def write_page(folders: Sequence[Path], out: Path | None = None, *, png: bool = 
     if picture is not None:
         plot.check_path(picture)
     runs = read_runs(folders)
-    write_text_atomic(path, page(runs))
+    named = " and ".join(f"'{folder}'" for folder in folders)
+    with reading(f"The report of {named}", "restore its files or run the search again"):
+        text = page(runs)
+    write_text_atomic(path, text)
     if picture is not None:
         draw(runs, picture)
     return path, picture

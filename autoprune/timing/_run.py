@@ -14,10 +14,12 @@ from autoprune.files import read_json, write_json_atomic
 from autoprune.graph import PruningGraph, build_graph
 from autoprune.surgery import prune_model
 from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
+from autoprune.trust import only_named_by
 
 FILE = "timing.json"
 
 
+@only_named_by("model")
 def time_run(
     run: Path,
     *,

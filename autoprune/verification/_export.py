@@ -14,12 +14,14 @@ from autoprune.export import SUFFIXES, check_format, export_model
 from autoprune.files import write_atomic
 from autoprune.finetuning import finetuned_weights
 from autoprune.policy import Policy
+from autoprune.trust import only_named_by
 from autoprune.verification._images import BOUND, Images, find_images
 from autoprune.verification._load import policy_beside
 from autoprune.verification._record import record_path, sha256, write_record
 from autoprune.verification._verify import Source, against_dense, check_file, load_source
 
 
+@only_named_by("model", "data")
 def export_run(
     run: Path,
     *,

@@ -15,6 +15,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.inputs import load_parts, prepared_as
 from autoprune.models import LoadedModel
 from autoprune.run import RunFolder
+from autoprune.trust import NotAllowedError, only_named_by
 
 BOUND = 256
 """Most report images after an export, evenly spaced, unless all are asked for."""
@@ -45,6 +46,7 @@ class Images:
                 yield batch[0]
 
 
+@only_named_by("data")
 def find_images(
     folder: RunFolder, dense: LoadedModel, *, data: str | None, limit: int | None, download: bool
 ) -> Images:
@@ -71,6 +73,8 @@ def find_images(
     try:
         preparation = None if config is None else prepared_as(None, config, named)
         parts = load_parts(named, dense, mean=mean, std=std, download=download, preparation=preparation)
+    except NotAllowedError:
+        raise
     except AutopruneError as error:
         if data is not None or limit is None:
             raise UsageError(f"{str(error).rstrip('.')}; say with --data where the images are.") from error

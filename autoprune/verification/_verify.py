@@ -15,6 +15,7 @@ from autoprune.models import state_fingerprint
 from autoprune.rebuild import Rebuilt, rebuild_run
 from autoprune.run import RunFolder
 from autoprune.timing import eager_runner, measuring, onnx_runner, rows_of
+from autoprune.trust import only_named_by
 from autoprune.verification._compare import compare
 from autoprune.verification._images import Images, find_images
 from autoprune.verification._load import format_of, load_back
@@ -48,6 +49,7 @@ class Source:
     fingerprint: str
 
 
+@only_named_by("model")
 def load_source(run: Path, *, finetuned: str | None, model: str | None) -> Source:
     """Rebuild the network of a run.
 
@@ -155,6 +157,7 @@ def against_dense(
         return {**sizes, "timing": {**machine, "rows": rows}}
 
 
+@only_named_by("model", "data")
 def verify_file(
     file: Path,
     *,
