@@ -101,7 +101,7 @@ class Evaluator:
         self.keys: Tensor | None = None
         self.labels: Tensor | None = None
         self._reference: Tensor | None = None
-        self._plain = False  # whether a network could not take images channels-last
+        self._plain: bool | None = None  # whether the first network could not take images channels-last
         if is_function(part):
             self._call = UserEvaluation(cast(Evaluate, part), name)
             return
@@ -254,7 +254,7 @@ class Evaluator:
 
     def _run(self, model: nn.Module, images: Tensor) -> Tensor:
         logits, plain = run_in_layout(model, images.contiguous() if self._plain else images)
-        self._plain = self._plain or plain
+        self._plain = plain if self._plain is None else self._plain  # the same for every later network, in any order
         result: Tensor = logits
         return result
 

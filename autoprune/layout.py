@@ -73,8 +73,8 @@ def lay_out(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
 @torch.no_grad()
 def _runs_channels_last(model: nn.Module, images: Tensor) -> bool:
     trial = copy_model(model).eval()
-    trial.to(memory_format=torch.channels_last)
     try:
+        trial.to(memory_format=torch.channels_last)  # not weights of 3-D convolutions
         trial(fast_layout(images, images.device))
     except RuntimeError:
         return False

@@ -68,6 +68,8 @@ def run(case: Case, seed: int) -> tuple[Any, ...]:
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     groups = chance.choice((1, 1, 1, case.channels))
     padding, size = chance.choice((0, case.kernel // 2)), chance.choice((6, 7, 8, 12))
+    if case.dims == 3:
+        size = 4  # sums over more are not exact enough in single precision
     count, bias, wanted = chance.choice((1, 2, 17, 32)), chance.random() < 0.5, chance.choice((1, 2, 3))
     inside, outside = case.channels, case.others * groups
     if case.transposed and groups == 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,20 @@ def parts(shape: tuple[int, ...], classes: int) -> tuple[Tensor, TensorDataset]:
     return x[:CALIBRATION], TensorDataset(x[CALIBRATION:], labels)
 
 
-def whole_search(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str:
-    """Search and return how it ended: "pruned", or the sentence with which it was refused.
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"agent": "uniform"},
+    {"agent": "auto"},
+    {"agent": "uniform", "score": "cached", "select": "magnitude"},
+    {"agent": "uniform", "select": "lasso", "include_residual": True},
+    {"agent": "uniform", "select": "thinet"},
+)
+"""How to search, each network in one of these ways."""
+
+
+def whole_search(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], settings: Mapping[str, Any], *, tune: bool
+) -> str:
+    """Search, fine-tune for an epoch if asked, and return how it ended: "pruned", or the sentence with which it was refused.
 
     Raises:
         AssertionError: if the network found is not what it has to be.
@@ -60,9 +73,9 @@ def whole_search(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str:
                 calibration=calibration,
                 evaluate=labelled,
                 budget=budget,
-                agent="uniform",
                 episodes=1,
                 finish_steps=2,
+                **settings,
             )
         except (UsageError, AutopruneError) as error:
             refused = str(error)
@@ -76,6 +89,11 @@ def whole_search(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str:
         assert torch.isfinite(out).all()
         dense, macs = (found.report[key]["macs"] for key in ("dense", "final"))
         assert macs <= budget * dense
+        if tune:
+            recipe = autoprune.Recipe(epochs=1, batch_size=8, precision="fp32")
+            tuned = autoprune.finetune(found.model, teacher=wrapped, train=labelled, evaluate=labelled, recipe=recipe)
+            with torch.no_grad():
+                assert torch.isfinite(tuned.model(labelled.tensors[0])).all()
         return "pruned"
     assert refused.strip().endswith(".")
     assert "\n" not in refused

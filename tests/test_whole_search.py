@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from torch import nn
 
 from ._sample import FULL, pick
-from ._whole import whole_search
+from ._whole import SETTINGS, whole_search
 from ._whole_networks import SMALL
 from .graph import _nets_products
 from .graph._nets import CASES
@@ -51,9 +52,10 @@ ALL = networks()
 
 @pytest.mark.parametrize("name", pick(list(ALL)[: len(SMALL)], 2) + pick(list(ALL)[len(SMALL) :], 3))
 def test_a_search_ends_with_a_network_or_a_sentence(name: str) -> None:
-    whole_search(*ALL[name])
+    settings = SETTINGS[zlib.crc32(name.encode()) % len(SETTINGS)]
+    whole_search(*ALL[name], settings, tune=name.startswith("strangers"))
 
 
 @pytest.mark.parametrize(("module", "entry"), zoo() if FULL else [])
 def test_a_search_over_a_published_network_ends_so_too(module: Any, entry: Any) -> None:
-    whole_search(lambda: module.build(entry), (3, entry.side, entry.side))
+    whole_search(lambda: module.build(entry), (3, entry.side, entry.side), SETTINGS[0], tune=False)

@@ -111,7 +111,8 @@ class Prober:
                 for block in self._plan.blocks[first:]:
                     value = self._plan.run_block(block, value, _Visit(fits))
                 totals[group] += float(distance(values[-1], value)) * len(values[0])
-        return Probes(totals / len(images), len(images) * self.passes)
+        # Rounding can make a divergence of nearly nothing negative.
+        return Probes(np.maximum(totals, 0.0) / len(images), len(images) * self.passes)
 
 
 @dataclass(frozen=True, eq=False)
