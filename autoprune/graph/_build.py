@@ -66,7 +66,8 @@ class _Classes:
         for layer in p.layers:
             self._made[self.root[layer.out_labels]] = True
         self.reason: dict[int, str] = {}
-        for labels, reason in p.frozen:
+        # What is an output has to stay, whatever else is done to it.
+        for labels, reason in sorted(p.frozen, key=lambda frozen: frozen[1] != OUTPUT):
             self._freeze(self.root[labels], reason)
         for (name, _), roots in self.slots.items():
             if name in p.frozen_params:

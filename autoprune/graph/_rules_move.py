@@ -356,6 +356,14 @@ def pad(p: Propagation, call: Call) -> Any:
     return x
 
 
+def meshgrid(p: Propagation, call: Call) -> Any:
+    """Coordinates of a grid, made in the code."""
+    parts = [p.labels_of(call, part) for part in call.args["tensors"]]
+    if any(varying(part) or (part.numel() and int(core(part).flatten()[0]) != NEUTRAL) for part in parts):
+        return p.refuse(call, parts, "channels are made a grid of")
+    return [neutral(call.shape) for _ in parts]
+
+
 def flip(p: Propagation, call: Call) -> Any:
     """A flip reverses the labels' order too."""
     x = _input(p, call)
@@ -439,6 +447,7 @@ MOVE_RULES: dict[str, Rule] = {
     **_table(index_select, "index_select"),
     **_table(index, "index"),
     **_table(stack, "stack"),
+    **_table(meshgrid, "meshgrid"),
     **_table(flip, "flip"),
     **_table(roll, "roll"),
     **_table(pixel_shuffle, "pixel_shuffle"),

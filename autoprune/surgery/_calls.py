@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch._C._dynamo.eval_frame import set_eval_frame
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from autoprune.graph._calls import Argument, Path, Site, locate, owner
 from autoprune.graph._types import CallArgument
@@ -41,13 +42,17 @@ class FixedCalls:
         self.path = ""
 
     def enter(self, module: nn.Module, *_: Any) -> None:
-        """Start to change calls: a forward pre-hook."""
-        _Changing(self, module).__enter__()  # type: ignore[no-untyped-call]
+        """Start to change calls: a forward pre-hook. ``torch.compile`` leaves the module's forward as it is."""
+        mode = _Changing(self, module)
+        mode.compiler = set_eval_frame(None)
+        mode.__enter__()  # type: ignore[no-untyped-call]
 
     def leave(self, module: nn.Module, *_: Any) -> None:
         """Stop: a forward hook, called after an error, too."""
-        # The mode that was entered last is left, whichever object says so.
-        _Changing(self, module).__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        mode = _get_current_function_mode()  # type: ignore[no-untyped-call]
+        if isinstance(mode, _Changing) and mode.attributes is vars(module):  # not if a hook before `enter` raised
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            set_eval_frame(mode.compiler)
 
 
 class _Changing(TorchFunctionMode):
@@ -56,6 +61,7 @@ class _Changing(TorchFunctionMode):
         self.fixed = fixed
         self.frames = {frames for frames, _ in fixed.changes}
         self.attributes = vars(module)
+        self.compiler: Any = None
         self.counts: Counter[Frames] = Counter()
 
     def __torch_function__(

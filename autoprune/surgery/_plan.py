@@ -123,8 +123,11 @@ class IndexPlan:
         return [(size, count) for size, count in counted if count < len(size.unit)]
 
     def calls(self, stays: Stays) -> list[tuple[CallArgument, int | list[int]]]:
-        """Return the arguments of calls that count channels of which some go, with what they then have to be."""
-        return [(call, _left(call, stays[owner])) for call, owner in self._calls if not stays[owner].all()]
+        """Return the arguments of calls that count channels, with what they have to be.
+
+        All of them: the code may compute one from other channels than it counts.
+        """
+        return [(call, _left(call, stays[owner])) for call, owner in self._calls]
 
 
 def _left(call: CallArgument, stays: Stays) -> int | list[int]:

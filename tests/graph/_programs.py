@@ -25,16 +25,8 @@ Make = Callable[[int, int, int], "Step | None"]
 
 OPERATORS: dict[str, Make] = {}
 REFUSED = {
-    *("mixed by einsum", "roll of channels", "softmax over channels"),
-    *(
-        "largest channel",
-        "mean channel",
-        "picked channel",
-        "first two channels split off",
-        "three uneven chunks",
-        "narrow",
-    ),
-    *("split with fixed sizes", "channels of zeros"),
+    *("mixed by einsum", "softmax over channels"),
+    *("largest channel", "mean channel", "picked channel", "channels of zeros"),
 }
 """Operators that make channels stay: they come up less often."""
 
@@ -346,3 +338,36 @@ class Split(Step):
 OPERATORS["attention"] = _attention
 OPERATORS["split with fixed sizes"] = _fixed_split
 OPERATORS["split with its own sizes"] = _own_split
+
+
+def _fixed_view(c: int, d: int, form: int) -> Step | None:
+    """Cut into heads of a fixed shape, exchanged or not, and put together again."""
+    heads = (2, 3, 4)[form % 3]
+    if c % heads:
+        return None
+    swap = form % 2 == 0
+
+    def view(m: Step, x: Tensor, y: Tensor) -> Tensor:
+        x = x.view(-1, heads, c // heads, SIDE, SIDE)
+        return (x.transpose(1, 2) if swap else x).reshape(-1, c, SIDE, SIDE)
+
+    return Step(view)
+
+
+def _fixed_slices(c: int, d: int, form: int) -> Step | None:
+    """Slices whose ends are numbers in the code, from the front or the end."""
+    cut = 1 + form % max(c - 1, 1)
+    ends = (cut, cut - c)[form % 2]
+    return None if c < 2 else Step(lambda m, x, y: torch.cat([x[:, ends:].sigmoid(), x[:, :ends]], 1))
+
+
+def _picked(c: int, d: int, form: int) -> Step:
+    """Channels picked by a constant index: all of them in another order, or some, some of them twice."""
+    generator = torch.Generator().manual_seed(c + form)
+    places = torch.randperm(c, generator=generator) if form % 2 else torch.randint(c, (c,), generator=generator)
+    return Step(lambda m, x, y: x[:, m.s] if form < 4 else x.index_select(1, m.s), s=places)
+
+
+OPERATORS["view of a fixed shape"] = _fixed_view
+OPERATORS["slices at fixed places"] = _fixed_slices
+OPERATORS["picked by a constant"] = _picked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from autoprune.testing import check_surgery, randomised
 from .._sample import pick
 from ._cases import Net, conv
 from ._nets_calls import NETS
-from ._referee import prunable, random_kept
+from ._referee import prunable, random_kept, zeroed
 
 
 def _proved(model: nn.Module, side: int = 6) -> tuple[nn.Module, PruningGraph, Tensor]:
@@ -88,6 +89,15 @@ def test_the_result_is_copied_saved_exported_and_rebuilt(tmp_path: Path) -> None
     assert small.a.weight.grad is not None
 
 
+def test_compiled_it_computes_the_same() -> None:
+    model, graph, images = _proved(nn.Sequential(conv(3, 3), _cut_by_code()))
+    small = prune_model(model, graph, random_kept(graph, 1)).eval()
+    expected = small(images)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch says that it leaves the module uncompiled
+        torch.testing.assert_close(torch.compile(small, backend="eager")(images), expected)
+        torch.testing.assert_close(torch.jit.trace(small, images)(images), expected)
+
+
 def test_an_error_in_the_forward_leaves_nothing_behind() -> None:
     model, graph, images = _proved(_cut_by_code())
     small = prune_model(model, graph, random_kept(graph, 1))
@@ -128,6 +138,21 @@ def test_numbers_say_what_is_left() -> None:
         assert {path[-1]: value for path, value in found.items()} == {"start": 2, "stop": 5}
     stays = [6, 7, 11]
     assert torch.equal(small.b.weight, model.b.weight[:, [1, 2, 6, *(7 + c for c in (0, 2, *stays, 15))]])
+
+
+@pytest.mark.parametrize("group", ["a", "b"])
+def test_a_size_may_be_that_of_other_channels(group: str) -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = F.relu(m.a(x))
+        n, c, h, w = x.shape
+        return m.c(m.b(x).flatten(2).view(n, c, h, w)) + m.d(x)
+
+    model, graph, images = _proved(Net(forward, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4), d=conv(8, 4)))
+    kept = {group: np.array([1, 2, 5])}
+    with torch.no_grad():
+        torch.testing.assert_close(
+            prune_model(model, graph, kept)(images), zeroed(model, graph, kept)(images), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_a_picked_channel_stays() -> None:
