@@ -255,17 +255,15 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
 
 
 def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argument]:
-    """Return the arguments of calls that follow the channels without being changed: some are taken away, twice, at random."""
+    """Return the arguments of calls that follow the channels without being changed, in two runs that take away every one."""
     from autoprune.surgery import calls_that_follow, prune_model  # surgery reads this package's types
 
     rng = np.random.default_rng(0)
+    free = [group for group in graph.groups if group.reason is None and group.size > 1]
+    halves = [np.split(rng.permutation(group.size), [rng.integers(1, group.size)]) for group in free]
     found: list[set[Argument]] = []
-    for _ in range(2):
-        kept = {
-            group.name: np.arange(rng.integers(1, group.size))
-            for group in graph.groups
-            if group.reason is None and group.size > 1
-        }
+    for place in (0, 1):
+        kept = {group.name: np.sort(half[place]) for group, half in zip(free, halves, strict=True)}
         found.append(calls_that_follow(prune_model(model, graph, kept).eval(), images))
     return set.intersection(*found)
 
