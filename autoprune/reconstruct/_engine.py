@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,14 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autoprune.errors import UsageError
 from autoprune.graph._types import Group, IntArray, PruningGraph
 from autoprune.reconstruct._blocks import Descent, like, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
 from autoprune.reconstruct._probes import ERROR, Prober, Probes
 from autoprune.reconstruct._sequential import Refit, Sequential, in_channels_kept, narrow_outputs
-from autoprune.reconstruct._statistics import Statistics, columns_kept
-from autoprune.select import Consumer, Evidence, NestedSelection, Selection, elimination_errors
+from autoprune.reconstruct._statistics import MAX_WIDTH, Statistics, block_count, columns_kept
+from autoprune.select import Consumer, Evidence, NestedSelection, OptimalBrainSurgeon, Selection, elimination
 
 RIDGE = 3e-3
 MAX_ACTIVATION_BYTES = 2**31
@@ -59,6 +61,7 @@ class Backend:
         images = images[: images_that_fit(plan.graph)]
         rows = min(rows, MAX_TARGET_BYTES // (4 * sum(layer.out_channels for layer in plan.graph.layers)))
         fewer = refit_on is not None and refit_on[0] < len(images)
+        check_memory(plan.graph)
         readers = frozenset(name for group in decisions for name in group.consumers)
         every = frozenset(layer.name for layer in plan.graph.layers)
         self.statistics = Statistics(plan, images, rows=rows, seed=seed, moments_of=every if fewer else readers)
@@ -70,7 +73,7 @@ class Backend:
         self._turns = turns
         self._descent = descent
         self._orders: dict[int, IntArray] = {}
-        self._errors: dict[int, npt.NDArray[np.float64]] = {}
+        self._eliminated: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
         self._kept: dict[tuple[int, int], IntArray] = {}
         self._fits: dict[tuple[str, bytes], dict[str, Tensor]] = {}
         self._probed: tuple[npt.NDArray[np.float64], Probes] | None = None
@@ -81,7 +84,11 @@ class Backend:
             return np.arange(group.size, dtype=np.int64)
         if isinstance(self.selection, NestedSelection):
             if group.index not in self._orders:
-                self._orders[group.index] = self.selection.order(self._evidence(group))
+                self._orders[group.index] = (
+                    self._elimination(group)[0]
+                    if type(self.selection) is OptimalBrainSurgeon
+                    else self.selection.order(self._evidence(group))
+                )
             return np.sort(self._orders[group.index][group.size - count :])
         key = (group.index, count)
         if key not in self._kept:
@@ -89,13 +96,13 @@ class Backend:
         return self._kept[key]
 
     def errors(self, group: Group) -> npt.NDArray[np.float64]:
-        """Return the error that a group's readers make for every count kept; remembered.
+        """Return the error that a group's consumers make for every count kept, shape (size + 1,); see `elimination`."""
+        return self._elimination(group)[1]
 
-        Shape (size + 1,), see `elimination_errors`.
-        """
-        if group.index not in self._errors:
-            self._errors[group.index] = elimination_errors(self._evidence(group, moments=True))
-        return self._errors[group.index]
+    def _elimination(self, group: Group) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        if group.index not in self._eliminated:
+            self._eliminated[group.index] = elimination(self._evidence(group, moments=True))
+        return self._eliminated[group.index]
 
     def probe(self, images: Tensor, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
         """Prune each group alone to about the same error of its readers, and see what that does to the network's answers.
@@ -248,3 +255,26 @@ def images_that_fit(graph: PruningGraph) -> int:
     """Return how many images a pass may hold at once: three of the largest layer's inputs and outputs in 2 GiB."""
     largest = max((math.prod(layer.in_shape[1:]) + math.prod(layer.out_shape[1:]) for layer in graph.layers), default=1)
     return max(16, MAX_ACTIVATION_BYTES // (3 * 4 * largest))
+
+
+def check_memory(graph: PruningGraph) -> None:
+    """Refuse layers whose statistics do not fit into half of this machine's memory.
+
+    The second moments of d inputs, their inverse and the factor of both take about 28 d² bytes while channels are chosen.
+
+    Raises:
+        UsageError: if they do not; names the layer, how much it takes and what to do.
+    """
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return
+    for layer in graph.layers:
+        width = layer.in_channels // layer.groups * math.prod(layer.kernel)
+        blocks = 1 if width <= MAX_WIDTH else block_count(layer)
+        needed = 28 * math.ceil(width / blocks) ** 2
+        if needed > there / 2:
+            raise UsageError(
+                f"The layer '{layer.name}' has {width:,} inputs, whose second moments take {needed / 1e9:.1f} GB to choose "
+                f"channels by, more than half of this machine's {there / 1e9:.1f} GB; run on a machine with more memory."
+            )

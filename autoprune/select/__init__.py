@@ -3,7 +3,7 @@
 from autoprune.select._base import Consumer, Evidence, NestedSelection, Selection, channel_gram, selections
 from autoprune.select._lasso import Lasso
 from autoprune.select._magnitude import Magnitude
-from autoprune.select._obs import OptimalBrainSurgeon, elimination_errors
+from autoprune.select._obs import OptimalBrainSurgeon, elimination
 from autoprune.select._thinet import ThiNet
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "Selection",
     "ThiNet",
     "channel_gram",
-    "elimination_errors",
+    "elimination",
     "selections",
 ]

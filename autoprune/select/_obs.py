@@ -6,6 +6,7 @@ least-squares problem with Hessian H and solution W raises its error by tr(W_báµ
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,10 @@ from autoprune.select._magnitude import Magnitude
 
 RIDGE = 1e-4
 _WHAT = "Which channels stay"
+ONE_BY_ONE = 1024
+"""Channels of a group up to which they are eliminated one at a time."""
+STEPS = 64
+"""Steps in which a larger group is eliminated."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -46,8 +51,9 @@ class _Elimination:
         rise: Tensor = solved.square().sum(dim=(1, 2)) * self.scale
         return rise
 
-    def remove(self, channel: int) -> None:
-        block = self.blocks[channel]
+    def remove(self, channels: Tensor) -> None:
+        """Remove channels, shape (k,), and refit what stays."""
+        block = self.blocks[channels].flatten()
         columns = self.inverse[:, block]  # (d, m)
         factor = cholesky(columns[block], what=_WHAT)
         half = torch.linalg.solve_triangular(factor, columns.T, upper=False)  # (m, d)
@@ -68,34 +74,46 @@ class OptimalBrainSurgeon(NestedSelection):
         return _eliminate(evidence, count)[0]
 
 
-def elimination_errors(evidence: Evidence) -> FloatArray:
-    """Return the error that the consumers make, refitted, for every number of channels kept, shape (size + 1,).
+def elimination(evidence: Evidence) -> tuple[IntArray, FloatArray]:
+    """Return the channels in the order of elimination, and the error at every number of channels kept.
 
-    In shares of their mean squared output, summed over the consumers; 0 for all channels, and the same for none as for one.
-    Channels go in the order of elimination. Where no consumer is known it is taken to be a parabola.
+    The error is that of the consumers, refitted, in shares of their mean squared output, summed over the consumers; 0 for all
+    channels, and the same for none as for one. Where no consumer is known it is taken to be a parabola.
+
+    Returns:
+        Shapes (size,) and (size + 1,).
     """
     if not evidence.consumers:
-        return np.asarray((1.0 - np.arange(evidence.size + 1) / evidence.size) ** 2, dtype=np.float64)
+        parabola = np.asarray((1.0 - np.arange(evidence.size + 1) / evidence.size) ** 2, dtype=np.float64)
+        return Magnitude().order(evidence), parabola
+    order, rises = _eliminate(evidence, 1)
     errors = np.zeros(evidence.size + 1, dtype=np.float64)
-    rises = _eliminate(evidence, 1)[1]
     errors[1 : evidence.size] = np.cumsum(rises)[::-1]
     errors[0] = errors[1]
-    return errors
+    return order, errors
 
 
 def _eliminate(evidence: Evidence, count: int) -> tuple[IntArray, FloatArray]:
-    """Return the channels in the order of elimination, and the rise of the error at each that went before ``count`` were left."""
+    """Return the channels in the order of elimination, and the rise of the error at each that went before ``count`` were left.
+
+    Of a group of more than ``ONE_BY_ONE`` channels the cheapest few go together, so that it takes as many steps as one of
+    ``STEPS`` channels: each step passes over a matrix of channels x channels. What each then costs is taken as if it went alone.
+    """
     problems = [_Elimination(consumer, evidence.size) for consumer in evidence.consumers]
     alive = torch.arange(evidence.size, device=evidence.magnitude.device)
     order: list[int] = []
     rises: list[float] = []
-    while len(alive) > max(count, 1):
+    together = 1 if evidence.size <= ONE_BY_ONE else math.ceil(evidence.size / STEPS)
+    least = max(count, 1)
+    while len(alive) > least:
         losses = sum((problem.losses(alive) for problem in problems), torch.zeros(len(alive), device=alive.device))
-        place = int(losses.argmin())
-        channel = int(alive[place])
+        places = losses.argmin()[None] if together == 1 else losses.argsort()[: min(together, len(alive) - least)]
+        channels = alive[places]
         for problem in problems:
-            problem.remove(channel)
-        alive = torch.cat([alive[:place], alive[place + 1 :]])
-        order.append(channel)
-        rises.append(float(losses[place]))
+            problem.remove(channels)
+        stays = torch.ones_like(alive, dtype=torch.bool)
+        stays[places] = False
+        alive = alive[stays]
+        order += channels.tolist()
+        rises += losses[places].tolist()
     return np.array(order + alive.tolist(), dtype=np.int64), np.array(rises, dtype=np.float64)

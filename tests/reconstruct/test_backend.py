@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.cost import CostModel
+from autoprune.errors import UsageError
 from autoprune.reconstruct import Backend, Statistics, fit_affine
 from autoprune.reconstruct._engine import RIDGE
 from autoprune.reconstruct._plan import Affine, Dense
@@ -308,3 +309,12 @@ def test_a_batch_norm_that_nearly_silences_a_channel_blows_up_nothing(gain: floa
     with torch.no_grad():
         sliced = prune_model(network, found.graph, refit.kept)
         assert F.mse_loss(small(x), network(x)) < F.mse_loss(sliced(x), network(x))
+
+
+def test_a_layer_whose_statistics_do_not_fit_is_named_before_they_are_collected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = trained(Residual())
+    monkeypatch.setattr("os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 50)
+    with pytest.raises(UsageError, match=r"^The layer 'expand' has 72 inputs, .* of this machine's"):
+        backend(network, images(8))

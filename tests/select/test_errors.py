@@ -1,9 +1,10 @@
 """The error curves that the backward elimination leaves behind."""
 
 import numpy as np
+import pytest
 import torch
 
-from autoprune.select import Consumer, Evidence, OptimalBrainSurgeon, elimination_errors
+from autoprune.select import Consumer, Evidence, OptimalBrainSurgeon, elimination
 
 
 def evidence(size=6, width=2, outputs=5, seed=0, consumers=1):
@@ -21,7 +22,7 @@ def evidence(size=6, width=2, outputs=5, seed=0, consumers=1):
 
 def test_each_is_the_least_squares_error_with_the_channels_that_stay():
     found, inputs = evidence(consumers=2)
-    errors = elimination_errors(found)
+    errors = elimination(found)[1]
     selection = OptimalBrainSurgeon()
     for count in range(1, found.size + 1):
         expected = 0.0
@@ -34,11 +35,36 @@ def test_each_is_the_least_squares_error_with_the_channels_that_stay():
 
 
 def test_they_never_rise_with_the_count():
-    errors = elimination_errors(evidence(size=9, seed=1)[0])
+    errors = elimination(evidence(size=9, seed=1)[0])[1]
     assert errors[-1] == 0.0
     assert (np.diff(errors) <= 0).all()
 
 
 def test_without_readers_it_is_a_parabola():
-    errors = elimination_errors(Evidence(4, (), torch.ones(4, dtype=torch.float64)))
+    errors = elimination(Evidence(4, (), torch.ones(4, dtype=torch.float64)))[1]
     np.testing.assert_allclose(errors, [1.0, 0.5625, 0.25, 0.0625, 0.0])
+
+
+def test_a_large_group_goes_in_few_steps_and_nearly_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eliminated eight at a time the channels that stay are about as good as those eliminated one by one, refitted."""
+    found = evidence(size=96, seed=3)[0]
+    one_by_one, _ = elimination(found)
+    monkeypatch.setattr("autoprune.select._obs.ONE_BY_ONE", 50)
+    monkeypatch.setattr("autoprune.select._obs.STEPS", 12)
+    together, estimated = elimination(found)
+    assert sorted(together) == list(range(96))
+    assert (np.diff(estimated[1:]) <= 1e-12).all()
+    consumer = found.consumers[0]
+
+    def error(order: np.ndarray) -> float:
+        """The consumer's error with the last 48 channels, by least squares on them alone."""
+        kept = np.isin(consumer.unit.numpy(), order[48:])
+        gram, weight = consumer.gram.numpy(), consumer.weight.numpy()
+        inner, right = gram[np.ix_(kept, kept)], gram[kept] @ weight
+        fitted = np.linalg.solve(inner + 1e-9 * np.trace(inner) / len(inner) * np.eye(len(inner)), right)
+        return float((weight * (gram @ weight)).sum() - (right * fitted).sum()) / consumer.energy()
+
+    rng = np.random.default_rng(0)
+    random = np.mean([error(rng.permutation(96)) for _ in range(5)])
+    assert error(one_by_one) <= error(together) * 1.0001
+    assert error(together) < error(one_by_one) + 0.25 * (random - error(one_by_one))
