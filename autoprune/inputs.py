@@ -72,7 +72,7 @@ def load_parts(
         data,
         mean=statistics[0],
         std=statistics[1],
-        input_size=loaded.input_shape,
+        input_shape=loaded.input_shape,
         num_classes=num_classes,
         transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
         download=download,

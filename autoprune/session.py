@@ -293,8 +293,11 @@ def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
     for key in ("mean", "std"):
         if len(found.get(key, ())) == 1:
             found[key] = tuple(found[key]) * max(len(getattr(stored, key)), 1)
-    if len(found.get("input_shape", ())) == 2:
-        found["input_shape"] = (*stored.input_shape[:1], *found["input_shape"])
+    asked_shape, full = tuple(found.get("input_shape", ())), stored.input_shape
+    if len(asked_shape) == 1:
+        found["input_shape"] = (*full[:1], *asked_shape * (len(full) - 1))
+    elif 0 < len(asked_shape) == len(full) - 1:
+        found["input_shape"] = (*full[:1], *asked_shape)
     if found.get("target") and stored.target is not None:
         found["target"] = {**stored.target, **found["target"]}
     return found

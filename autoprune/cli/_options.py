@@ -46,7 +46,9 @@ Std = Annotated[str | None, typer.Option("--std", metavar="S,..", help="Standard
 InputSize = Annotated[
     str | None,
     typer.Option(
-        "--input-size", metavar="CxHxW", help="Shape of one image (or its side), if the model does not say it."
+        "--input-size",
+        metavar="CxHxW",
+        help="Shape of one image (or its side), or CxL, CxDxHxW in one and three dimensions, if the model does not say it.",
     ),
 ]
 Resize = Annotated[
@@ -117,7 +119,7 @@ def numbers(text: str | None, option: str) -> tuple[float, ...]:
 
 
 def shape(text: str | None) -> tuple[int, ...]:
-    """Read ``3x32x32``, or ``32`` for a square of as many channels as the network takes; empty for None.
+    """Read ``3x32x32`` (likewise ``1x16000``, ``3x8x32x32``), or ``32`` alone, a side; empty for None.
 
     Raises:
         UsageError: if it is not such a shape.
@@ -125,11 +127,11 @@ def shape(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     parts = text.lower().split("x")
-    if len(parts) in (1, 3) and all(part.isdecimal() and int(part) > 0 for part in parts):
-        sizes = tuple(int(part) for part in parts)
-        return sizes if len(sizes) == 3 else (sizes[0], sizes[0])
+    if len(parts) <= 4 and all(part.isdecimal() and int(part) > 0 for part in parts):
+        return tuple(int(part) for part in parts)
     raise UsageError(
-        f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32."
+        f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32; in one dimension "
+        "like 1x16000, in three like 3x8x32x32."
     )
 
 

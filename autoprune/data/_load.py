@@ -39,6 +39,7 @@ def load_data(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     input_size: int | Sequence[int] | None = None,
+    input_shape: Sequence[int] = (),
     num_classes: int | None = None,
     transform: Callable[[Any], Tensor] | None = None,
     download: bool = False,
@@ -55,6 +56,7 @@ def load_data(
         input_size: Size of the network's input: its side, (H, W) or (C, H, W). Pictures in folders are resized to it unless they
             have it (see ``preparation``), Fashion-MNIST is padded to 32x32 with a network that takes that (and repeated to three
             channels); other images must have it.
+        input_shape: Instead of ``input_size`` all of the shape of one input, (C, L) and (C, D, H, W) among them.
         num_classes: Outputs of the network, to check the data against.
         transform: The weights' own preprocessing, instead of the above, for image folders and CIFAR-10.
         download: Whether CIFAR-10 and Fashion-MNIST may be downloaded.
@@ -65,6 +67,7 @@ def load_data(
         AutopruneError: if a download or a factory fails.
     """
     kind, _, root = spec.partition(":")
+    input_size = input_size if not input_shape else tuple(input_shape)
     size = () if input_size is None else (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     given = (tuple(float(value) for value in mean), tuple(float(value) for value in std))
     preparation = preparation or Preparation()
@@ -83,7 +86,8 @@ def load_data(
         data = _load_folder(spec, Path(root).expanduser(), size, *given, transform, preparation)
     elif is_factory(spec):
         options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
-        data = _load_factory(spec, options, Expected(size if len(size) == 3 else None, torch.float32, num_classes))
+        shape = size if input_shape or len(size) > 2 else None
+        data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes))
     else:
         known = "digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory, path/to/file.py:factory"
         raise UsageError(f"Unknown data '{spec}'.{nearest(kind, list(_KINDS))} Known: {known}.")
@@ -189,8 +193,7 @@ def _load_folder(
             as_dataset(part, name, taken)
             for name, part in (("calibration", calibration), ("search", search), ("report", report))
         )
-    shape = _shape(search)
-    return Data(spec, calibration, search, report, train, classes, shape, mean, std, "", text, words)
+    return Data(spec, calibration, search, report, train, classes, _shape(search), mean, std, "", text, words)
 
 
 def _line(transform: object) -> str:
@@ -263,11 +266,8 @@ def _count(part: Dataset[Any]) -> int:
     return len(part)  # type: ignore[arg-type]
 
 
-def _shape(part: Dataset[Any]) -> tuple[int, int, int]:
-    shape = tuple(part[0][0].shape)
-    if len(shape) != 3:
-        raise UsageError(f"An image of the data has shape {shape}; it must have three dimensions (C, H, W).")
-    return shape[0], shape[1], shape[2]
+def _shape(part: Dataset[Any]) -> tuple[int, ...]:
+    return tuple(part[0][0].shape)
 
 
 def _largest_label(part: Dataset[Any]) -> int:

@@ -44,7 +44,7 @@ class Data:
     report: Dataset[Any]
     train: Dataset[Any] | None
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str

@@ -43,7 +43,7 @@ class LoadedModel:
     Attributes:
         model: The network, in eval mode, on the CPU.
         spec: What the user asked for; with it the network can be built again.
-        input_shape: Shape (C, H, W) of one image.
+        input_shape: Shape of one input: (C, H, W) of an image, (C, L) of a signal, (C, D, H, W) of a volume.
         mean, std: Per channel, of the images in [0, 1] it was trained on; empty where the model does not say.
         weights: What the weights were loaded from; None for the constructor's own.
         fingerprint: SHA-256 of all parameters and buffers.
@@ -53,7 +53,7 @@ class LoadedModel:
 
     model: nn.Module
     spec: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     weights: str | None = None
@@ -61,7 +61,7 @@ class LoadedModel:
     transform: Callable[[Any], Tensor] | None = None
 
     def example_input(self, batch: int = 2, *, seed: int = 0) -> Tensor:
-        """Return normal noise of shape (batch, C, H, W), the same on every call."""
+        """Return normal noise of shape (batch, *input_shape), the same on every call."""
         return torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -83,7 +83,8 @@ def load_model(
         weights: A ``.safetensors`` or ``.pth`` file, or the name of torchvision's weights ("IMAGENET1K_V1"). Without, the
             network has the constructor's values, drawn from a fixed seed.
         num_classes: Number of outputs; without, what the weights or else the constructor say.
-        input_size: Size of one image where the network does not say or takes several: its side, (H, W) or (C, H, W).
+        input_size: Size of one image where the network does not say or takes several: its side, (H, W) or (C, H, W);
+            likewise (C, L) and (C, D, H, W) for networks whose first convolution runs over one or three dimensions.
         preprocessing: Without ``weights``, the name of the torchvision weights whose preprocessing is used, where the
             values do not matter; anything else is ignored.
         say: Told in one line what takes time and which of a file's weights were taken; the log by default.
@@ -107,20 +108,41 @@ def load_model(
     model = loaded.model.eval()
     state = model.state_dict()
     check_finite(state, weights=weights or f"of {spec}")
-    shape = loaded.input_shape if input_size is None else _full_shape(input_size, loaded.input_shape[0])
+    shape = loaded.input_shape
+    if input_size is not None:
+        shape = _full_shape(input_size, shape[0], dims=len(shape) - 1)
     transform = loaded.transform if shape == loaded.input_shape else None  # it crops to its own size
     return replace(loaded, fingerprint=state_fingerprint(state), input_shape=shape, transform=transform)
 
 
-def _full_shape(size: int | Sequence[int], channels: int) -> tuple[int, int, int]:
-    """Return (C, H, W) for a side, (H, W) or (C, H, W)."""
-    sizes = [size, size] if isinstance(size, int) else list(size)
-    sizes = [channels, *sizes] if len(sizes) == 2 else sizes
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise UsageError(
-            f"The input size {size} is no image's size; give its side, (H, W) or (C, H, W), each 1 or more."
-        )
-    return sizes[0], sizes[1], sizes[2]
+def _full_shape(size: int | Sequence[int], channels: int, *, dims: int = 2) -> tuple[int, ...]:
+    """Return the shape of one input for its side, the sizes of its dimensions, or all of it.
+
+    Args:
+        size: What was given.
+        channels: Those that the network takes.
+        dims: Dimensions that the network's convolutions run over: (H, W) are two sizes, and (C, L) is the shape in one dimension.
+    """
+    sizes = [size] if isinstance(size, int) else list(size)
+    sizes = sizes * dims if len(sizes) == 1 else sizes
+    sizes = [channels, *sizes] if len(sizes) == dims else sizes
+    if len(sizes) != dims + 1 or min(sizes) < 1:
+        forms = {1: ("signal", "or (C, L)"), 3: ("volume", "(D, H, W) or (C, D, H, W)")}
+        what, form = forms.get(dims, ("image", "(H, W) or (C, H, W)"))
+        raise UsageError(f"The input size {size} is no {what}'s size; give its side, {form}, each 1 or more.")
+    return tuple(sizes)
+
+
+def _convolutions(model: nn.Module, size: int | Sequence[int]) -> tuple[int, int]:
+    """Return the channels that a network takes and over how many dimensions its first convolution runs.
+
+    Without convolutions the size says it: two numbers are (C, L), three (C, H, W), four (C, D, H, W).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.in_channels, len(module.kernel_size)
+    length = 1 if isinstance(size, int) else len(size)
+    return 3, length - 1 if 2 <= length <= 4 else 2
 
 
 def untrained(spec: str, weights: str | None) -> bool:
@@ -183,9 +205,8 @@ def _from_factory(
         )
     if weights is not None:
         load_into(model, read_weights(weights, say=tell), weights=weights, say=tell)
-    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    first = next(convolutions, None)
-    shape = _full_shape(size, 3 if first is None else first.in_channels)
+    channels, dims = _convolutions(model, size)
+    shape = _full_shape(size, channels, dims=dims)
     mean, std = (_numbers(getattr(model, name, ())) for name in ("mean", "std"))
     return LoadedModel(model, spec, shape, mean, std, weights)
 
