@@ -267,7 +267,12 @@ def _count(part: Dataset[Any]) -> int:
 
 
 def _shape(part: Dataset[Any]) -> tuple[int, ...]:
-    return tuple(part[0][0].shape)
+    shape = tuple(part[0][0].shape)
+    if len(shape) < 2:
+        raise UsageError(
+            f"An image of the data has shape {shape}; it must have channels and one more dimension at least, like (C, H, W)."
+        )
+    return shape
 
 
 def _largest_label(part: Dataset[Any]) -> int:
