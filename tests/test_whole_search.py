@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,7 @@ def zoo() -> list[Any]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass asks for it
     spec.loader.exec_module(module)
     has_timm = importlib.util.find_spec("timm") is not None
     return [pytest.param(module, entry, id=entry.key) for entry in module.zoo() if entry.source != "timm" or has_timm]
