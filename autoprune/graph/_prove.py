@@ -1,14 +1,15 @@
 """The proof: removing a group's channels from the real module equals zeroing what consumes them in the dense one.
 
 All groups are proved at once; only when that fails are they told apart, by bisection. The proof runs on a copy of the user's
-own model whose norms are randomised, on at least two images, and only removes channels on which the output measurably depends.
+own model whose norms are randomised, on at least two images, and removes channels on which the output measurably depends, with
+others; down to a single one in every group. Where the forward asks how many there are, all numbers are tried.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,10 @@ from autoprune.errors import AutopruneError
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
 from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
+from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
+from autoprune.graph._watch import depends, questions
 from autoprune.guard import unchanged
 
 FloatArray = npt.NDArray[np.float64]
@@ -32,9 +35,10 @@ CHEAP_MACS = 3_000_000_000
 CHEAP_PARAMS = 40_000_000
 """Up to this many MACs an image, and parameters, the proof runs in double precision on a CPU."""
 
-ROUNDS = 3
-"""How often all groups are removed together; each group loses about half, a single and nearly all of its channels in turn."""
+COUNT_MACS = 200_000_000_000
+"""About how many multiply-adds are spent on trying numbers of channels where the forward asks for them."""
 
+FIXED = "the forward pass fails without some of them, so their number is fixed in the code"
 VACUOUS = "the network's output does not depend on them, so nothing can be proved"
 
 
@@ -76,6 +80,18 @@ def _distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
     distance = _norm([a.double().cpu() - b.double().cpu() for a, b in zip(left, right, strict=True)])
     scale = _norm([b.cpu() for b in right])
     return distance / scale if np.isfinite(distance) and np.isfinite(scale) and scale > 0 else float("inf")
+
+
+def _both_finite(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return two lists of outputs without what is not finite in both of them, as the deviation of a single channel."""
+    finite = [a.shape != b.shape or a.isfinite() | b.isfinite() for a, b in zip(left, right, strict=False)]
+    if len(left) != len(right) or all(bool(torch.as_tensor(places).all()) for places in finite):
+        return list(left), list(right)
+    both = [
+        (a, b) if isinstance(places, bool) else (a.where(places, 0), b.where(places, 0))
+        for a, b, places in zip(left, right, finite, strict=True)
+    ]
+    return [a for a, _ in both], [b for _, b in both]
 
 
 def _first_line(error: BaseException) -> str:
@@ -147,41 +163,38 @@ class _Proof:
             halved = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
         return _distance(halved, self.dense) > 100 * self.precision.tolerance
 
-    def draw(self, live: dict[int, IntArray], regimes: IntArray) -> dict[int, IntArray]:
-        """Return for each group the units to remove: among the live ones, and never all.
-
-        Regime 0 removes about half of them, 1 a single one, 2 all but a few: a forward that asks how many there are is caught.
-        """
-        removed: dict[int, IntArray] = {}
-        for group in self.candidates:
-            if group.index in live:
-                chance = float(torch.rand((), generator=self.generator))
-                share = (0.3 + 0.4 * chance, 0.0, 1.0 - 0.1 * chance)[int(regimes[group.index]) % ROUNDS]
-                most = min(group.size - 1, len(live[group.index]))
-                count = min(max(1, round(share * group.size)), most)
-                order = torch.randperm(len(live[group.index]), generator=self.generator).numpy()
-                removed[group.index] = np.sort(live[group.index][order[:count]])
-        return removed
+    def kept(self, removed: Removed) -> dict[str, IntArray]:
+        """Return what is left, by the groups' names."""
+        return {
+            group.name: np.setdiff1d(np.arange(group.size), removed[group.index])
+            for group in self.candidates
+            if group.index in removed
+        }
 
     def failure(self, removed: dict[int, IntArray]) -> str | None:
         """Remove units from the real module and compare; return what went wrong, or None."""
         from autoprune.surgery import prune_model  # surgery reads this package's types
 
-        kept = {
-            group.name: np.setdiff1d(np.arange(group.size), removed[group.index])
-            for group in self.candidates
-            if group.index in removed
-        }
         with torch.no_grad():
             try:
-                outputs = output_tensors(prune_model(self.model, self.graph, kept).eval()(self.images))
+                outputs = output_tensors(prune_model(self.model, self.graph, self.kept(removed)).eval()(self.images))
             except Exception as error:
-                return f"the forward pass fails without some of them, so their number is fixed in the code ({_first_line(error)})"
+                return f"{FIXED} ({_first_line(error)})"
             expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
-        distance = _distance(outputs, expected)
+        distance = _distance(*_both_finite(outputs, expected))
         if distance <= self.precision.tolerance:
             return None
         return f"removing some of them changes the output by {distance:.1e} more than zeroing them does"
+
+    def reason(self, group: int, units: IntArray, found: str) -> str:
+        """Return why a group fails: perhaps because the forward goes by how many of its channels there are."""
+        if found.startswith(FIXED) or not self.asks([self.kept({group: units})])[0]:
+            return found
+        size = self.graph.groups[group].size
+        return (
+            f"the forward pass asks for their number and does something else with {size - len(units)} of these {size} channels "
+            f"({found})"
+        )
 
     def sieve(self, removed: dict[int, IntArray]) -> dict[int, str]:
         """Return the groups that cannot be removed together with the others, and why."""
@@ -193,7 +206,7 @@ class _Proof:
             if reason is None:
                 proved.update({index: removed[index] for index in candidates})
             elif len(candidates) == 1:
-                failed[candidates[0]] = reason
+                failed[candidates[0]] = self.reason(candidates[0], removed[candidates[0]], reason)
             else:
                 half = len(candidates) // 2
                 add(candidates[:half])
@@ -218,11 +231,47 @@ class _Proof:
                 live[group.index] = found
             else:
                 failed[group.index] = VACUOUS
-        start = torch.randint(ROUNDS, (len(self.graph.groups),), generator=self.generator).numpy()
-        for turn in range(ROUNDS):
-            removed = self.draw({index: units for index, units in live.items() if index not in failed}, start + turn)
-            failed.update(self.sieve(removed))
+        self.tried(live, failed, lambda rounds: rounds.standard())
+        first, second, *_ = [self.kept(removed) for removed in self.rounds(live, failed).standard()]
+        asks, constants = self.asks([first, second])
+        if asks:
+            dense = max(1, sum(layer.macs for layer in self.graph.layers))
+            most = int(np.clip(COUNT_MACS // (4 * dense), 8, MOST_COUNTS))
+            self.tried(live, failed, lambda rounds: rounds.alone())
+            self.tried(live, failed, lambda rounds: rounds.counted(constants, most))
         return failed
+
+    def tried(
+        self, live: dict[int, IntArray], failed: dict[int, str], draw: Callable[[Rounds], Iterator[Removed]]
+    ) -> None:
+        """Go through rounds, without the groups that fail, which are added to ``failed``."""
+        for removed in draw(self.rounds(live, failed)):
+            left = {index: units for index, units in removed.items() if index not in failed}
+            failed.update(self.sieve(left))
+
+    def rounds(self, live: dict[int, IntArray], failed: Mapping[int, str]) -> Rounds:
+        groups = [group for group in self.candidates if group.index in live and group.index not in failed]
+        return Rounds(groups, live, self.generator)
+
+    def asks(self, policies: Sequence[Mapping[str, IntArray]]) -> tuple[bool, set[int]]:
+        """Return whether the forward asks how many channels there are, and what it compares that with; see `_watch`.
+
+        Args:
+            policies: What is left in the pruned networks that are compared with the whole one.
+        """
+        from autoprune.surgery import prune_model  # surgery reads this package's types
+
+        runs = []
+        with torch.no_grad():
+            for own, other in ({}, policies[0]), *((policy, {}) for policy in policies):
+                model = prune_model(self.model, self.graph, own).eval()
+                try:
+                    asked = questions(model, prune_model(self.model, self.graph, other), lambda m: m(self.images))
+                except Exception as error:  # of numbers that are not quite the usual ones, or fixed ones
+                    _log.debug("What the forward asks cannot be seen: %s", error)
+                    return True, set()
+                runs.append(asked)
+        return depends(runs)
 
 
 def _attempt(
