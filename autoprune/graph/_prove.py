@@ -321,7 +321,7 @@ def _proved(model: nn.Module, graph: PruningGraph, example_input: Tensor, genera
     if cheap:
         try:
             failed = _attempt(model, graph, images, _DOUBLE, generator)
-        except (RuntimeError, TypeError) as error:  # a dtype written into the forward
+        except (RuntimeError, TypeError, _DifferentError) as error:  # a dtype written into the forward, or a constant's
             _log.debug("The proof does not run in double precision: %s", error)
     if failed is None:
         try:

@@ -56,9 +56,14 @@ def test_few_forward_passes_when_all_is_well(monkeypatch: pytest.MonkeyPatch) ->
     assert len(passes) <= 20
 
 
+def _of_64(x: Tensor) -> Tensor:
+    assert x.shape[1] == 64
+    return x
+
+
 def test_number_written_into_the_code_is_reported() -> None:
     model = Net(
-        lambda m, x: m.c(F.adaptive_avg_pool2d(F.relu(m.b(F.relu(m.a(x)))), 1).view(-1, 64)),
+        lambda m, x: m.c(_of_64(F.relu(m.b(F.relu(m.a(x))))).mean((2, 3))),
         a=conv(3, 8),
         b=conv(8, 64),
         c=nn.Linear(64, 4),
@@ -220,3 +225,13 @@ def test_registered_operator_is_proved_like_the_rest(monkeypatch: pytest.MonkeyP
     assert proved(bad).group("a").reason is not None
     with pytest.raises(UsageError, match="already has a rule"):
         register_op("aten.relu", "elementwise")
+
+
+def test_constant_that_the_exporter_keeps_in_single_precision() -> None:
+    model = Net(
+        lambda m, x: m.b(F.relu(m.a(x)) * torch.linspace(0.5, 1.5, x.shape[3], dtype=x.dtype)),
+        a=conv(3, 8),
+        b=conv(8, 4),
+    )
+    images = torch.randn(2, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    assert [group.name for group in prunable(proved(model, images))] == ["a"]
