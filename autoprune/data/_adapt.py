@@ -123,12 +123,42 @@ def _by_index(loader: DataLoader[Any]) -> bool:
 
 
 def _from_loader(loader: DataLoader[Any], given: Mapping[str, Any], most: int | None) -> Adapted:
+    own = type(loader).__iter__ is DataLoader.__iter__ and loader.batch_size is not None
+    if own and isinstance(loader.dataset, IterableDataset) and loader.collate_fn is default_collate:
+        return Stream(_ItemsOf(loader), **given, batched=False, most=most, group=loader.batch_size)
     if _by_index(loader):
         order, sizes = _order(loader, given["name"])
         return Items(loader.dataset, **given, order=order, batches=sizes, loader=loader)
     return Stream(
         _Rewound(loader), **given, batched=loader.batch_size is not None or loader.batch_sampler is not None, most=most
     )
+
+
+class _ItemsOf:
+    """The items of an iterable data set, as a loader's workers read them, uncollated: every one is understood by itself."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        loader = self._loader
+        if loader.num_workers == 0 and not loader.drop_last:
+            yield from loader.dataset
+            return
+        reading = DataLoader(
+            loader.dataset,
+            batch_size=loader.batch_size,
+            drop_last=loader.drop_last,
+            collate_fn=list,
+            num_workers=loader.num_workers,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            prefetch_factor=loader.prefetch_factor,
+            timeout=loader.timeout,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for items in reading:
+            yield from items
 
 
 def _order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[int] | None]:

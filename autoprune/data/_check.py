@@ -99,7 +99,7 @@ def fields(item: Any, where: Place, *, labelled: bool) -> Fields:
             note = f"has {len(item)} fields an item: the first is taken as the image, the second as the label."
         return Fields(item[0], item[1] if len(item) > 1 else None, note)
     if labelled:
-        raise UsageError(f"{where} is a {_kind(item)} without a label; it must be a pair (image, label).")
+        raise UsageError(f"{where} is {_kind(item)} without a label; it must be a pair (image, label).")
     return Fields(item, None, None)
 
 
@@ -119,7 +119,7 @@ def as_images(value: Any, where: Place, expected: Expected, *, batched: bool, no
     found = to_tensor(value)
     if found is None or found.is_complex():
         raise UsageError(
-            f"{where} has a {_kind(value)} as its image{'s' if batched else ''}; it must be a tensor or an array of numbers "
+            f"{where} has {_kind(value)} as its image{'s' if batched else ''}; it must be a tensor or an array of numbers "
             "(for PIL images add a transform, such as torchvision's ToTensor)."
         )
     shape = tuple(found.shape[1:]) if batched else tuple(found.shape)
@@ -168,7 +168,7 @@ def as_labels(value: Any, where: Place, expected: Expected, *, count: int) -> Te
     """
     found = to_tensor(value)
     if found is None or found.is_complex():
-        raise UsageError(f"{where.item(0)} has a {_kind(value)} as its label; it must be the number of a class.")
+        raise UsageError(f"{where.item(0)} has {_kind(value)} as its label; it must be the number of a class.")
     if not found.ndim or len(found) != count:
         raise UsageError(
             f"{where} comes with labels of shape {tuple(found.shape)} for {count} images; each must have one."
@@ -269,11 +269,14 @@ def _hint(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> str:
 
 
 def _kind(value: Any) -> str:
+    """Return what something is, with its article."""
     if isinstance(value, Tensor):
-        return f"{'sparse ' if value.layout != torch.strided else ''}tensor of {_dtype(value.dtype)}"
+        plain = value.layout == torch.strided and not value.is_nested
+        return f"a {'' if plain else 'nested ' if value.is_nested else 'sparse '}tensor of {_dtype(value.dtype)}"
     if isinstance(value, np.ndarray | np.generic):
-        return f"array of {value.dtype}"
-    return type(value).__name__
+        return f"an array of {value.dtype}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _dtype(dtype: torch.dtype) -> str:

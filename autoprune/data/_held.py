@@ -36,8 +36,8 @@ class Held(TensorDataset):
         place = Place(name, whole=True)
         try:
             count = len(images)
-        except TypeError:
-            count = 0
+        except (TypeError, RuntimeError):  # a single number, a nested tensor: the images are refused below
+            count = 1
         if count == 0:
             raise empty(name)
         found = as_images(images, place, expected, batched=True, note=self.note)

@@ -34,6 +34,7 @@ class Stream:
         batched: Whether batches come, where the shape of an image is not known.
         once: Whether it can be gone through only once.
         most: Images that are read; None for all.
+        group: Items that are made one batch.
 
     Attributes:
         name: As given.
@@ -55,6 +56,7 @@ class Stream:
         batched: bool,
         once: bool = False,
         most: int | None = None,
+        group: int | None = None,
     ) -> None:
         self.name = name
         self.notes: dict[str, None] = {}
@@ -64,6 +66,7 @@ class Stream:
         self._labelled = labelled
         self._batched = batched
         self._most = most
+        self._group = group or _GROUP
         self._kept: list[Batch] | None = None
         self._keys: list[Tensor] = []
         kept, held = [], 0
@@ -139,7 +142,7 @@ class Stream:
                 yield images, labels
                 continue
             group.append((images, labels))
-            if len(group) == _GROUP:
+            if len(group) == self._group:
                 yield _joined(group)
                 group = []
         if group:
