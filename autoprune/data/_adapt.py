@@ -143,7 +143,7 @@ class _ItemsOf:
     def __iter__(self) -> Iterator[Any]:
         loader = self._loader
         if loader.num_workers == 0 and not loader.drop_last:
-            yield from loader.dataset
+            yield from loader.dataset  # type: ignore[misc]
             return
         reading = DataLoader(
             loader.dataset,
