@@ -9,6 +9,9 @@ import typer
 from autoprune.errors import UsageError
 from autoprune.trust import check_name
 
+_MOST_DIGITS = 18
+"""Most digits of a whole number; Python refuses to read thousands of them."""
+
 
 def _allowable(names: list[str] | None) -> list[str] | None:
     for name in names or ():
@@ -127,7 +130,7 @@ def shape(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     parts = text.lower().split("x")
-    if len(parts) <= 4 and all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) <= 4 and all(part.isdecimal() and len(part) <= _MOST_DIGITS and int(part) > 0 for part in parts):
         return tuple(int(part) for part in parts)
     raise UsageError(
         f"The value of --input-size is '{text}', but must be like 3x32x32 (channels, height, width) or 32; in one dimension "
@@ -144,7 +147,7 @@ def sides(text: str | None, option: str) -> tuple[int, ...] | None:
     if text is None or text == "none":
         return None if text is None else ()
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) <= _MOST_DIGITS and int(part) > 0 for part in parts):
         raise UsageError(f"The value of {option} is '{text}', but must be like 256, 224x224 (height, width) or none.")
     return tuple(int(part) for part in parts)
 
@@ -191,6 +194,6 @@ def multiple(text: str) -> int | None:
     """
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
         raise UsageError(f"The value of --round-to is '{text}', but must be a whole number of at least 1, or auto.")
     return int(text)
