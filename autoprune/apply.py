@@ -18,6 +18,7 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.policy import Policy
 from autoprune.problem import Problem
 from autoprune.rebuild import load_dense, rebuild, weights_beside
+from autoprune.run import RunFolder
 from autoprune.trust import only_named_by
 
 
@@ -86,6 +87,9 @@ def apply_policy(
     Raises:
         UsageError: if something is missing or does not belong together.
     """
+    folder = RunFolder(path.parent)
+    if folder.exists and folder.finished:
+        folder.read_report()  # the run says which policy and weights are its own
     policy = Policy.load(path)
     beside = weights_beside(path)
     if refit and beside is None and data is None:

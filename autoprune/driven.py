@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.answers import BoolArray
 from autoprune.drop import Drop
@@ -64,6 +64,9 @@ class DrivenProblem(ProblemLike, Protocol):
 
     def finish(self, counts: Sequence[int], /) -> Finished:
         """Return the network of a policy with the best refit."""
+
+    def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor], /) -> nn.Module:
+        """Return a finished network again, from its channels and its weights."""
 
     def timed(self, network: nn.Module, /) -> Ratio | None:
         """Return what a finished network takes on the target; None where latency does not count."""

@@ -15,12 +15,15 @@ from autoprune.choice import area, descent, front, ranked, thinned
 from autoprune.config import RunConfig
 from autoprune.driven import DrivenProblem, Finished
 from autoprune.errors import AutopruneError
-from autoprune.files import save_safetensors_atomic, write_json_atomic
+from autoprune.files import save_safetensors_atomic
+from autoprune.finished import Finished as FinishedNetwork
 from autoprune.graph import IntArray
+from autoprune.kept import read_kept, remove_kept, write_kept
 from autoprune.lanes import Lane, side_by_side
 from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.progress import Progress
+from autoprune.recheck import check_episodes, read_row
 from autoprune.report import Row, build_report, make_row
 from autoprune.run import Episode, RunFolder, distinct
 from autoprune.score import Score
@@ -81,9 +84,10 @@ class Driver:
         self._held_out = held_out
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
+        check_episodes(folder, self._episodes, problem, problem.dense)
         self._scores = {self._counts(e): e.score for e in self._episodes if not e.reused}
+        self._proposed = {(e.agent, self._counts(e)) for e in self._episodes}
         self._probed: dict[str, float] = {}  # images that agents computed beside scores
-        self._fresh: set[Counts] = set()  # scored by a worker, in no episode yet
         self._began = started - max((e.elapsed_s for e in self._episodes), default=0.0)
 
     def run(self, version: str) -> dict[str, Any]:
@@ -107,6 +111,9 @@ class Driver:
         exported, drop = own, None
         if self._problem.budget.max_drop is not None:
             exported, drop = self._export_confirmed(rows)
+        front = self._front(own)
+        self._folder.check_in_place()
+        remove_kept(self._folder.finished_folder)
         report = build_report(
             self._config,
             [self._dense_row(), *(rows[name] for name in order), rows[own]],
@@ -115,11 +122,12 @@ class Driver:
             wall_s=self._elapsed(),
             version=version,
             notes=self._problem.notes,
-            front=self._front(own),
+            front=front,
             exported=exported,
             drop=drop,
         )
-        write_json_atomic(self._folder.report_path, report)
+        report["digests"] = self._folder.digests()
+        self._folder.write_report(report)
         return report
 
     def _allowed(self, name: str) -> int:
@@ -130,9 +138,9 @@ class Driver:
 
     def _play(self, name: str) -> Row | None:
         """Let one agent propose all its policies, and finish the best; None if none is within the budget."""
-        kept = self._folder.read_row(name)
+        kept = read_row(self._folder, name, self._problem)
         if kept is not None:
-            return Row.from_dict(kept)
+            return kept
         best = self._search(name)
         if not best:
             if name != self._config.agent:
@@ -162,7 +170,6 @@ class Driver:
 
         def scored(counts: Counts, score: Score) -> None:
             self._scores[counts] = score
-            self._fresh.add(counts)
 
         with Workers(self._problem.score, self._workers) as workers:
             side_by_side(
@@ -202,6 +209,7 @@ class Driver:
         best = self._ranked(lane.history)
         self._progress.scored(episode, best[0] if best else None)
         lane.agent.tell(episode.episode, counts, episode.score)
+        self._folder.check_in_place()
         lane.agent.save(self._folder.agent_folder(lane.name))
 
     def _ranked(self, episodes: Sequence[Episode]) -> list[Episode]:
@@ -213,10 +221,10 @@ class Driver:
         return best
 
     def _score(self, name: str, number: int, counts: Counts) -> Episode:
-        known = counts in self._scores and counts not in self._fresh
+        known = (name, counts) in self._proposed
+        self._proposed.add((name, counts))
         score = self._scores[counts] if counts in self._scores else self._problem.score(counts)
         self._scores[counts] = score
-        self._fresh.discard(counts)
         episode = Episode(
             agent=name,
             episode=number,
@@ -236,21 +244,37 @@ class Driver:
         self._progress.stage(f"Finishing {name}'s best network")
         episode, finished, measured = self._chosen(best)
         if name == self._config.agent:
-            policy = self._policy(name, finished.kept, finished.search)
-            save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
-            policy.save(self._folder.policy_path)
+            self._export(name, finished)
         return self._row(name, episode, finished, measured)
+
+    def _export(self, name: str, finished: Finished) -> None:
+        """Make a finished network the run's result."""
+        self._folder.check_in_place()
+        save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
+        self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
+
+    def _finished(self, counts: Counts) -> Finished:
+        """Return a policy's network with the best refit, which is kept until the run ends."""
+        folder = self._folder.finished_folder
+        stored = read_kept(folder, counts)
+        if stored is not None:
+            model = self._problem.rebuilt(stored.kept, stored.state)
+            return FinishedNetwork(model, stored.kept, stored.search, stored.report, stored.right, stored.drop)
+        found = self._problem.finish(counts)
+        self._folder.check_in_place()
+        write_kept(folder, counts, found)
+        return found
 
     def _chosen(self, best: Sequence[Episode]) -> tuple[Episode, Finished, Ratio | None]:
         """Return which of the policies, the best first, is the best once finished and timed, its network and its time."""
         budget, dense = self._problem.budget, self._problem.dense
         first: list[tuple[Episode, Finished]] = []
         if budget.minimize is None:
-            first = [(episode, self._problem.finish(self._counts(episode))) for episode in best[:FINISHED]]
+            first = [(episode, self._finished(self._counts(episode))) for episode in best[:FINISHED]]
             first.sort(key=lambda pair: (-pair[1].search.reward, _finite(pair[1].search.loss)))
         elif budget.max_drop is None:
             best = best[:1]
-        others = ((episode, self._problem.finish(self._counts(episode))) for episode in best[len(first) : MOST_TRIED])
+        others = ((episode, self._finished(self._counts(episode))) for episode in best[len(first) : MOST_TRIED])
         slow: list[tuple[Episode, Finished, Ratio]] = []
         for episode, found in chain(first, others):
             if not budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
@@ -261,7 +285,7 @@ class Driver:
             slow.append((episode, found, measured))
         if slow:  # each was predicted to be fast enough, and none was
             return self._tightened(slow)
-        found = self._problem.finish(self._counts(best[-1]))
+        found = self._finished(self._counts(best[-1]))
         return best[-1], found, self._problem.timed(found.model)
 
     def _tightened(self, slow: list[tuple[Episode, Finished, Ratio]]) -> tuple[Episode, Finished, Ratio]:
@@ -281,7 +305,7 @@ class Driver:
             self._progress.stage("The network is slower than predicted: shrinking it")
             ratios = [count / size for count, size in zip(self._counts(episode), sizes, strict=True)]
             counts = tuple(projector.project(ratios))
-            found = self._problem.finish(counts)
+            found = self._finished(counts)
             measured = self._problem.timed(found.model) or measured
             smaller = replace(episode, counts=dict(zip(names, counts, strict=True)), score=found.search)
             slow.append((smaller, found, measured))
@@ -316,9 +340,8 @@ class Driver:
             best, found, drop = episode, Row.from_dict(tried), tried["drop"]
         name = best.agent
         self._progress.stage(f"The smallest network that is confirmed to be within the drop is {name}'s")
-        finished = problem.finish(self._counts(best))
-        save_safetensors_atomic(self._folder.model_path, finished.model.state_dict())
-        self._policy(name, finished.kept, finished.search).save(self._folder.policy_path)
+        finished = self._finished(self._counts(best))
+        self._export(name, finished)
         rows[name] = found or self._row(name, best, finished)
         return name, {"smallest": drop, "failed": failed}
 
@@ -329,7 +352,7 @@ class Driver:
             return kept
         problem = self._problem
         self._progress.stage(f"Finishing {episode.agent}'s policy {episode.episode + 1}, which may be within the drop")
-        finished = problem.finish(self._counts(episode))
+        finished = self._finished(self._counts(episode))
         measured = problem.timed(finished.model)
         drop = finished.drop
         confirmed = (
@@ -347,7 +370,6 @@ class Driver:
         return kept
 
     def _row(self, name: str, episode: Episode, finished: Finished, measured: Ratio | None = None) -> Row:
-        fresh = (e.score.cost for e in self._episodes if not e.reused and e.counts == episode.counts)
         return make_row(
             name,
             search=finished.search,
@@ -355,7 +377,6 @@ class Driver:
             images=self._images,
             episodes=self._of(name),
             counts=episode.counts,
-            equal_cost=next(fresh, None),
             measured=None if measured is None else measured_values(measured),
             right=finished.right,
             setup_images=self._problem.setup_images,
@@ -376,9 +397,8 @@ class Driver:
             kept = self._folder.read_row(label)
             if kept is None:
                 self._progress.stage(f"Finishing point {number + 1} of {len(points)} of the front")
-                finished = self._problem.finish(self._counts(episode))
+                finished = self._finished(self._counts(episode))
                 folder = self._folder.front_folder
-                folder.mkdir(exist_ok=True)
                 save_safetensors_atomic(folder / f"{label}.safetensors", finished.model.state_dict())
                 self._policy(name, finished.kept, finished.search).save(folder / f"{label}.json")
                 row = self._row(label, episode, finished, self._problem.timed(finished.model))
@@ -428,12 +448,7 @@ class Driver:
         return [episode for episode in self._episodes if episode.agent == name]
 
     def _counts(self, episode: Episode) -> Counts:
-        try:
-            return tuple(episode.counts[name] for name in self._names)
-        except KeyError as error:
-            raise AutopruneError(
-                f"The journal '{self._folder.episodes_path}' has no count for group {error}; it is not this model's."
-            ) from error
+        return tuple(episode.counts[name] for name in self._names)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began

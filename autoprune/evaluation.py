@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoprune.checksums import file_digest
 from autoprune.data import Expected, Preparation
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluate import Evaluator
@@ -20,6 +21,7 @@ from autoprune.registry import nearest
 from autoprune.report import standard_error
 from autoprune.run import RunFolder
 from autoprune.trust import only_named_by
+from autoprune.verification import read_record
 
 PARTS = ("report", "search")
 
@@ -82,7 +84,7 @@ def evaluate_target(
             preparation = prepared_as(preparation, config, data or config.data)
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
-        network = loaded.model if target is None else load_exported(target)
+        network = loaded.model if target is None else _exported(target)
         device = device if target is None else "cpu"
     if data is None and loaded.spec != "digits":
         raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
@@ -114,6 +116,16 @@ def evaluate_target(
         "accuracy_se": standard_error(accuracy, evaluator.size),
         "loss": loss,
     }
+
+
+def _exported(file: Path) -> nn.Module:
+    """Load an exported file, which must be what its record says, if there is one beside it."""
+    record = read_record(file) if file.is_file() else None
+    if record is not None and file_digest(file) != record["sha256"]:
+        raise AutopruneError(
+            f"The file '{file}' is not what was exported: its SHA-256 is not that of its record; export it again."
+        )
+    return load_exported(file)
 
 
 def _refuse_dense_options(target: Path, weights: str | None, input_shape: tuple[int, ...]) -> None:

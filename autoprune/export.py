@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.files import save_safetensors_atomic, write_atomic
+from autoprune.files import save_safetensors_atomic, write_bytes_atomic
 from autoprune.guard import eval_mode, unchanged
 from autoprune.pt2 import checked_pt2, functional
 from autoprune.registry import nearest
@@ -55,7 +55,7 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
         if format == "pt2":
             buffer = io.BytesIO()
             torch.export.save(program, buffer)
-            _write_bytes(path, buffer.getvalue())
+            write_bytes_atomic(path, buffer.getvalue())
         else:
             _write_onnx(program, path)
     return dynamic
@@ -221,11 +221,4 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
             raise AutopruneError(f"torch's ONNX exporter failed: {first}") from error
     if exported is None:
         raise AutopruneError("torch's ONNX exporter returned nothing.")
-    _write_bytes(path, exported.model_proto.SerializeToString())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_atomic(path, write)
+    write_bytes_atomic(path, exported.model_proto.SerializeToString())

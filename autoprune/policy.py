@@ -130,7 +130,7 @@ class Policy:
         Raises:
             UsageError: if it is missing, damaged, or of another version.
         """
-        content = read_json(path, "policy")
+        content = read_json(path, "policy", sealed=False)
         try:
             return cls.from_dict(content)
         except UsageError as error:

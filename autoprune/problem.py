@@ -35,13 +35,14 @@ from autoprune.latency import LatencyCost, Outlook, Ratio, Target
 from autoprune.layout import fast_layout
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
+from autoprune.policy import Policy
 from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Score
 from autoprune.select import selections
 from autoprune.stopwatch import Stopwatch
-from autoprune.surgery import copy_model, folded, prune_model
+from autoprune.surgery import copy_model, folded, load_pruned, prune_model
 
 ScoreKind = Literal["sequential", "cached"]
 TURNS, FINISH_TURNS = 1, 5
@@ -200,7 +201,8 @@ class Problem:
             passes += [self._evaluated(self._search, self.model, self._sizes) for _ in range(3)]
             seconds = median(score.seconds for score in passes[1:])
         self.dense_seconds = max(seconds, 1e-9)
-        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=math.nan)
+        known = (math.nan, math.nan) if self._search.answers is None else (0.0, float(self._search.size or 0))
+        self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=known[0], images=known[1])
         self.dense = self._rewarded(self.dense)
         statistics = self._backend.setup_macs / self.cost.dense_macs if self._refits else 0.0
         self.setup_images = statistics + len(passes) * (self._search.size or 0)
@@ -426,6 +428,11 @@ class Problem:
             refit, [len(kept[group.name]) if group.name in kept else group.size for group in self.decisions]
         )
 
+    def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor]) -> nn.Module:
+        """Return the small network with these channels (by group name) and weights, as `finish` made it (else UsageError)."""
+        policy = Policy(Policy.groups_of([group for group in self.graph.groups if group.name in kept], kept))
+        return load_pruned(self.model, self.graph, policy, state).eval()
+
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
             images, rows = self._images[: self._finish_images], 5 * self._rows
@@ -438,9 +445,9 @@ class Problem:
 
     def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:
         model = self._surgery(refit)
-        _ = self.dense_report  # so that the report's accuracy is compared image by image
-        search = self._rewarded(self._evaluated(self._search, model, counts))
-        search = replace(search, images=self._equivalents(counts, finish=True))
+        _ = self.dense_report  # so that the report's answers are compared image by image
+        search, images = self._evaluated(self._search, model, counts), self._equivalents(counts, finish=True)
+        search = self._rewarded(replace(search, images=images, cost=search.seconds / self.dense_seconds))
         answers, drop = self._search.answers, None
         if answers is not None and self._halved:
             dense = self._dense_answers["search"]
@@ -449,7 +456,7 @@ class Problem:
             answers = half(answers, 0)
         report = None
         if self._report is not None:
-            report = self._rewarded(self._evaluated(self._report, model, counts))
+            report = self._evaluated(self._report, model, counts)
             answers = self._report.answers
         return Finished(model, refit.kept, search, report, None if answers is None else right_of(answers), drop)
 
@@ -472,7 +479,7 @@ class Problem:
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
-            self._dense_report = self._rewarded(self._evaluated(self._report, self.model, self._sizes, refer=True))
+            self._dense_report = self._evaluated(self._report, self.model, self._sizes, refer=True)
             self._dense_answers["report"] = self._report.answers
         return self._dense_report
 

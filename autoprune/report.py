@@ -120,7 +120,6 @@ def make_row(
     images: int | None,
     episodes: Sequence[Episode],
     counts: Mapping[str, int],
-    equal_cost: float | None = None,
     measured: Mapping[str, float] | None = None,
     setup_images: float = math.nan,
     probe_images: float = 0.0,
@@ -135,7 +134,6 @@ def make_row(
         images: Number of images of the part that ``accuracy`` is measured on, if known; ``right`` tells it too.
         episodes: What was scored to find it.
         counts: Kept channels by group name.
-        equal_cost: What scoring cost where every score was taken over from an equal policy.
         measured: What it took on the target.
         setup_images: What preparing the search computed, in images through the dense network.
         probe_images: What who proposed the policies computed beside their scores.
@@ -156,7 +154,7 @@ def make_row(
         macs=search.macs,
         params=search.params,
         policies_scored=len(paid),
-        score_cost=median(costs) if costs else equal_cost,
+        score_cost=median(costs) if costs else None,
         counts=dict(counts),
         costs=dict(search.costs),
         drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
@@ -197,7 +195,7 @@ def build_report(
     """
     exported = exported or config.agent
     dense, final = rows[0], next(row for row in rows if row.name == exported)
-    fresh = [episode for episode in episodes if not episode.reused]
+    fresh = distinct(episodes)
     return {
         "version": REPORT_VERSION,
         "autoprune": version,

@@ -55,3 +55,42 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
         return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Score:
+        """Read what ``to_dict`` gave from JSON, where null stands for a number that was not finite; other keys are ignored.
+
+        Raises:
+            ValueError: for a value that no score has.
+            KeyError: if one is missing.
+        """
+        share = _number(record, "share")
+        costs = record["costs"]
+        if not 0 < share <= 1 or not isinstance(costs, Mapping):
+            raise ValueError(f"the share is {share} and the costs {costs!r:.40}")
+        return cls(
+            macs=_amount(record, "macs"),
+            params=_amount(record, "params"),
+            share=share,
+            costs={str(kind): _number(costs, kind) for kind in costs},
+            **{key: _number(record, key) for key in _FLOATS},
+        )
+
+
+_FLOATS = ("accuracy", "loss", "reward", "seconds", "cost", "images", "drop_se", "distance")
+
+
+def _number(record: Mapping[str, Any], key: str) -> float:
+    value = record[key]
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"'{key}' is {value!r:.40}, but must be a number")
+    return float(value)
+
+
+def _amount(record: Mapping[str, Any], key: str) -> int:
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"'{key}' is {value!r:.40}, but must be a whole number of at least 0")
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -15,6 +14,7 @@ from autoprune.config import RunConfig
 from autoprune.data import Preparation
 from autoprune.driver import Driver
 from autoprune.errors import UsageError
+from autoprune.files import write_bytes_atomic
 from autoprune.inputs import Inputs, load_inputs
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
@@ -211,7 +211,7 @@ def _take_over(config: RunConfig, folder: RunFolder) -> None:
     if config.profile is None or config.target is None or folder.profile_path.exists():
         return
     Profile.load(config.profile, expect=Target.from_dict(config.target))
-    shutil.copyfile(config.profile, folder.profile_path)
+    write_bytes_atomic(folder.profile_path, Path(config.profile).read_bytes())
 
 
 @only_named_by()

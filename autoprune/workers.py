@@ -2,13 +2,18 @@
 
 Each worker is a fork of the process that set the problem up: model, images and statistics are shared, not built again. It
 computes with one thread. A score is a function of the counts, so who computes it does not matter: a worker that is killed is
-replaced, and its policy is given to the new one.
+replaced, and its policy is given to the new one. A worker ends with its parent, however that ends.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
 import signal
+import threading
+import time
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +28,8 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.score import Score
 
 Counts = tuple[int, ...]
+ORPHANED_S = 0.5
+"""Seconds between two checks of a worker that its parent is still there."""
 MOST_DEATHS = 3
 """Workers that may end over one policy before the search gives up."""
 
@@ -81,7 +88,8 @@ class Workers:
 
         Raises:
             AutopruneError: if worker after worker ends over one policy.
-            Exception: what scoring the policy raised.
+            Exception: what scoring the policy raised, with the worker's traceback as a note; an AutopruneError that says as much
+                where that cannot be passed between processes.
         """
         while True:
             at_work = [worker for worker in self._workers if worker.counts is not None]
@@ -105,7 +113,8 @@ class Workers:
         context = multiprocessing.get_context("fork")
         here, there = context.Pipe()
         others = [worker.connection for worker in self._workers]
-        process = context.Process(target=_serve, args=(self._score, there, [here, *others]), daemon=True)
+        arguments = (self._score, there, [here, *others], os.getpid())
+        process = context.Process(target=_serve, args=arguments, daemon=True)
         with warnings.catch_warnings():
             # Newer Pythons warn of forks beside threads: the child starts none, and torch computes with one.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -134,9 +143,10 @@ class Workers:
         self._give(worker, counts)
 
 
-def _serve(score: Callable[[Counts], Score], connection: Connection, inherited: list[Connection]) -> None:
+def _serve(score: Callable[[Counts], Score], connection: Connection, inherited: list[Connection], parent: int) -> None:
     """Score what comes in until the other end is closed: the life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for other in inherited:
         other.close()
     torch.set_num_threads(1)
@@ -146,8 +156,30 @@ def _serve(score: Callable[[Counts], Score], connection: Connection, inherited: 
             try:
                 answer: Score | Exception = score(counts)
             except Exception as error:
-                answer = error
+                answer = _portable(error, counts)
             connection.send(answer)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent has ended, in the middle of a score too."""
+    while os.getppid() == parent:
+        time.sleep(ORPHANED_S)
+    os._exit(1)
+
+
+def _portable(error: Exception, counts: Counts) -> Exception:
+    """Return an exception that another process can receive: itself, or one of ours that says what it said."""
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301  (what this process has just made)
+        same = type(copy) is type(error) and str(copy) == str(error)
+    except Exception:
+        same = False
+    if not same:
+        why = " ".join(str(error).split()) or "no message"
+        error = AutopruneError(f"Scoring the policy {list(counts)} raised {type(error).__name__}: {why}")
+    error.add_note(f"In the worker:\n{trace}")
+    return error
 
 
 def check_workers(count: int, device: str) -> None:

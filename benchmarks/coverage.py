@@ -72,7 +72,10 @@ def main() -> None:
     options = parser.parse_args()
     code = code_version()
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    done = {record["key"]: record for record in (read_jsonl(options.results) if options.results.exists() else [])}
+    done = {
+        record["key"]: record
+        for record in (read_jsonl(options.results, sealed=False) if options.results.exists() else [])
+    }
     entries = zoo()
     due = [
         entry

@@ -140,7 +140,7 @@ def measure(
     policies: list[Counts] = []
     for alternative in ALTERNATIVES:
         path = folder / f"{alternative.name.replace(':', '').replace(',', '').replace(' ', '-')}.jsonl"
-        records = repair_jsonl(path)
+        records = repair_jsonl(path, sealed=False)
         if len(records) < POLICIES and only in alternative.name:
             autoprune.problem.TURNS = alternative.turns
             problem = make(**{"rows": ROWS, **alternative.problem})

@@ -73,7 +73,7 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
     """Do what is missing of one case."""
     name = name_of(model, target)
     journal = folder / f"{name}.checks.jsonl"
-    records = repair_jsonl(journal)
+    records = repair_jsonl(journal, sealed=False)
     done = [record for record in records if "ratio" in record]
     if len(done) >= checks:
         return
@@ -149,7 +149,7 @@ def table(folder: Path) -> str:
     short: list[str] = []
     machine: dict[str, Any] = {}
     for model, target in cases():
-        records = repair_jsonl(folder / f"{name_of(model, target)}.checks.jsonl")
+        records = repair_jsonl(folder / f"{name_of(model, target)}.checks.jsonl", sealed=False)
         ratios = [record["ratio"] for record in records if "ratio" in record]
         if not ratios:
             continue

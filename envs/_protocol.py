@@ -35,6 +35,9 @@ class CostLike(Protocol):
     def macs(self, counts: Sequence[int], /) -> int:
         """Return the MACs of the network that keeps ``counts``, one per decision."""
 
+    def params(self, counts: Sequence[int], /) -> int:
+        """Return its number of parameters."""
+
 
 class ProjectorLike(Protocol):
     """What makes a policy meet the budget, see ``autoprune.cost.Projector``."""

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
 from autoprune.driver import Driver
-from autoprune.drop import Drop
+from autoprune.finished import Finished
 from autoprune.graph import IntArray
 from autoprune.progress import Progress
 from autoprune.run import RunFolder
-from autoprune.score import Score
 from autoprune.testing import ToyProblem
 
 EPISODES = 5
 WALL_TIME = ("wall_s", "elapsed_s")
-
-
-@dataclass(frozen=True)
-class Finished:
-    model: nn.Module
-    kept: dict[str, IntArray]
-    search: Score
-    report: Score | None
-    right: None = None
-    drop: Drop | None = None
 
 
 class Problem(ToyProblem):
@@ -48,6 +38,11 @@ class Problem(ToyProblem):
         self.dense_report = replace(self.dense, accuracy=0.94)
         self.finished: list[tuple[int, ...]] = []
 
+    def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor], /) -> nn.Module:
+        network = nn.Linear(2, sum(map(len, kept.values())))
+        network.load_state_dict(dict(state))
+        return network
+
     def timed(self, network: nn.Module, /) -> None:
         return None
 
@@ -57,7 +52,11 @@ class Problem(ToyProblem):
         score = self.score(counts)
         kept = {g.name: np.arange(n) for g, n in zip(self.decisions, counts, strict=True)}
         better = replace(score, accuracy=score.accuracy + self.gain, reward=score.reward + self.gain)
-        return Finished(nn.Linear(2, sum(counts)), kept, better, replace(better, accuracy=better.accuracy - 0.02))
+        network = nn.Linear(2, sum(counts))
+        with torch.no_grad():  # the same for the same counts
+            network.weight.copy_(torch.linspace(-1, 1, network.weight.numel()).view_as(network.weight) * counts[0])
+            network.bias.fill_(float(counts[-1]))
+        return Finished(network, kept, better, replace(better, accuracy=better.accuracy - 0.02))
 
 
 def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = None) -> RunConfig:
@@ -84,19 +83,21 @@ def run(
     own, agent = agent, agent if isinstance(agent, str) else agent.__name__
     config = config_for(agent, episodes, None if problem is None else problem.budget)
     folder = RunFolder(path)
-    folder.begin(config)
-    return Driver(
-        problem or Problem(),
-        config=config,
-        folder=folder,
-        model_spec={"name": "toy"},
-        progress=Progress(),
-        report_images=100,
-        held_out=True,
-        started=time.monotonic(),
-        agent=own,
-        workers=workers,
-    ).run("0")
+    folder.check_writable()
+    with folder.lock():
+        folder.begin(config)
+        return Driver(
+            problem or Problem(),
+            config=config,
+            folder=folder,
+            model_spec={"name": "toy"},
+            progress=Progress(),
+            report_images=100,
+            held_out=True,
+            started=time.monotonic(),
+            agent=own,
+            workers=workers,
+        ).run("0")
 
 
 def comparable(report: dict[str, Any]) -> dict[str, Any]:

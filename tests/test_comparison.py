@@ -10,7 +10,7 @@ from autoprune.budget import Budget
 from autoprune.comparison import SharedProblem, compare
 from autoprune.comparison_table import draw, sentences, summarize, table
 from autoprune.errors import UsageError
-from autoprune.files import to_json
+from autoprune.files import read_json, to_json, write_json_atomic
 from autoprune.run import RunFolder
 from autoprune.significance import Agents, Difference
 from autoprune.testing import ToyProblem
@@ -76,9 +76,9 @@ def test_answers_by_image_of_all_seeds_are_compared_and_runs_without_them_more_w
             accuracy = {**ACCURACY, agent: float(answers.mean())}
             path = make_run(tmp_path / f"{kept}-{agent}-{seed}", policies=2, agent=agent, accuracy=accuracy, images=500)
             if kept:
-                report = json.loads((path / "report.json").read_text())
+                report = read_json(path / "report.json")
                 report["final"]["right"] = pack(answers)
-                (path / "report.json").write_text(json.dumps(report))
+                write_json_atomic(path / "report.json", report)
             runs[agent, seed] = RunFolder(path)
         found = summarize(runs, rules=("uniform",))
         behind = {row["agent"]: row["behind"] for row in found["rows"]}

@@ -12,7 +12,7 @@ from autoprune import files
 from autoprune.comparison_table import curve
 from autoprune.errors import AutopruneError
 from autoprune.policy import Policy
-from autoprune.run import RunFolder
+from autoprune.run import RunFolder, distinct
 from autoprune.score import Score
 
 from ._driven import EPISODES, Problem, comparable, run
@@ -70,7 +70,9 @@ def test_equal_policies_are_scored_and_counted_once(agent: str, tmp_path: Path) 
 def test_stopped_before_any_write_and_continued_gives_the_same_report(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(agent, tmp_path / "whole")
+    undisturbed = Problem()
+    whole = run(agent, tmp_path / "whole", problem=undisturbed)
+    finished = undisturbed.finished
     lines = [replace(e, elapsed_s=0) for e in RunFolder(tmp_path / "whole").read_episodes()]
     sync, writes = files.os.fsync, 0
 
@@ -98,10 +100,13 @@ def test_stopped_before_any_write_and_continued_gives_the_same_report(
                 break
         problem = Problem()
         before = RunFolder(path).read_episodes()
+        networks = len(list((path / "finished").glob("*.safetensors")))
         assert comparable(run(agent, path, problem=problem)) == comparable(whole)
         after = RunFolder(path).read_episodes()
         assert [replace(e, elapsed_s=0) for e in after] == lines
-        assert problem.scored == sum(not e.reused for e in after) - sum(not e.reused for e in before)
+        assert problem.scored == len(distinct(after)) - len(distinct(before))
+        assert not networks or len(set(problem.finished)) <= len(set(finished)) - networks
+        assert not (path / "finished").exists()
     assert stop > len(lines)
 
 

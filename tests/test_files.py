@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     ):
         with pytest.raises(AutopruneError, match=r"Cannot write '.*report\.json': No space left on device"):
             write()
-        assert json.loads(path.read_text()) == {"old": 1}
+        assert files.read_json(path) == {"old": 1}
         assert names(tmp_path) == ["report.json"]
 
 
@@ -149,15 +148,18 @@ def test_a_journal_cut_anywhere_loses_the_line_in_flight_only(
 @pytest.mark.parametrize("tail", [b"\x00" * 40, b"\x00" * 40 + b"\n", b'{"a": 1', b'{"a": \xff}\n', b"7\n"])
 def test_torn_blocks_are_dropped(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "episodes.jsonl"
-    path.write_bytes(b'{"episode": 0}\n' + tail)
+    files.append_jsonl(path, {"episode": 0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
     assert files.read_jsonl(path) == [{"episode": 0}]
     assert files.repair_jsonl(path) == [{"episode": 0}]
-    assert path.read_bytes() == b'{"episode": 0}\n'
+    assert path.read_bytes() == whole
 
 
 def test_damage_before_the_last_line_is_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
-    path.write_bytes(b'{"episode": 0}\n{"epi\n{"episode": 2}\n')
+    files.append_jsonl(path, {"episode": 0})
+    path.write_bytes(path.read_bytes() + b'{"epi\n' + path.read_bytes())
     for read in (files.read_jsonl, files.repair_jsonl):
         with pytest.raises(UsageError, match=r"Line 2 of .* is damaged"):
             read(path)

@@ -171,7 +171,7 @@ def test_stopped_while_finishing_and_continued_gives_the_same_report(budget: Bud
     whole = run("tpe", tmp_path / "whole", problem=problem_at(budget), episodes=12)
 
     class Stopping(Problem):
-        left = 3
+        left = 2  # one is kept, the next is not
 
         def finish(self, counts: Sequence[int], /) -> Finished:
             self.left -= 1
@@ -182,7 +182,7 @@ def test_stopped_while_finishing_and_continued_gives_the_same_report(budget: Bud
     made = Stopping().at(budget)
     assert isinstance(made, Problem)
     for _ in range(2):
-        made.left = 3  # type: ignore[attr-defined]
+        made.left = 2  # type: ignore[attr-defined]
         with pytest.raises(Stopped):
             run("tpe", tmp_path / "stopped", problem=made, episodes=12)
     assert comparable(run("tpe", tmp_path / "stopped", problem=problem_at(budget), episodes=12)) == comparable(whole)

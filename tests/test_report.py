@@ -48,7 +48,7 @@ def test_row_shows_the_report_part_and_the_median_cost_of_what_was_really_scored
     assert (made.accuracy, made.search_accuracy, made.loss) == (pytest.approx(0.85), 0.9, 0.4)
     assert made.score_cost == 2.0
     assert made.policies_scored == 3
-    assert row("uniform", 0.9).score_cost is None  # all of it taken over, and nobody says from where
+    assert row("uniform", 0.9).score_cost is None  # all of it is of equal policies before
     assert Row.from_dict(made.to_dict()) == made
 
 

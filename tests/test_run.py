@@ -131,7 +131,7 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_left_by_a_process_killed_before_its_first_file_is_taken(tmp_path: Path) -> None:
-    for name in (".lock", ".write-test", ".config.json.12ab34cd.tmp"):
+    for name in (".lock", ".write-test.12ab34cd.tmp", ".config.json.12ab34cd.tmp"):
         (tmp_path / name).touch()
     RunFolder(tmp_path).begin(CONFIG)
     assert RunFolder(tmp_path).read_config() == CONFIG

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autoprune.errors import UsageError
+from autoprune.files import write_json_atomic
 from autoprune.run import Episode
 from autoprune.score import Score
 from autoprune.sensitivity import measure_problem, plan, probes_among, read_probes
@@ -69,6 +70,6 @@ def test_probes_of_a_run_are_the_policies_with_one_smaller_group() -> None:
 )
 def test_damage_is_one_sentence(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "sensitivity.json"
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_json_atomic(path, content)
     with pytest.raises(UsageError, match=r"is damaged .*; remove it"):
         read_probes(path)

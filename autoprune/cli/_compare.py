@@ -9,7 +9,8 @@ import typer
 
 from autoprune.budget import Budget
 from autoprune.cli import _options as options
-from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
+from autoprune.cli._output import complain, result, result_json, say
+from autoprune.cli._signals import stopped
 from autoprune.errors import UsageError
 
 EPILOG = """\b
@@ -55,12 +56,13 @@ def compare(
     with RichProgress(quiet=quiet) as progress:
         try:
             found = run(asked, out, agents=names, seeds=range(seeds), progress=progress, download=download)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if debug:
                 raise
             progress.stop()
-            complain(f"Interrupted; the same command goes on with '{out}'.")
-            return INTERRUPTED
+            word, code = stopped(stop)
+            complain(f"{word}; the same command goes on with '{out}'.")
+            return code
     try:
         draw(found, out / "curves.png")
     except UsageError as error:

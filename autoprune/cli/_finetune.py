@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from autoprune.cli import _options as options
-from autoprune.cli._output import INTERRUPTED, complain, result, result_json
+from autoprune.cli._output import complain, result, result_json
+from autoprune.cli._signals import stopped
 
 EPILOG = """\b
 Examples:
@@ -160,12 +161,13 @@ def tune(
             progress = Several(bar, stack.enter_context(FinetuneEvents(folder.path)))
         try:
             found = finetune_run(folder, asked, name=name, progress=progress, **sources)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if debug:
                 raise
             bar.stop()
-            complain("Interrupted; the same command continues after the last whole epoch.")
-            return INTERRUPTED
+            word, code = stopped(stop)
+            complain(f"{word}; the same command continues after the last whole epoch.")
+            return code
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of several devices the first one speaks
         return 0
     if as_json and show:

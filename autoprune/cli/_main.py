@@ -10,7 +10,8 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from autoprune.cli._output import INTERRUPTED, complain
+from autoprune.cli._output import complain
+from autoprune.cli._signals import INTERRUPTED, TERMINATED, ends_on_sigterm, stopped
 from autoprune.errors import AutopruneError
 from autoprune.trust import named_in, only
 
@@ -18,7 +19,8 @@ from autoprune.trust import named_in, only
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: something failed while it ran. 2: what was asked cannot be done. 130: interrupted by Ctrl-C.
+    0: done. 1: something failed while it ran. 2: what was asked cannot be done. 130: interrupted by Ctrl-C. 143: ended by
+    SIGTERM.
 
     Args:
         argv: The arguments; those of the process by default.
@@ -34,19 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = named_in(arguments)
     try:
         # Without a name to import, a file of the current folder is not to stand in for a package that is not installed.
-        with only(named, command=arguments), _current_folder_importable() if named else nullcontext():
+        importable = _current_folder_importable() if named else nullcontext()
+        with only(named, command=arguments), importable, ends_on_sigterm() as came:
             result = get_command(app).main(args=arguments, prog_name="autoprune", standalone_mode=False)
+        if came.is_set() and result == INTERRUPTED:  # Typer makes an exit of any KeyboardInterrupt
+            complain("Terminated.")
+            return TERMINATED
         return result if isinstance(result, int) else 0
     except AutopruneError as error:
         if debug:
             raise
         complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        complain("Interrupted.")
-        return INTERRUPTED
+        complain(f"{stopped(stop)[0]}.")
+        return stopped(stop)[1]
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush on exit says nothing
         return 1

@@ -8,9 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
-
 
 def result(text: str) -> None:
     """Print a result for people on stdout."""

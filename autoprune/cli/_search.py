@@ -9,7 +9,8 @@ import typer
 
 from autoprune.budget import Budget, Mode
 from autoprune.cli import _options as options
-from autoprune.cli._output import INTERRUPTED, complain, result, result_json, say
+from autoprune.cli._output import complain, result, result_json, say
+from autoprune.cli._signals import stopped
 from autoprune.errors import UsageError
 
 EPILOG = """\b
@@ -268,15 +269,16 @@ def search(
             events = stack.enter_context(SearchEvents(progress))
         try:
             folder = search_to_folder(asked, out, progress=events, download=download, workers=workers)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if debug:
                 raise
             progress.stop()
+            word, code = stopped(stop)
             if progress.folder is not None and progress.folder.exists:
-                complain(f"Interrupted; continue with: autoprune search --out {progress.folder.path}")
+                complain(f"{word}; continue with: autoprune search --out {progress.folder.path}")
             else:
-                complain("Interrupted before the first policy was scored; nothing was kept.")
-            return INTERRUPTED
+                complain(f"{word} before the first policy was scored; nothing was kept.")
+            return code
     if finetune is not None:
         ended = tune(
             folder.path,

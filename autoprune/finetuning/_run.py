@@ -76,6 +76,9 @@ def finetune_run(
     config = folder.read_config() if folder.exists else None
     name = name if name is not None else Recipe.from_dict(asked).name
     target = FinetuneFolder(finetune_folder(folder, name))
+    for path in (target.path.parent, target.path):
+        if path.is_symlink():
+            raise UsageError(f"'{path}' is a symbolic link, and nothing is written through one; remove it.")
     defaults = {"seed": (config.seed if config is not None else policy.seed) or 0}
     recipe = recipe_of(target.read_config(), asked, defaults)
     device = device or (config.device if config is not None else "cpu")

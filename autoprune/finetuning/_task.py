@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from autoprune.evaluate import Evaluator, Part
 from autoprune.files import (
     append_jsonl,
     load_safetensors,
+    make_folder,
     read_json,
+    refuse_links,
+    remove_temporaries,
     save_safetensors_atomic,
     write_json_atomic,
     write_text_atomic,
@@ -94,6 +97,20 @@ class FinetuneFolder:
         """Whether there is a result."""
         return self.result_path.is_file()
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder if need be and hold its lock, for a ``with`` statement; what a killed process left goes.
+
+        Raises:
+            AutopruneError: if another process holds it, or the folder cannot be written.
+            UsageError: if a file in it is a symbolic link.
+        """
+        make_folder(self.path)
+        with Lock(self.path / ".lock", option="--name"):
+            refuse_links(self.path)
+            remove_temporaries(self.path)
+            yield
+
     def read_config(self) -> dict[str, Any] | None:
         """Return the configuration, or None if nothing was begun here.
 
@@ -152,9 +169,7 @@ def run_task(
         restore(task.model, load_safetensors(folder.model_path))
         return found
     first = engine.rank == 0
-    if first:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    with Lock(folder.path / ".lock", option="--name") if first else nullcontext(), strides_kept(task.model):
+    with folder.lock() if first else nullcontext(), strides_kept(task.model):
         trainer = _trainer(task, recipe, folder, engine, wanted, progress)
         try:
             _train(trainer, task, recipe, folder, name=name, engine=engine, progress=progress)

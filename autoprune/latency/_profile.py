@@ -101,7 +101,7 @@ class Profile:
             UsageError: if the file is damaged or for another target or machine.
         """
         if path is not None and Path(path).exists():
-            repair_jsonl(path)
+            repair_jsonl(path, sealed=False)
             return cls.load(path, expect=target)
         profile = cls(target.resolved, machine_of(target), None if path is None else Path(path))
         profile._append({"version": VERSION, "target": profile.target.to_dict(), "machine": dict(profile.machine)})
@@ -121,7 +121,7 @@ class Profile:
         path = Path(path)
         if not path.is_file():
             raise UsageError(f"The profile '{path}' does not exist; make it with autoprune profile --out {path}.")
-        head, *lines = read_jsonl(path) or [{}]
+        head, *lines = read_jsonl(path, sealed=False) or [{}]
         version = head.get("version")
         if version != VERSION:
             raise UsageError(

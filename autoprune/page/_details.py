@@ -11,6 +11,7 @@ from autoprune.config import FINISH_STEPS, RunConfig
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import plural, seconds
 from autoprune.page._run import Run
+from autoprune.run import distinct
 
 
 def notes_section(run: Run) -> Html:
@@ -115,7 +116,7 @@ def versions(run: Run) -> str:
 
 def _effort(run: Run) -> str:
     report = run.report
-    fresh = [episode for episode in run.episodes if not episode.reused]
+    fresh = distinct(run.episodes)
     if report is None:
         spent = max((episode.elapsed_s for episode in run.episodes), default=0.0)
         return f"{plural(len(run.episodes), 'policy', 'policies')} scored so far, in {seconds(spent)}."

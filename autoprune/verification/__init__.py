@@ -3,7 +3,7 @@
 from autoprune.verification._compare import TIE, TOLERANCE, Comparison, compare
 from autoprune.verification._export import export_run
 from autoprune.verification._images import BOUND, NOISE
-from autoprune.verification._record import record_path
+from autoprune.verification._record import read_record, record_path
 from autoprune.verification._verify import verify_file
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Comparison",
     "compare",
     "export_run",
+    "read_record",
     "record_path",
     "verify_file",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from autoprune.checksums import file_digest
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import SUFFIXES, check_format, export_model
 from autoprune.files import write_atomic
@@ -17,7 +18,7 @@ from autoprune.policy import Policy
 from autoprune.trust import only_named_by
 from autoprune.verification._images import BOUND, Images, find_images
 from autoprune.verification._load import policy_beside
-from autoprune.verification._record import record_path, sha256, write_record
+from autoprune.verification._record import record_path, write_record
 from autoprune.verification._verify import Source, against_dense, check_file, load_source
 
 
@@ -90,7 +91,7 @@ def export_run(
         "format": format,
         "dynamic_batch": dynamic,
         "size_bytes": path.stat().st_size,
-        "sha256": sha256(path),
+        "sha256": file_digest(path),
     }
     verification = None
     if checked is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,3 @@ def read_record(file: Path) -> dict[str, Any] | None:
         if not isinstance(values.get(key), kind):
             raise UsageError(f"The record '{path}' is damaged: its '{key}' is {values.get(key)!r:.40}; export again.")
     return dict(values)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file (hex)."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

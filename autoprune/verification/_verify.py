@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from autoprune.checksums import file_digest
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.export import SUFFIXES, ExportedModel, export_model, require_onnx
 from autoprune.finetuning import finetuned_weights
@@ -19,7 +20,7 @@ from autoprune.trust import only_named_by
 from autoprune.verification._compare import compare
 from autoprune.verification._images import Images, find_images
 from autoprune.verification._load import format_of, load_back
-from autoprune.verification._record import read_record, sha256
+from autoprune.verification._record import read_record
 
 Say = Callable[[str], None]
 SLOWER = 1.05
@@ -209,7 +210,7 @@ def verify_file(
     images = find_images(source.folder, source.rebuilt.loaded, data=data, limit=limit, download=download)
     if images.remark:
         say(f"Verifying on {images.description}: {images.remark}")
-    digest = sha256(file)
+    digest = file_digest(file)
     wrong = []
     if record is not None and digest != record["sha256"]:
         wrong.append(f"its SHA-256 is {digest[:12]}… where {record['sha256'][:12]}… was exported")

@@ -9,7 +9,7 @@ import torch
 
 import autoprune
 from autoprune.cli import main
-from autoprune.files import load_safetensors, read_json, read_jsonl
+from autoprune.files import load_safetensors, read_json, read_jsonl, write_json_atomic
 from autoprune.finetuning import finetuned_weights
 from autoprune.finetuning._features import Recorder, boundaries
 from autoprune.graph import build_graph
@@ -132,7 +132,7 @@ def test_the_dense_network_must_be_that_of_the_run(
 ) -> None:
     run = copied(tuned, tmp_path / "run")
     config = read_json(run / "config.json")
-    (run / "config.json").write_text(json.dumps({**config, "model_fingerprint": "0" * 64}), encoding="utf-8")
+    write_json_atomic(run / "config.json", {**config, "model_fingerprint": "0" * 64})
     assert main(["finetune", str(run), "--name", "new"]) == 2
     assert "are not those of the run" in capsys.readouterr().err
 

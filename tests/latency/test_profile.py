@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from autoprune.errors import UsageError
+from autoprune.files import read_jsonl, to_line
 from autoprune.latency import LatencyCost, Multiple, Profile, Target
 from autoprune.latency import _profile as module
 
@@ -25,9 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def change(path: Path, number: int, **values: Any) -> None:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = read_jsonl(path)
     lines[number] |= values
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(map(to_line, lines)))
 
 
 def test_round_trip(path: Path) -> None:

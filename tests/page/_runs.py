@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
-from autoprune.files import to_json
+from autoprune.files import read_json, to_line, write_json_atomic
 from autoprune.report import Row, build_report, standard_error
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
@@ -44,14 +43,14 @@ def make_run(
     episodes = [
         _episode(name, number, sizes, rng) for name in names for number in range(1 if name in RULES else policies)
     ]
-    lines = [to_json(episode.to_record()) + "\n" for episode in episodes]
+    lines = [to_line(episode.to_record()) for episode in episodes]
     folder.episodes_path.write_text("".join(lines), encoding="utf-8")  # `append` waits for the disk after each
     rows = [_row(name, sizes, accuracy.get(name, accuracy["tpe"]), images, policies, rng) for name in ("dense", *names)]
     if finished:
         report = build_report(
             made, rows, episodes=episodes, held_out=images is not None, wall_s=75.5, version="9.8.7", notes=notes
         )
-        (path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        write_json_atomic(path / "report.json", report)
     else:
         folder.write_row("uniform", rows[1].to_dict())
     return path
@@ -65,17 +64,17 @@ def tune(path: Path, name: str, *, epochs: int = 4, done: bool = True, scratch: 
     lines = [
         {"epoch": n, "train_loss": 1 / n, "search_accuracy": 0.85 + 0.01 * n, **common} for n in range(1, epochs + 1)
     ]
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "history.jsonl").write_text("".join(map(to_line, lines)), encoding="utf-8")
     result = {
         "version": 1, "name": name, "epochs": epochs, "epochs_done": epochs, "best_epoch": epochs, "distilled": True,
         "from_scratch": scratch, "accuracy": 0.9106, "accuracy_se": 0.00523, "loss": 0.31, "search_accuracy": 0.9015,
         "macs": 500, "params": 50, "seed": 3, "wall_s": 9.0, "settings": {},
     }  # fmt: skip
     if done:
-        (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        write_json_atomic(folder / "result.json", result)
+        report = read_json(path / "report.json")
         report.setdefault("finetuned", []).append(result)
-        (path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        write_json_atomic(path / "report.json", report)
     return result
 
 
@@ -103,7 +102,7 @@ def time(path: Path) -> dict[str, Any]:
         "cpu": "a <b> CPU",
         "rows": rows,
     }
-    (path / "timing.json").write_text(json.dumps(timing), encoding="utf-8")
+    write_json_atomic(path / "timing.json", timing)
     return timing
 
 

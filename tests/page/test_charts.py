@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.files import read_json, write_json_atomic
 from autoprune.graph import build_graph
 from autoprune.network import Network, describe
 from autoprune.page import read_run
@@ -103,8 +104,8 @@ def test_network_has_the_exact_costs_of_a_policy() -> None:
 def test_picture_of_the_network_needs_costs_that_add_up(tmp_path: Path) -> None:
     network = describe(build_graph(Pair().eval(), torch.zeros(2, 3, 8, 8)))
     folder = make_run(tmp_path / "run", sizes={"one": 5})
-    (folder / "network.json").write_text(json.dumps(network.to_dict()), encoding="utf-8")
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    write_json_atomic(folder / "network.json", network.to_dict())
+    report = read_json(folder / "report.json")
     kept = report["final"]["counts"]["one"]
     run = read_run(folder)
     assert costs(run, "") is None  # the made-up 499 multiply-adds are not this network's
@@ -118,7 +119,7 @@ def test_picture_of_the_network_needs_costs_that_add_up(tmp_path: Path) -> None:
     right = 64 * 9 * 6 * kept + 6
     for row in (report["final"], next(row for row in report["rows"] if row["name"] == "tpe")):
         row["macs"] = right
-    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    write_json_atomic(folder / "report.json", report)
     exact = costs(read_run(folder), "")
     assert exact is not None
     assert sum(bar.after for bar in exact.bars) * 1e6 == pytest.approx(right)

@@ -11,6 +11,7 @@ import pytest
 
 from autoprune.cli import main
 from autoprune.errors import UsageError
+from autoprune.files import to_line, write_json_atomic
 from autoprune.page import write_page
 
 from ._parse import Page
@@ -178,7 +179,12 @@ def _damage(run: Path, kind: str) -> None:
     name, content = broken[kind]
     path = run / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content) + "\n", encoding="utf-8")
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text(to_line(content), encoding="utf-8")
+    else:
+        write_json_atomic(path, content)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy import stats
 
 from autoprune.answers import pack
 from autoprune.errors import UsageError
+from autoprune.files import read_json, write_json_atomic
 from autoprune.page import compare, read_run, verdict
 from autoprune.page._compare import _lead
 from autoprune.page._headline import lead
@@ -39,11 +39,11 @@ def answered(path: Path, wrong: dict[str, int], images: int = 1000) -> Path:
     """A run whose networks got right all images but the first so many."""
     accuracy = {**dict.fromkeys(ACCURACY, 0.5), **{name: 1 - count / images for name, count in wrong.items()}}
     run = make_run(path, accuracy=accuracy, images=images)
-    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    report = read_json(run / "report.json")
     for row in (*report["rows"], report["final"], report["dense"]):
         right = np.arange(images) >= round((1 - row["accuracy"]) * images)
         row |= {"right": pack(right), "accuracy": float(right.mean())}
-    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    write_json_atomic(run / "report.json", report)
     return run
 
 
@@ -84,10 +84,10 @@ def test_runs_are_compared_by_image(tmp_path: Path) -> None:
 
 def test_answers_that_do_not_fit_the_accuracy_are_refused(tmp_path: Path) -> None:
     run = answered(tmp_path / "run", {"tpe": 10})
-    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    report = read_json(run / "report.json")
     assert Row.from_dict(report["final"]).answers is not None
     report["rows"][-1]["accuracy"] = 0.9
-    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    write_json_atomic(run / "report.json", report)
     with pytest.raises(UsageError, match="damaged"):
         read_run(run)
 

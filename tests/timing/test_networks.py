@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune import export
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.files import read_json
+from autoprune.files import read_json, write_json_atomic
 from autoprune.timing import _run, read_timing, time_networks, time_run, timing_table
 from autoprune.timing._machine import busy_note, pinned_threads
 
@@ -118,7 +118,7 @@ def test_times_of_a_run_are_of_networks_as_large_as_its_report_says(
     del rows["random"]  # neither a simple rule nor the agent
     assert seen == rows
     assert read_timing(run) == found
-    (run / "timing.json").write_text('{"version": 2}', encoding="utf-8")
+    write_json_atomic(run / "timing.json", {"version": 2})
     with pytest.raises(UsageError, match="has version 2"):
         read_timing(run)
 

@@ -1,0 +1,101 @@
+"""What a run folder says, computed again where the problem is at hand: nothing wrong is searched on, exported or reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autoprune.budget import Budget
+from autoprune.envs import ProblemLike
+from autoprune.errors import UsageError
+from autoprune.report import Row
+from autoprune.run import Episode, RunFolder
+from autoprune.score import Score
+
+
+def check_episodes(folder: RunFolder, episodes: Sequence[Episode], problem: ProblemLike, dense: Score) -> None:
+    """Compare a journal with the problem: groups, counts, costs, and what follows from them.
+
+    Args:
+        folder: The run, for messages.
+        episodes: Its episodes.
+        problem: The problem that they are about.
+        dense: The dense network's score on the search part.
+
+    Raises:
+        AutopruneError: naming the first line that is not this problem's.
+    """
+    seen: set[tuple[str, tuple[int, ...]]] = set()
+    for line, episode in enumerate(episodes, start=1):
+        counts, score = tuple(episode.counts.values()), episode.score
+        wrong = _wrong(episode.counts, score.macs, score.params, problem)
+        if wrong is None:
+            wrong = next((_not_a_level(*found) for found in _outside(episode.counts, problem)), None)
+        if wrong is None and episode.reused != ((episode.agent, counts) in seen):
+            wrong = "whether its agent proposed an equal policy before is wrong"
+        if wrong is None and episode.feasible != _feasible(counts, score, problem, dense, otherwise=episode.feasible):
+            wrong = "whether it is within the budget is wrong"
+        if wrong is not None:
+            raise folder.damaged(line, wrong)
+        seen.add((episode.agent, counts))
+
+
+def read_row(folder: RunFolder, name: str, problem: ProblemLike) -> Row | None:
+    """Return a finished line of the table, None if there is none.
+
+    Args:
+        folder: The run.
+        name: The line's name.
+        problem: The problem that it is about.
+
+    Raises:
+        UsageError: if it is damaged or not about this problem.
+    """
+    kept = folder.read_row(name)
+    if kept is None:
+        return None
+    try:
+        row = Row.from_dict(kept)
+        wrong = _wrong(row.counts, row.macs, row.params, problem)
+    except (KeyError, TypeError, AttributeError) as error:
+        wrong = f"{type(error).__name__}: {error}"
+    else:
+        wrong = f"it is that of {row.name}" if wrong is None and row.name != name else wrong
+    if wrong is not None:
+        raise UsageError(
+            f"The row '{name}' in '{folder.path}' is not this run's ({wrong}); restore it, or remove it to have it made again."
+        )
+    return row
+
+
+def _wrong(counts: Mapping[str, int], macs: int, params: int, problem: ProblemLike) -> str | None:
+    """Return why counts and their costs are not the problem's; None if they are."""
+    if list(counts) != [group.name for group in problem.decisions]:
+        return "its groups are not this network's"
+    for group, count in zip(problem.decisions, counts.values(), strict=True):
+        if type(count) is not int or not 1 <= count <= group.size:
+            return f"group '{group.name}' has {group.size} channels and cannot keep {count!r:.40}"
+    kept = tuple(counts.values())
+    found = (problem.cost.macs(kept), problem.cost.params(kept))
+    if (macs, params) != found:
+        return f"its policy has {found[0]} multiply-adds and {found[1]} parameters, not {macs!r:.40} and {params!r:.40}"
+    return None
+
+
+def _outside(counts: Mapping[str, int], problem: ProblemLike) -> list[tuple[str, int]]:
+    return [
+        (name, count)
+        for (name, count), levels in zip(counts.items(), problem.levels, strict=True)
+        if count not in levels
+    ]
+
+
+def _not_a_level(name: str, count: int) -> str:
+    return f"{count} channels of group '{name}' are none of the numbers that it may keep"
+
+
+def _feasible(counts: tuple[int, ...], score: Score, problem: ProblemLike, dense: Score, *, otherwise: bool) -> bool:
+    """Return whether a policy is within the budget; ``otherwise`` where that rests on measured times."""
+    budget: Budget = problem.budget
+    if "latency" in budget.kinds:
+        return otherwise
+    return problem.projector.fits(counts) and budget.within(score.accuracy, dense.accuracy, score.drop_se)
