@@ -8,6 +8,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from autoprune.checksums import KEY, text_checksum, without_checksum
+from autoprune.files import to_json
+
 NUMBERS = (0, -1, 1, 2**31, 2**63, 10**30, 10**4000, 1e308, -1e308, 5e-324, 0.5, -0.0)
 VALUES: tuple[Any, ...] = (
     None, True, False, "", "x", "\x00", "é\u202e😀", "9" * 5000, "NaN", "../../x", [], {}, [[]], {"": {}}, [None], ["a", 1],
@@ -78,9 +81,10 @@ def _places(value: Any) -> Any:
 def of_json_text(text: str, rng: random.Random) -> bytes:
     """Return a damaged JSON file: its values in three of four cases, else its bytes."""
     if rng.random() < 0.75:
-        return json.dumps(of_json(json.loads(text), rng), ensure_ascii=rng.random() < 0.5).encode(
-            "utf-8", "surrogatepass"
-        )
+        values = of_json(json.loads(text), rng)
+        if isinstance(values, dict) and KEY in values and rng.random() < 0.9:  # most get past the checksum
+            values[KEY] = text_checksum(to_json(without_checksum(values)))
+        return json.dumps(values, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
     return of_bytes(text.encode(), rng)
 
 
