@@ -126,7 +126,7 @@ class Driver:
             exported=exported,
             drop=drop,
         )
-        report["digests"] = self._folder.digests()
+        report |= {"episodes": len(self._episodes), "digests": self._folder.digests()}
         self._folder.write_report(report)
         return report
 

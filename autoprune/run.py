@@ -289,8 +289,8 @@ class RunFolder:
                 raise self.damaged(line, reason(error)) from error
             told[episode.agent] = episode.episode + 1
             episodes.append(episode)
-        expected = _mapping(self.report_path).get("policies_scored_in_all") if self.finished else None
-        if isinstance(expected, int) and len(distinct(episodes)) < expected:
+        expected = _mapping(self.report_path).get("episodes") if self.finished else None
+        if isinstance(expected, int) and len(episodes) < expected:
             raise self.damaged(len(episodes) + 1, "it is missing, and the run is finished")
         return episodes
 

@@ -237,7 +237,7 @@ def test_a_line_and_a_file_without_checksum_or_nested_too_deep_are_refused(tmp_p
     with pytest.raises(AutopruneError, match="is missing, and the run is finished"):
         folder.read_episodes()
     folder.episodes_path.write_bytes(whole)
-    assert len(folder.read_episodes()) == report["policies_scored_in_all"]
+    assert len(folder.read_episodes()) == report["episodes"]
     text = folder.report_path.read_text(encoding="utf-8")
     folder.report_path.write_text(text.replace('"checksum"', '"chequesum"'), encoding="utf-8")
     with pytest.raises(AutopruneError, match="has no checksum"):
