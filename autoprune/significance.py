@@ -183,17 +183,18 @@ class Agents:
         """Return the difference of two agents' means, by their places; of a single seed, nothing is said of chance."""
         gaps = self._accuracies[first] - self._accuracies[second]
         value = float(gaps.mean())
-        own, other = (float(self._accuracies[place].mean()) for place in (first, second))
-        by_image, paired = _image_variance(self._right[first], self._right[second], own, other, self._images)
+        means = [float(self._accuracies[place].mean()) for place in (first, second)]
+        by_image, paired = _image_variance(self._right[first], self._right[second], means[0], means[1], self._images)
         if self.seeds < 2 or by_image is None:
             return Difference(value, several=len(self._accuracies), paired=paired)
-        pair = float(gaps.var(ddof=1)), float(self.seeds - 1)
-        by_seed, freedom = max(pair, (self._together, float(self._freedom)))
+        by_seed, freedom = self._together, self._freedom
+        if (own := float(gaps.var(ddof=1))) > by_seed:  # two agents, each with a variance of its own (Welch)
+            by_seed, freedom = own, min(2 * (self.seeds - 1), freedom)
         by_seed /= self.seeds
         variance = by_image + by_seed
         many = math.inf if self._images is None else max(self._images - 1, 1)
-        freedom = variance**2 / max(by_seed**2 / freedom + by_image**2 / many, 1e-300)
-        return Difference(value, math.sqrt(variance), freedom, len(self._accuracies), paired)
+        found = variance**2 / max(by_seed**2 / freedom + by_image**2 / many, 1e-300)
+        return Difference(value, math.sqrt(variance), found, len(self._accuracies), paired)
 
 
 def stacked(right: Sequence[BoolArray | None]) -> BoolArray | None:

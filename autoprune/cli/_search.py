@@ -23,7 +23,7 @@ Examples:
     autoprune search --budget macs=0.5,params=0.6,size=4MB
     autoprune search --budget latency=0.8 --target onnxruntime --batch 1
     autoprune search --budget 0.5 --preset amc
-    autoprune search --max-drop 0.5
+    autoprune search --max-drop 3
     autoprune search --pareto --minimize params
     autoprune search --out runs/r56    (continues that run, or prints it)
 """
@@ -44,7 +44,7 @@ def search(
         typer.Option(
             "--max-drop",
             metavar="POINTS",
-            help="Find the smallest network that loses at most so many points of accuracy, for instance 0.5.",
+            help="Find the smallest network that loses at most so many points of accuracy, with 95 % confidence.",
         ),
     ] = None,
     pareto: Annotated[bool, typer.Option("--pareto", help="Find a whole front of accuracy against cost.")] = False,
