@@ -35,6 +35,7 @@ from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, default_agent, execute, target_for
 from autoprune.surgery import copy_model, load_pruned
+from autoprune.takes import check_example
 from autoprune.user_evaluation import Evaluate
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
@@ -201,7 +202,8 @@ def _inputs(
 ) -> Inputs:
     """Check what was passed and put it together."""
     check_device(device)
-    if not isinstance(example_input, Tensor) or example_input.ndim < 2 or len(example_input) < 2:
+    check_example(example_input)
+    if example_input.ndim < 2 or len(example_input) < 2:
         raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
     check_finite(model.state_dict(), weights="of the model")
     classes = check_output(model, example_input)

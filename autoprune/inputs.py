@@ -15,6 +15,7 @@ from autoprune.device import resolve_device
 from autoprune.errors import UsageError
 from autoprune.guard import eval_mode, unchanged
 from autoprune.models import LoadedModel, load_model
+from autoprune.takes import run_once
 from autoprune.user_evaluation import Evaluate
 
 
@@ -186,16 +187,8 @@ def check_output(model: nn.Module, example: Tensor) -> int:
     Raises:
         UsageError: if it does not; says what shape the images have.
     """
-    shape = "x".join(str(n) for n in example.shape[1:])
-    try:
-        with unchanged(model), eval_mode(model), torch.no_grad():
-            output = model(example)
-    except (RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(
-            f"The model does not take images of shape {shape} ({first.rstrip('.')}); "
-            "check --model, --data and --input-size."
-        ) from error
+    with unchanged(model), eval_mode(model), torch.no_grad():
+        output = run_once(model, example, advice="check the model, the data and the input size")
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
     return int(output.shape[1])

@@ -58,7 +58,7 @@ def inspect_model(
         "macs": cost.dense_macs,
         "params": cost.dense_params,
         "smallest_macs": smallest,
-        "smallest_budget": smallest / cost.dense_macs,
+        "smallest_budget": smallest / cost.dense_macs if cost.dense_macs else 1.0,
         "budgets": {kind: {"dense": found(whole), "least": found(least)} for kind, found in costs.items()},
         "groups": [
             {

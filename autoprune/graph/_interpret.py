@@ -61,8 +61,8 @@ class Masking:
 
     def _units(self, group: IntArray, unit: IntArray) -> Tensor:
         """Return the number of the unit of every channel."""
-        masked = (group >= 0) & (self.offset[group] >= 0)
-        return torch.from_numpy(np.where(masked, self.offset[group] + unit, self.count))
+        offset = np.append(self.offset, -1)[group]  # the last is that of channels without a group (-1)
+        return torch.from_numpy(np.where(offset >= 0, offset + unit, self.count))
 
     def _norms(self, graph: PruningGraph, groups: tuple[Group, ...], names: Mapping[str, str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -206,13 +206,14 @@ def placeholder_names(graph: PruningGraph, model: nn.Module) -> dict[str, str]:
     }
 
 
-def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor) -> list[Any]:
+def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor, dtype: torch.dtype) -> list[Any]:
     """Return what the program's placeholders stand for, with a model's own tensors and constants on its device.
 
     Args:
         graph: The coupling graph.
         model: The model, or a copy of it with other values.
         images: Input, shape (N, C, H, W).
+        dtype: Type of constants that are not whole numbers.
     """
     tensors = {
         name: tensor
@@ -229,7 +230,7 @@ def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor) ->
         else:
             constant = graph.program.constants[spec.target or ""]
             if isinstance(constant, Tensor):
-                constant = constant.to(images.device, images.dtype if constant.is_floating_point() else constant.dtype)
+                constant = constant.to(images.device, dtype if constant.is_floating_point() else constant.dtype)
             values.append(constant)
     return values
 

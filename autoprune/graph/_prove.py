@@ -94,6 +94,21 @@ def _both_finite(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[list[
     return [a for a, _ in both], [b for _, b in both]
 
 
+def _difference(model: nn.Module, distance: float) -> str:
+    """Return what to say of a program that does not compute what the model does."""
+    for path, module in model.named_modules():
+        if any("fake_quantize" in kind.__module__ for kind in type(module).__mro__):
+            return (
+                f"The module '{path}' ({type(module).__name__}) rounds to a scale that it takes from what it last saw, so "
+                "nothing can be proved; prune the model before it is prepared for quantisation, or switch its observers and "
+                "rounding off."
+            )
+    return (
+        f"The traced program differs from the model by {distance:.1e} of the output, so its channels cannot be told; "
+        "make the forward independent of the input's values and of random numbers."
+    )
+
+
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
@@ -113,26 +128,26 @@ class _Proof:
         self.graph = graph
         self.precision = precision
         self.generator = generator
-        noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
-        self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
+        self.images = images  # whole numbers may be those of tokens, which no noise is added to
+        if images.is_floating_point():
+            noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
+            self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
+        self.like = torch.zeros((), dtype=precision.dtype, device=images.device)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
         self.model = copy_model(model).to(precision.dtype).eval()
         if disguise.weights:
             randomised(self.model, self.images, generator)
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
-        self.values = placeholder_values(graph, self.model, self.images)
+        self.values = placeholder_values(graph, self.model, self.images, precision.dtype)
         with torch.no_grad():
             self.dense = output_tensors(self.model(self.images))
             distance = _distance(interpret(graph, self.values, self.masking, None), self.dense)
         if not distance <= precision.tolerance:
-            raise _DifferentError(
-                f"The traced program differs from the model by {distance:.1e} of the output, so its channels cannot be told; "
-                "make the forward independent of the input's values and of random numbers."
-            )
+            raise _DifferentError(_difference(model, distance))
 
     def sensitivity(self) -> FloatArray:
         """Return how much the output changes relative to itself when a unit is scaled, one number per unit."""
-        mask = self.masking.ones(self.images).requires_grad_()
+        mask = self.masking.ones(self.like).requires_grad_()
         with torch.enable_grad():
             try:
                 outputs = [out for out in interpret(self.graph, self.values, self.masking, mask) if out.requires_grad]
@@ -160,7 +175,7 @@ class _Proof:
         """Return whether the output changes without half of a group's channels, where no gradient says so."""
         removed = {group.index: np.arange(0, group.size, 2)}
         with torch.no_grad():
-            halved = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
+            halved = interpret(self.graph, self.values, self.masking, self.masking.mask(self.like, removed))
         return _distance(halved, self.dense) > 100 * self.precision.tolerance
 
     def kept(self, removed: Removed) -> dict[str, IntArray]:
@@ -180,7 +195,7 @@ class _Proof:
                 outputs = output_tensors(prune_model(self.model, self.graph, self.kept(removed)).eval()(self.images))
             except Exception as error:
                 return f"{FIXED} ({_first_line(error)})"
-            expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.images, removed))
+            expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.like, removed))
         distance = _distance(*_both_finite(outputs, expected))
         if distance <= self.precision.tolerance:
             return None

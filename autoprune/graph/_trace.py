@@ -22,16 +22,14 @@ from autoprune.graph._calls import CallFinder, RecordedCall, recorded_calls
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.guard import eval_mode, unchanged
+from autoprune.takes import check_example, check_signature, run_once
 
 _log = logging.getLogger(__name__)
 
 
 def at_least_two(example_input: Tensor) -> Tensor:
     """Return two images of the example (one is repeated): a batch of one would be burnt into the program."""
-    if example_input.dim() == 0 or example_input.shape[0] == 0:
-        raise UsageError(
-            f"The example input has shape {tuple(example_input.shape)}, but it must hold at least one image, as (N, C, H, W)."
-        )
+    check_example(example_input)
     return torch.cat([example_input[:1], example_input[:1]]) if example_input.shape[0] == 1 else example_input[:2]
 
 
@@ -108,6 +106,8 @@ def _open_batch(model: nn.Module) -> tuple[Any, ...]:
 
 def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, list[RecordedCall], str | None]:
     """Return the program, the calls that it was made of, and why it had to be recorded instead of exported."""
+    check_example(example_input)
+    check_signature(model)
     attempts: list[tuple[Tensor, bool]] = [(at_least_two(example_input), True), (at_least_two(example_input), False)]
     if example_input.shape[0] != 2:
         attempts.append((example_input, False))
@@ -128,7 +128,7 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
             except Exception as failure:
                 error = error or failure
         _prepare(model, as_it_was)
-        _check_runs(model, example_input)
+        run_once(model, example_input, advice="give images of the shape and type that it was made for")
         assert error is not None
         _log.debug("torch.export refuses the model: %s", error)
         refused: Exception = error
@@ -190,16 +190,6 @@ def _inline_regions(program: ExportedProgram) -> None:
         if not function.users:
             graph.erase_node(function)
     module.recompile()
-
-
-def _check_runs(model: nn.Module, example_input: Tensor) -> None:
-    try:
-        model(example_input)
-    except Exception as error:
-        raise UsageError(
-            f"The model does not run on an input of shape {tuple(example_input.shape)} ({_first_line(error)}); "
-            "give images of the size and number of channels that it was made for."
-        ) from error
 
 
 def trace(model: nn.Module, example_input: Tensor) -> Traced:

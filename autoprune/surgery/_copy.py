@@ -52,6 +52,8 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if plain is None:
         plain = _plain[kind] = _is_plain(kind)
     if not plain:
+        for part in module.modules():
+            _detach_results(vars(part), memo)
         return copy.deepcopy(module, memo)
     new = kind.__new__(kind)
     memo[id(module)] = new
@@ -83,12 +85,16 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """Return a deep copy of an attribute; what cannot be copied (a lock, an open file, a generator) is shared."""
-    for tensor in _results(value):
-        memo.setdefault(id(tensor), tensor.detach().clone())
+    _detach_results(value, memo)
     try:
         return copy.deepcopy(value, memo)
     except TypeError:
         return value
+
+
+def _detach_results(value: Any, memo: dict[int, Any]) -> None:
+    for tensor in _results(value):
+        memo.setdefault(id(tensor), tensor.detach().clone())
 
 
 def _results(value: Any) -> Iterator[Tensor]:

@@ -1,0 +1,134 @@
+"""See that a network takes one tensor of images, which is how everything here calls it; else say in one sentence why not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from autoprune.errors import UsageError
+
+_WRAP = "pass a module whose forward(images) calls the model with what it needs"
+_Kind = inspect.Parameter
+
+
+def check_example(example: Any) -> None:
+    """See that an example input is one dense tensor of real numbers with a batch dimension.
+
+    Raises:
+        UsageError: if it is anything else; says what.
+    """
+    rule = "it must be one tensor of images, shape (N, C, H, W)"
+    if isinstance(example, Mapping):
+        keys = ", ".join(map(str, list(example)[:8])) or "none"
+        raise UsageError(f"The example input is a dict with the keys {keys}, but {rule}; {_WRAP}.")
+    if isinstance(example, tuple | list):
+        raise UsageError(f"The example input is a {type(example).__name__} of {len(example)}, but {rule}; {_WRAP}.")
+    if not isinstance(example, Tensor):
+        found = f"{type(example).__module__}.{type(example).__qualname__}".removeprefix("builtins.")
+        raise UsageError(f"The example input is of type {found}, but {rule}; convert it (torch.as_tensor).")
+    if example.layout != torch.strided or example.is_nested or example.is_quantized or example.is_complex():
+        raise UsageError(
+            f"The example input is a tensor of layout {example.layout} and type {example.dtype}, but {rule}, dense and of real "
+            "numbers; convert it."
+        )
+    if example.dim() == 0 or example.shape[0] == 0:
+        raise UsageError(
+            f"The example input has shape {tuple(example.shape)}, but it must hold at least one image, as (N, C, H, W)."
+        )
+
+
+def check_signature(model: nn.Module) -> None:
+    """See that a model's forward can be called with one input by position.
+
+    Raises:
+        UsageError: if it needs more, or takes it by keyword only; names its inputs.
+    """
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):  # of compiled code, which says at its first run
+        return
+    needed = [
+        p for p in parameters if p.default is _Kind.empty and p.kind not in (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
+    ]
+    placed = [
+        p for p in parameters if p.kind in (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD, _Kind.VAR_POSITIONAL)
+    ]
+    if not placed:
+        named = ", ".join(p.name for p in parameters)
+        found = f"takes its inputs by keyword only ({named})" if parameters else "takes no input"
+        raise UsageError(f"The model's forward {found}, but it is called with one tensor of images; {_WRAP}.")
+    further = [p for p in needed if p is not placed[0]]
+    if further:
+        names = ", ".join(p.name for p in ([placed[0]] if placed[0] not in needed else []) + needed)
+        raise UsageError(
+            f"The model's forward needs {len(further) + 1} inputs ({names}), but it is called with one tensor of images; {_WRAP}."
+        )
+
+
+class _Keys(TorchFunctionMode):
+    """Notes what names a tensor is asked for as if it were a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__getitem__ and len(args) > 1 and isinstance(args[1], str):
+            self.keys.append(args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def run_once(model: nn.Module, example: Tensor, *, advice: str) -> Any:
+    """Return what a model gives for an example input, in the mode it is in.
+
+    Args:
+        model: The model.
+        example: Images, shape (N, C, H, W).
+        advice: What to do where they do not fit.
+
+    Raises:
+        UsageError: if it does not run on them; says why.
+    """
+    check_signature(model)
+    asked = _Keys()
+    try:
+        with asked:
+            return model(example)
+    except Exception as error:
+        if isinstance(error, UsageError):
+            raise
+        if asked.keys:
+            raise UsageError(
+                f"The model's forward asks its input for '{asked.keys[0]}' as if it were a dict, but it is called with one "
+                f"tensor of images; {_WRAP}."
+            ) from error
+        shape = f"shape {tuple(example.shape)}"
+        raise UsageError(
+            f"The model does not run on an input of {shape}{_type(model, example)} ({why(error)}); {advice}."
+        ) from error
+
+
+def _type(model: nn.Module, example: Tensor) -> str:
+    """Return what to say of the type of an input that is not the weights' own."""
+    with suppress(StopIteration):
+        weights = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        if weights != example.dtype:
+            return f" and type {example.dtype} with weights of type {weights}"
+    return ""
+
+
+def why(error: BaseException) -> str:
+    """Return the first sentence of an exception's message, without its end."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    line = line.split(". ")[0].rstrip(".")
+    if not line:
+        return type(error).__name__
+    return f"{type(error).__name__}: {line}" if len(line.split()) < 3 else line
