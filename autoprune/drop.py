@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from torch import Tensor
 
 from autoprune.answers import BoolArray
 
@@ -79,3 +80,9 @@ def _statistic(drop: Drop, allowed: float) -> float:
     if variance <= 0:
         return 0.0 if difference == 0 else math.copysign(math.inf, difference)
     return difference / math.sqrt(variance)
+
+
+def paired_error(dense: Tensor, right: Tensor) -> float:
+    """Return the standard error of the difference of two accuracies, from which images each got right; NaN for a single one."""
+    difference = dense.double() - right.double()
+    return float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.nan

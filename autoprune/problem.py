@@ -24,7 +24,7 @@ from autoprune.cost import MemoryCost
 from autoprune.data import CALIBRATION, Expected, Images, adapt
 from autoprune.data_notes import data_notes
 from autoprune.device import resolve_device
-from autoprune.drop import Drop
+from autoprune.drop import Drop, paired_error
 from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part
 from autoprune.finished import Finished, half, right_of
@@ -145,9 +145,7 @@ class Problem:
         check_reward(reward, self.budget)
         self.device = resolve_device(device)
         check_finite(model.state_dict(), weights="of the model")
-        self.model = (
-            copy_model(model).to(self.device).eval()
-        )  # never run but within `unchanged`: the networks are cut from it
+        self.model = copy_model(model).to(self.device).eval()  # run within `unchanged` only: networks are cut from it
         example_input = example_input.to(self.device)
         self._halved = self.budget.max_drop is not None
         expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
@@ -298,7 +296,7 @@ class Problem:
             self.cost.params(counts),
             seconds=seconds,
             distance=distance,
-            drop_se=math.nan if dense is None or own is None else _paired_error(dense.of(own.seen).right, own.right),
+            drop_se=math.nan if dense is None or own is None else paired_error(dense.of(own.seen).right, own.right),
             share=share,
             costs={kind: float(cost(counts)) for kind, cost in self.costs.items() if kind not in ("macs", "params")},
         )
@@ -493,12 +491,6 @@ def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
         rest = f"; and {len(whole) - 2} more, see autoprune inspect" if len(whole) > 2 else ""
         notes.append(f"Coupling groups that stay whole, {len(whole)} of {len(graph.groups)}: {named}{rest}.")
     return tuple(notes)
-
-
-def _paired_error(dense: Tensor, right: Tensor) -> float:
-    """Return the standard error of the difference of two accuracies, from which images each got right; NaN for a single one."""
-    difference = dense.double() - right.double()
-    return float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else math.nan
 
 
 def _as_budget(budget: Budget | float | str | None) -> Budget:
