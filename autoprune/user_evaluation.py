@@ -20,7 +20,7 @@ REPEATS = 4
 class UserEvaluation:
     """Calls a user's evaluation, under the same seeds every time.
 
-    The first network is measured twice. If the accuracies differ, the user is told, and from then on every answer is the mean of
+    On the search part the first network is measured twice. If the accuracies differ, the user is told, and from then on every answer is the mean of
     `REPEATS` calls, so that the luck of one call does not decide.
 
     Args:
@@ -38,7 +38,7 @@ class UserEvaluation:
     def __init__(self, function: Evaluate, name: str) -> None:
         self._function = function
         self._name = name
-        self._repeats = 0
+        self._repeats = 0 if name == "search" else 1
         self.notes: tuple[str, ...] = ()
         self.gives_loss = False
 

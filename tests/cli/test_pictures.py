@@ -93,7 +93,9 @@ def test_a_transform_of_ones_own_is_used_by_the_verbs_that_follow(
     report = json.loads((here / "run" / "report.json").read_text())
     assert json.loads((here / "run" / "config.json").read_text())["transform"] == "own.py:tensor"
     capsys.readouterr()
-    assert main(["eval", "run", "--json", "--transform", "own.py:tensor"]) == 0
+    assert main(["eval", "run", "--json", "--allow", "own.py:net"]) == 2  # the run names a transform, too
+    assert "--allow own.py:tensor" in capsys.readouterr().err
+    assert main(["eval", "run", "--json", "--transform", "own.py:tensor", "--allow", "own.py:net"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == pytest.approx(report["final"]["accuracy"])
     assert found["loss"] == pytest.approx(report["final"]["loss"])

@@ -152,7 +152,7 @@ def test_from_scratch_does_not_depend_on_the_weights() -> None:
 
 
 def test_patience_ends_early() -> None:
-    worse = iter([0.9, 0.8, 0.7, 0.6, 0.5])
+    worse = iter([0.9, 0.9, 0.8, 0.7, 0.6, 0.5])  # the first network is measured twice
     found = autoprune.finetune(
         network(),
         train=images(1),
@@ -248,4 +248,5 @@ def test_average_is_what_is_measured() -> None:
     """The history's accuracy is that of the kept weights, not of those in training."""
     found = tune(None, epochs=1)
     accuracy, loss = Evaluator(images(2), name="search", device=torch.device("cpu"))(found.model)
-    assert (accuracy, loss) == (found.history[0]["search_accuracy"], found.history[0]["search_loss"])
+    assert accuracy == found.history[0]["search_accuracy"]
+    assert loss == pytest.approx(found.history[0]["search_loss"], rel=1e-6)  # measured in another memory layout
