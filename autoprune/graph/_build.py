@@ -255,15 +255,26 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
 
 
 def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argument]:
-    """Return the arguments of calls that follow the channels without being changed, in two runs that take away every one."""
+    """Return the arguments of calls that follow the channels without being changed.
+
+    In two runs every channel is taken away once, so that what is fixed shows. In two more the channels of some groups only are:
+    what follows other channels than those that it counts shows.
+    """
     from autoprune.surgery import calls_that_follow, prune_model  # surgery reads this package's types
 
     rng = np.random.default_rng(0)
     free = [group for group in graph.groups if group.reason is None and group.size > 1]
     halves = [np.split(rng.permutation(group.size), [rng.integers(1, group.size)]) for group in free]
+    runs = [[half[place] for half in halves] for place in (0, 1)]
+    some = rng.permutation(len(free)) % 2
+    for place in (0, 1) if len(free) > 1 else ():
+        counts = [
+            rng.integers(1, group.size) if odd == place else group.size for group, odd in zip(free, some, strict=True)
+        ]
+        runs.append([rng.permutation(group.size)[:count] for group, count in zip(free, counts, strict=True)])
     found: list[set[Argument]] = []
-    for place in (0, 1):
-        kept = {group.name: np.sort(half[place]) for group, half in zip(free, halves, strict=True)}
+    for run in runs:
+        kept = {group.name: np.sort(units) for group, units in zip(free, run, strict=True)}
         found.append(calls_that_follow(prune_model(model, graph, kept).eval(), images))
     return set.intersection(*found)
 
@@ -291,7 +302,8 @@ def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
     graph = _build(traced, p, tensors)
     if not graph.calls:
         return graph
-    fixed = frozenset(p.call_links.keys() - _follow(model, graph, images))
+    may_follow = {argument for argument, link in p.call_links.items() if not link.fixed}
+    fixed = frozenset(p.call_links.keys() - (_follow(model, graph, images) & may_follow if may_follow else set()))
     follow = p.call_links.keys() - fixed
     if fixed:
         p = propagate(traced, fixed)

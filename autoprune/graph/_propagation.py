@@ -116,13 +116,18 @@ class ProductCall:
 
 @dataclass(frozen=True, eq=False)
 class CallLink:
-    """An argument of a call in the code that counts channels: see ``CallArgument``."""
+    """An argument of a call in the code that counts channels: see ``CallArgument``.
+
+    ``even`` says that channels of one group must own equally many of what is counted, ``fixed`` that the code is not trusted to
+    follow the channels by itself: it cuts pieces that may be of any size.
+    """
 
     kind: Literal["count", "pieces", "picked"]
     labels: IntArray
     at: IntArray
     sign: int = 1
     even: bool = True
+    fixed: bool = False
 
     @property
     def places(self) -> list[IntArray]:

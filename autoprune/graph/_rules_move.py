@@ -132,7 +132,7 @@ def slice_(p: Propagation, call: Call) -> Any:
         elif step == 1 and length > 1 and size % length == 0 and start % length == 0:
             x = _unify_pieces(p, x, dim, size // length)
             _link_ends(p, call, x, dim, start, start + length)
-        elif step == 1 and _link_ends(p, call, x, dim, start, start + length):
+        elif step == 1 and _link_ends(p, call, x, dim, start, start + length, fixed=True):
             pass
         elif step > 1 and size % step == 0 and length == size // step:
             x = _unify_pieces(p, x, dim, step, strided=True)
@@ -171,12 +171,12 @@ def _ends(p: Propagation, call: Call, start: int, end: int) -> dict[Argument, tu
     return {} if None in found else {argument: what for argument, what in found.items() if argument is not None}
 
 
-def _link_ends(p: Propagation, call: Call, x: Tensor, dim: int, start: int, end: int) -> bool:
+def _link_ends(p: Propagation, call: Call, x: Tensor, dim: int, start: int, end: int, *, fixed: bool = False) -> bool:
     """Let the ends that the code gives a slice follow the channels before them; False unless they are found there."""
     ends = _ends(p, call, start, end)
     labels = p.channels(x, dim) if ends else NOTHING
     for argument, (counted, sign) in ends.items():
-        p.link_call(argument, CallLink("count", labels[counted], NOTHING, sign))
+        p.link_call(argument, CallLink("count", labels[counted], NOTHING, sign, fixed=fixed))
     return bool(ends)
 
 
@@ -218,7 +218,8 @@ def split(p: Propagation, call: Call) -> Any:
             for counted in (sizes[0], x.shape[dim]):  # the size of a piece may be a fraction of the attribute
                 p.link(p.sources(call, counted), labels[:counted])
         if len(sizes) > 1 and argument is not None:
-            p.link_call(argument, CallLink("pieces", p.channels(x, dim), np.cumsum(sizes)))
+            uneven = len(set(sizes)) > 1
+            p.link_call(argument, CallLink("pieces", p.channels(x, dim), np.cumsum(sizes), fixed=uneven))
     return _run(call, x)
 
 

@@ -140,15 +140,18 @@ def test_numbers_say_what_is_left() -> None:
     assert torch.equal(small.b.weight, model.b.weight[:, [1, 2, 6, *(7 + c for c in (0, 2, *stays, 15))]])
 
 
+@pytest.mark.parametrize("width", [2, 3, 8])
 @pytest.mark.parametrize("group", ["a", "b"])
-def test_a_size_may_be_that_of_other_channels(group: str) -> None:
+def test_a_size_may_be_that_of_other_channels(group: str, width: int) -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = F.relu(m.a(x))
         n, c, h, w = x.shape
         return m.c(m.b(x).flatten(2).view(n, c, h, w)) + m.d(x)
 
-    model, graph, images = _proved(Net(forward, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4), d=conv(8, 4)))
-    kept = {group: np.array([1, 2, 5])}
+    model, graph, images = _proved(
+        Net(forward, a=conv(3, width), b=conv(width, width), c=conv(width, 4), d=conv(width, 4))
+    )
+    kept = {group: np.arange(1, width, 2)}
     with torch.no_grad():
         torch.testing.assert_close(
             prune_model(model, graph, kept)(images), zeroed(model, graph, kept)(images), rtol=1e-9, atol=1e-9
