@@ -20,8 +20,8 @@ REPEATS = 4
 class UserEvaluation:
     """Calls a user's evaluation, under the same seeds every time.
 
-    On the search part the first network is measured twice. If the accuracies differ, the user is told, and from then on every answer is the mean of
-    `REPEATS` calls, so that the luck of one call does not decide.
+    On the search part the first network is measured twice. If the accuracies differ, the user is told, and from then on every
+    answer is the mean of `REPEATS` calls, so that the luck of one call does not decide.
 
     Args:
         function: The user's.

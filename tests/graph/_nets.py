@@ -330,7 +330,7 @@ case(
 )
 one("weight norm", "right", lambda m, x: m.a(x), a=lambda: parametrizations.weight_norm(conv(8, 8)))
 one("parametrization of one's own", "right", lambda m, x: m.a(x), a=lambda: _parametrized(conv(8, 8)))
-one("spectral norm", "refused", lambda m, x: m.a(x), a=lambda: parametrizations.spectral_norm(conv(8, 8)))
+one("spectral norm", "right", lambda m, x: m.a(x), a=lambda: parametrizations.spectral_norm(conv(8, 8)))
 one(
     "weight norm further on",
     "right",
