@@ -477,7 +477,8 @@ class Problem:
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
-            self._dense_report = self._evaluated(self._report, self.model, self._sizes, refer=True)
+            score = self._evaluated(self._report, self.model, self._sizes, refer=True)
+            self._dense_report = score if self._report.answers is None else replace(score, drop_se=0.0)
             self._dense_answers["report"] = self._report.answers
         return self._dense_report
 

@@ -19,10 +19,11 @@ class Score:
         params: Number of parameters.
         distance: How far the answers are from the dense network's: Kullback-Leibler divergence in nats, see `Evaluator.refer`;
             NaN where they are not known one by one.
-        reward: What the reward function made of it (NaN before it was asked).
+        reward: What the reward function made of it (NaN before it was asked; it is never asked about the report part).
         seconds: Wall-clock time the score took.
         images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
-            through the dense network; independent of the machine. NaN where the number of search images is not known.
+            through the dense network; independent of the machine. NaN where the number of search images is not known, and on
+            the report part.
         share: Share of the search images that it was scored on: below 1 where a race stopped it.
         drop_se: Standard error of the accuracy's difference to the dense network's, paired image by image; NaN where the
             images are not known one by one.

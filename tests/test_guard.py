@@ -24,7 +24,7 @@ from autoprune.testing import check_surgery
 from autoprune.timing import time_networks
 
 from ._pictures import picture
-from ._sample import pick
+from ._sample import FULL, pick
 from ._stateful import STATEFUL
 from .graph._nets import CASES
 
@@ -119,6 +119,56 @@ def test_network_of_the_table_is_as_it_was(name: str, tmp_path: Path) -> None:
     images = torch.randn(2, 3, 6, 6)
     for call in ("build and prove", "macs", "pt2", "check"):
         _check(model, lambda call=call: CALLS[call](model, images, tmp_path))  # type: ignore[misc]
+
+
+class Detector(nn.Module):
+    """Keeps the places and strides of its outputs until images of another shape come, as YOLO's heads do."""
+
+    def __init__(self, *, per_image: bool) -> None:
+        super().__init__()
+        self.per_image = per_image
+        self.shape: torch.Size | None = None
+        self.places, self.strides = torch.empty(0), torch.empty(0)
+        self.stem = nn.Conv2d(2, 8, 3, padding=1)
+        self.down = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.stem(x).relu()
+        outs = [head(y) for head, y in zip(self.heads, (fine, self.down(fine).relu()), strict=True)]
+        if self.shape != x.shape:
+            sizes = [out.shape[2] * out.shape[3] for out in outs]
+            self.places = torch.cat([torch.linspace(0, 1, size) for size in sizes])
+            self.strides = torch.cat([torch.full((size,), 2.0**i) for i, size in enumerate(sizes)])
+            if self.per_image:
+                self.places = self.places.expand(x.shape[0], 1, -1).clone()
+            self.shape = x.shape
+        logits: Tensor = (torch.cat([out.flatten(2) for out in outs], 2) * (1 + self.places) * self.strides).mean(2)
+        return logits
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 5] if FULL else [1, 2])
+@pytest.mark.parametrize("per_image", [False, True] if FULL else [True])
+def test_shapes_that_a_run_before_left_behind_do_not_end_refitting(per_image: bool, first: int) -> None:
+    torch.manual_seed(0)
+    model = Detector(per_image=per_image)
+    if first:
+        model(IMAGES.repeat(2, 1, 1, 1)[:first])
+    before = picture(model)
+    found = autoprune.search(
+        model,
+        IMAGES[:2],
+        calibration=DATA,
+        evaluate=DATA,
+        budget=0.6,
+        agent="uniform",
+        episodes=1,
+        finish_steps=0,
+    )
+    assert not any("refitted" in note for note in found.report["notes"])
+    assert picture(model) == before
+    assert build_graph(model, IMAGES[:1]).dynamic_batch
+    assert picture(model) == before
 
 
 def test_memory_flags_gradients_and_order_come_back() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,94 @@ def test_what_a_score_raises_is_raised() -> None:
         workers.submit((1, 2))
         with pytest.raises(UsageError, match=r"^not \(1, 2\)\nIn the worker:"):
             workers.wait()
+
+
+class CodedError(Exception):
+    """Is made of two values."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+class ChattyError(Exception):
+    """Would be made again of another message than it has."""
+
+    def __str__(self) -> str:
+        return f"said by {os.getpid()}"
+
+
+class ReducingError(Exception):
+    """Does not let itself be pickled."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("not this one")
+
+
+def raised(make: Callable[[], Exception]) -> Exception:
+    """Return what arrives of an exception that scoring raises in a worker."""
+
+    def score(counts: tuple[int, ...]) -> Score:
+        raise make()
+
+    with Workers(score, 1) as workers:
+        workers.submit((3, 1))
+        try:
+            workers.wait()
+        except Exception as error:
+            return error
+    raise AssertionError
+
+
+def holding(thing: object) -> Exception:
+    error = ValueError("own words")
+    error.thing = thing  # type: ignore[attr-defined]
+    return error
+
+
+def local() -> Exception:
+    class LocalError(Exception):
+        pass
+
+    return LocalError("of a function")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda: CodedError(7, "no such file"), "CodedError", "7: no such file"),
+        (lambda: holding(threading.Lock()), "ValueError", "own words"),
+        (lambda: holding(lambda: None), "ValueError", "own words"),
+        (lambda: ReducingError("kept"), "ReducingError", "kept"),
+        (local, "LocalError", "of a function"),
+        (lambda: ValueError(), "ValueError", "no message"),
+        (lambda: ValueError("two\nlines"), "ValueError", "two"),
+        (lambda: KeyError("key"), "KeyError", "key"),
+        (lambda: ExceptionGroup("some", [ValueError("inner"), holding(threading.Lock())]), "ExceptionGroup", "some"),
+        (lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"), "UnicodeDecodeError", "odd"),
+        (ChattyError, "ChattyError", "said by"),
+    ],
+)
+def test_any_exception_of_a_worker_arrives_as_itself_or_with_its_type_and_message(
+    make: Callable[[], Exception], name: str, message: str
+) -> None:
+    error = raised(make)
+    note = "".join(error.__notes__)
+    assert note.startswith("In the worker:\n")
+    assert "Traceback (most recent call last)" in note
+    assert name in note
+    if type(error) is AutopruneError:
+        assert str(error).startswith(f"Scoring the policy [3, 1] raised {name}: ")
+        assert message in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert (type(error).__name__, str(error)) == (name, str(make()))
+
+
+def test_an_exception_that_can_be_passed_on_keeps_its_attributes() -> None:
+    error = raised(lambda: holding([1, 2]))
+    assert isinstance(error, ValueError)
+    assert error.thing == [1, 2]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

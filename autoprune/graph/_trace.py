@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -117,11 +117,14 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
         for images, dynamic in attempts:
             _prepare(model, as_it_was)
             try:
-                shapes = _open_batch(model) if dynamic else None
-                with recorded_calls(model) as calls:
-                    program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
-                _inline_regions(program)
+                program, calls = _exported(model, images, dynamic)
                 _check_modules(model, modules)
+                if dynamic and not _has_open_batch(program):
+                    _prepare(model, as_it_was)
+                    with suppress(Exception):  # it may compare with the shape that it saw last, which is this one
+                        another, its_calls = _exported(model, torch.cat([images, images[:1]]), dynamic)
+                        if _has_open_batch(another):
+                            return another, its_calls, None
                 return program, calls, None
             except UsageError:
                 raise
@@ -147,6 +150,22 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
         f"The model can be traced neither by torch.export ({_first_line(refused)}) nor by recording it ({_first_line(error)}); "
         "make its forward free of what the messages name."
     ) from error
+
+
+def _exported(model: nn.Module, images: Tensor, dynamic: bool) -> tuple[ExportedProgram, list[RecordedCall]]:
+    shapes = _open_batch(model) if dynamic else None
+    with recorded_calls(model) as calls:
+        program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+    _inline_regions(program)
+    return program, calls
+
+
+def _has_open_batch(program: ExportedProgram) -> bool:
+    placeholders = program.graph.find_nodes(op="placeholder")
+    specs = program.graph_signature.input_specs
+    inputs = [node for node, spec in zip(placeholders, specs, strict=True) if spec.kind == InputKind.USER_INPUT]
+    value = inputs[0].meta.get("val") if inputs else None
+    return isinstance(value, Tensor) and value.dim() > 0 and is_symbolic(value.shape[0])
 
 
 def _prepare(model: nn.Module, as_it_was: Callable[[], None]) -> None:
@@ -217,14 +236,13 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         for source in (model.named_parameters(), model.named_buffers())
         for name, tensor in source
     }
-    batch = inputs[0].meta["val"].shape[0] if inputs and isinstance(inputs[0].meta.get("val"), Tensor) else 0
     if refused is None:
         return Traced(
             program,
             tensors,
             tuple(inputs),
             shapes,
-            is_symbolic(batch),
+            _has_open_batch(program),
             None,
             _fixed(model),
             SizeFinder(model),
