@@ -76,7 +76,7 @@ def _runs_channels_last(model: nn.Module, images: Tensor) -> bool:
     try:
         trial.to(memory_format=torch.channels_last)  # not weights of 3-D convolutions
         trial(fast_layout(images, images.device))
-    except RuntimeError:
+    except Exception:  # whatever the user's forward raises: the run that matters says it
         return False
     return True
 
