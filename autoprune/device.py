@@ -15,8 +15,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"Unknown device '{device}'; give cpu or cuda (cuda:1, ...).") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"Unknown device '{device!s:.60}'; give cpu or cuda (cuda:1, ...).") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
     return found

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from autoprune.answers import BoolArray
+
+if TYPE_CHECKING:  # budgets, which use this, are read without loading torch
+    from torch import Tensor
 
 CONFIDENCE = 0.95
 """How sure it must be that a network lost no more than allowed."""

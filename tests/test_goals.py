@@ -218,7 +218,7 @@ class Timed(Problem):
 
 @pytest.mark.parametrize("slow", [0, 1, 4])
 def test_the_first_that_is_measured_to_be_fast_enough_is_the_result(slow: int, tmp_path: Path) -> None:
-    problem = Timed()
+    problem = Timed(steps=12)
     problem.slow = slow
     problem.budget = Budget(latency=0.5, macs=0.5)
     report = run("random", tmp_path, problem=problem, episodes=20)

@@ -19,11 +19,11 @@ def run(tmp_path: Path) -> RunFolder:
     folder.begin(
         RunConfig(model="m", model_fingerprint="m", data="d", data_fingerprint="d", budget=Budget(0.5), agent="random")
     )
-    for number, (agent, reward) in enumerate(
-        [("random", 0.2), ("uniform", 0.9), ("random", 0.5), ("random", float("nan"))]
+    for number, (agent, episode, reward) in enumerate(
+        [("random", 0, 0.2), ("uniform", 0, 0.9), ("random", 1, 0.5), ("random", 2, float("nan"))]
     ):
         score = Score(0.5, 1.0, 100 + number, 10, reward=reward)
-        folder.append(Episode(agent, number, {"a": 3 + number, "b": 8}, score, True, False, 1.0))
+        folder.append(Episode(agent, episode, {"a": 3 + number, "b": 8}, score, True, False, 1.0))
     return folder
 
 

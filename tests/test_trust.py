@@ -15,8 +15,9 @@ import torch
 from autoprune import Budget, Policy, UsageError, trust
 from autoprune.cli import main
 from autoprune.config import RunConfig
+from autoprune.data import load_data
 from autoprune.evaluation import evaluate_target
-from autoprune.files import save_safetensors_atomic, write_json_atomic
+from autoprune.files import read_json, save_safetensors_atomic, write_json_atomic
 from autoprune.models import load_model
 from autoprune.policy import PolicyGroup
 from autoprune.rebuild import load_dense
@@ -26,6 +27,7 @@ from autoprune.session import search_to_folder
 from autoprune.trust import NotAllowedError
 
 from ._sample import pick
+from .page._runs import make_run
 
 MODULE = "code_of_a_stranger"
 CODE = """
@@ -91,7 +93,7 @@ def run_folder(path: Path, *, finished: bool = True, **names: Any) -> RunFolder:
     config = RunConfig(
         **values,
         model_fingerprint=digits.fingerprint,
-        data_fingerprint="",
+        data_fingerprint=load_data("digits").fingerprint,
         mean=digits.mean,
         std=digits.std,
         input_shape=digits.input_shape,
@@ -103,7 +105,8 @@ def run_folder(path: Path, *, finished: bool = True, **names: Any) -> RunFolder:
     Policy(groups, model=model, agent="uniform", seed=0).save(folder.policy_path)
     save_safetensors_atomic(folder.model_path, {"a": torch.zeros(1)})
     if finished:
-        write_json_atomic(folder.report_path, {"agent": "uniform", "rows": []})
+        report = make_run(path.parent / "another") / "report.json"
+        write_json_atomic(folder.report_path, {**read_json(report), "digests": {}})
     return folder
 
 

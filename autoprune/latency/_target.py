@@ -43,9 +43,9 @@ class Target:
         if self.threads is not None:
             _check_number("number of threads", self.threads)
         try:
-            kind = torch.device(self.device).type
-        except (RuntimeError, TypeError) as error:
-            raise UsageError(f"Unknown device {self.device!r}; give cpu or cuda (cuda:1, ...).") from error
+            kind = torch.device(str(self.device)).type  # a number would be a GPU's, of any size
+        except RuntimeError as error:
+            raise UsageError(f"Unknown device {self.device!r:.60}; give cpu or cuda (cuda:1, ...).") from error
         if kind not in ("cpu", "cuda"):
             raise UsageError(f"The device '{self.device}' is not supported as a target; use cpu or cuda.")
         if self.runtime == "onnxruntime" and (kind != "cpu" or self.dtype != "float32"):

@@ -16,7 +16,7 @@ _SYMBOL = re.compile(r"[a-z]+\d+")  # as torch names sizes: s0, u3
 _FUNCTIONS = frozenset({
     "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv", "ModularIndexing", "Eq", "Ne", "Gt", "Ge", "Lt", "Le",
     "And", "Or", "Not", "Abs", "TruncToInt", "TruncToFloat", "ToFloat", "RoundToInt", "FloorToInt", "CeilToInt", "IntTrueDiv",
-    "FloatTrueDiv", "Identity", "Where", "Add", "Mul", "floor", "ceiling",
+    "FloatTrueDiv", "Identity", "Where", "Add", "Mul", "Integer", "Rational", "floor", "ceiling",
 })  # fmt: skip
 _OPERATORS = (
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.UAdd, ast.USub, ast.Not, ast.And, ast.Or, ast.Eq, ast.NotEq,

@@ -39,7 +39,7 @@ def make_run(
     folder = RunFolder(path)
     folder.begin(made)
     rng = random.Random(made.seed)
-    names = [*RULES, "random", made.agent]
+    names = list(dict.fromkeys([*RULES, "random", made.agent]))
     episodes = [
         _episode(name, number, sizes, rng) for name in names for number in range(1 if name in RULES else policies)
     ]

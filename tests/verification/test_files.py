@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from autoprune.cli import main
-from autoprune.errors import AutopruneError
-from autoprune.files import load_safetensors, read_json, save_safetensors_atomic
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
 from autoprune.policy import Policy
 from autoprune.verification import _export, export_run, record_path, verify_file
 
@@ -50,6 +51,14 @@ def fails(capsys: pytest.CaptureFixture[str], file: Path, *more: str) -> str:
     assert out == ""
     assert "Traceback" not in err
     return err
+
+
+def replaced(run: Path, state: dict[str, torch.Tensor]) -> None:
+    """Give a run other weights, and its report their digest."""
+    weights, report = run / "model.safetensors", read_json(run / "report.json")
+    save_safetensors_atomic(weights, state)
+    report["digests"]["model.safetensors"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    write_json_atomic(run / "report.json", report)
 
 
 def damage(file: Path, weights: Path) -> None:
@@ -101,7 +110,7 @@ def test_weights_damaged_later_are_caught(
     assert re.search("its SHA-256 is [0-9a-f]{12}… where [0-9a-f]{12}… was exported", told)
     record_path(file).unlink()
     told = fails(capsys, file, "--run", str(run))  # by what it computes
-    assert "of 100 images" in told or "CRC" in told
+    assert "of 100 images" in told or "CRC" in told or "do not match its checksum" in told
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -127,7 +136,7 @@ def test_another_models_weights_are_caught(copy: Path, capsys: pytest.CaptureFix
     other = copy.parent / "run"
     state = load_safetensors(other / "model.safetensors")
     state = {name: t.flip(0) if name == "linear.weight" else t for name, t in state.items()}
-    save_safetensors_atomic(other / "model.safetensors", state)
+    replaced(other, state)
     file = copy.parent / "other" / f"net.{format}"
     export_run(other, format=format, out=file, verify=False)
     told = fails(capsys, copy / f"net.{format}", "--run", str(other))
@@ -176,6 +185,10 @@ def test_without_data_random_images_are_used_and_said(
     replace(policy, model={**policy.model, "name": f"{made}:make"}).save(tmp_path / "small" / "policy.json")
     shutil.copyfile(run / "model.safetensors", tmp_path / "small" / "model.safetensors")
     command = ["export", str(tmp_path / "small"), "--format", "pt2", "--no-time", "--json"]
+    assert main(command) == 2
+    assert f"--allow {made}:make" in capsys.readouterr().err
+    allow = ["--allow", f"{made}:make"]
+    command += allow
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["verification"]["images"] == 64
@@ -183,7 +196,7 @@ def test_without_data_random_images_are_used_and_said(
     assert main([*command, "--data", "digits", "--verify"]) == 0
     out, _ = capsys.readouterr()
     assert json.loads(out)["verification"]["images"] == 397
-    assert main(["verify", str(tmp_path / "small" / "model.pt2"), "--data", "nowhere:x", "--no-time"]) == 2
+    assert main(["verify", str(tmp_path / "small" / "model.pt2"), "--data", "nowhere:x", "--no-time", *allow]) == 2
     assert "say with --data where the images are" in capsys.readouterr().err
 
 
@@ -195,6 +208,9 @@ def test_the_runs_own_weights_are_not_overwritten(run: Path, copy: Path) -> None
     assert not (own / "model.json").exists()
     state = load_safetensors(own / "model.safetensors")
     save_safetensors_atomic(own / "model.safetensors", {name: 1.5 * tensor for name, tensor in state.items()})
+    with pytest.raises(UsageError, match="is not the one that the run's report names"):
+        verify_file(own / "model.safetensors", time=False)
+    replaced(own, {name: 1.5 * tensor for name, tensor in state.items()})
     with pytest.raises(AutopruneError, match=r"SHA-256 .* no longer the one that was exported"):
         verify_file(own / "model.safetensors", time=False)
 
