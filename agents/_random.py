@@ -9,7 +9,7 @@ import numpy as np
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.envs import ProblemLike
 
-TRIES = 8
+TRIES = 24
 """Draws in a row that were all scored before, after which a search ends: there is hardly another policy left."""
 
 

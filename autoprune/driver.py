@@ -138,7 +138,7 @@ class Driver:
 
     def _play(self, name: str) -> Row | None:
         """Let one agent propose all its policies, and finish the best; None if none is within the budget."""
-        kept = read_row(self._folder, name, self._problem)
+        kept = read_row(self._folder, name, self._problem, episodes=len(self._of(name)))
         if kept is not None:
             return kept
         best = self._search(name)
@@ -150,7 +150,7 @@ class Driver:
                 "give it more --episodes or use another --agent."
             )
         row = self._finish(name, best)
-        self._folder.write_row(name, row.to_dict())
+        self._folder.write_row(name, {**row.to_dict(), "episodes": len(self._of(name))})
         self._progress.finished(row)
         return row
 

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -266,6 +267,22 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_strict_object, parse_constant=_no_constant, parse_float=_finite)
 
 
+def _read(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe or a device, which may never end (but for what a shell puts below /dev).
+    """
+    mode = path.stat().st_mode
+    if (
+        not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        and not path.is_relative_to("/dev")
+        and not path.is_relative_to("/proc")
+    ):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.read_bytes()
+
+
 def _opened(content: Any, *, sealed: bool) -> Any:
     """Return JSON without its checksum (ValueError if that is missing or wrong; only objects have one)."""
     if not isinstance(content, dict):
@@ -291,7 +308,7 @@ def read_json(path: str | os.PathLike[str], what: str = "file", *, sealed: bool 
         UsageError: if it is missing, unreadable or damaged.
     """
     try:
-        content = parse_json(Path(path).read_bytes().decode("utf-8"))
+        content = parse_json(_read(Path(path)).decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"The {what} '{path}' does not exist.") from error
     except OSError as error:
@@ -334,7 +351,7 @@ def append_jsonl(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Non
 def _split_jsonl(path: Path, *, sealed: bool) -> tuple[list[dict[str, Any]], int]:
     """Return the whole records without their checksums, and the number of bytes they take."""
     try:
-        data = path.read_bytes()
+        data = _read(path)
     except FileNotFoundError:
         return [], 0
     except OSError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from autoprune.budget import Budget
 from autoprune.envs import ProblemLike
-from autoprune.errors import UsageError
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.report import Row
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
@@ -39,16 +39,18 @@ def check_episodes(folder: RunFolder, episodes: Sequence[Episode], problem: Prob
         seen.add((episode.agent, counts))
 
 
-def read_row(folder: RunFolder, name: str, problem: ProblemLike) -> Row | None:
+def read_row(folder: RunFolder, name: str, problem: ProblemLike, *, episodes: int) -> Row | None:
     """Return a finished line of the table, None if there is none.
 
     Args:
         folder: The run.
         name: The line's name.
         problem: The problem that it is about.
+        episodes: How many lines of the journal are of that name; a finished line of the table says how many there were.
 
     Raises:
         UsageError: if it is damaged or not about this problem.
+        AutopruneError: if lines of the journal are missing.
     """
     kept = folder.read_row(name)
     if kept is None:
@@ -63,6 +65,13 @@ def read_row(folder: RunFolder, name: str, problem: ProblemLike) -> Row | None:
     if wrong is not None:
         raise UsageError(
             f"The row '{name}' in '{folder.path}' is not this run's ({wrong}); restore it, or remove it to have it made again."
+        )
+    told = kept.get("episodes", episodes)
+    if told != episodes:
+        path = folder.episodes_path
+        raise AutopruneError(
+            f"The journal '{path}' has {episodes} lines of {name}, but its row was made of {told!r:.20}; restore the file or "
+            "begin another run with a new --out."
         )
     return row
 

@@ -161,3 +161,14 @@ def test_an_agent_without_a_policy_within_the_budget_is_an_error(tmp_path: Path)
     problem.projector.budget_macs = 0
     with pytest.raises(AutopruneError, match=r"'random' proposed no policy within the budget \(1 scored\);"):
         run("random", tmp_path, problem=problem)
+
+
+def test_a_journal_that_lost_lines_of_a_finished_row_is_refused(tmp_path: Path) -> None:
+    """The last line may be torn by a kill, but not when a row was already made of it."""
+    run("uniform", tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.report_path.unlink()
+    lines = folder.episodes_path.read_bytes().splitlines(keepends=True)
+    folder.episodes_path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(AutopruneError, match=r"has \d+ lines of (random|uniform), but its row was made of \d+"):
+        run("uniform", tmp_path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,3 +200,12 @@ def test_damaged_safetensors_are_named(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(UsageError, match="damaged or not safetensors"):
             files.load_safetensors(path)
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])
+def test_a_pipe_or_device_is_refused_instead_of_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless"):
+        with pytest.raises(AutopruneError, match="no regular file"):
+            read(tmp_path / name)

@@ -220,6 +220,11 @@ def _one_tuned(path: Path) -> Tuned:
         return Tuned(path.name, None, tuple(history))
     result = read_json(path / "result.json", "result of the fine-tuning")
     _checked(path / "result.json", "result of the fine-tuning", lambda: _check_result(result))
+    if len(history) < result["epochs_done"]:
+        raise AutopruneError(
+            f"The history '{path / 'history.jsonl'}' has {len(history)} epochs, but {result['epochs_done']} were done: lines are "
+            "damaged or missing; restore the file, or remove the folder and fine-tune again."
+        )
     return Tuned(path.name, result, tuple(history))
 
 
