@@ -248,7 +248,10 @@ def test_what_cannot_be_done(net: Net, change: dict[str, object], message: str) 
 
 
 def test_example_input_and_output_are_checked(net: Net) -> None:
-    for example, message in ((torch.zeros(1, 2, 6, 6), "at least two"), (torch.zeros(2, 3, 6, 6), "of shape 3x6x6")):
+    for example, message in (
+        (torch.zeros(1, 2, 6, 6), "at least two"),
+        (torch.zeros(2, 3, 6, 6), r"of shape \(2, 3, 6, 6\)"),
+    ):
         with pytest.raises(UsageError, match=message):
             autoprune.search(net, example, calibration=CALIBRATION, evaluate=SEARCH)
     with pytest.raises(UsageError, match="logits"):
