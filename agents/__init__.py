@@ -19,7 +19,7 @@ from autoprune.agents._netadapt import NetAdapt
 from autoprune.agents._players import make_player
 from autoprune.agents._random import Random, random_policy
 from autoprune.agents._resolve import make_agent, resolve_agent
-from autoprune.agents._rules import Deep, FixedRule, Shallow, Uniform, rule_policies
+from autoprune.agents._rules import RULES, Deep, FixedRule, Shallow, Uniform, rule_policies
 from autoprune.agents._sensitivity import Sensitivity
 from autoprune.agents._tpe import TPE
 
@@ -29,6 +29,7 @@ __all__ = [
     "DDPG",
     "GP",
     "NSGA2",
+    "RULES",
     "SAC",
     "STEPS",
     "TD3",

@@ -14,6 +14,9 @@ import numpy as np
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.envs import ProblemLike
 
+RULES = ("uniform", "shallow", "deep")
+"""The rules whose policies every search scores too."""
+
 
 class FixedRule(Agent):
     """A keep ratio that falls or rises linearly over depth, shifted as a whole until the budget is met.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
-from autoprune.config import DEFAULT_EPISODES, FINISH_STEPS, RunConfig
+from autoprune.config import DEFAULT_EPISODES, RunConfig
 from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
 from autoprune.errors import UsageError
 from autoprune.evaluate import Part
@@ -29,6 +29,7 @@ from autoprune.latency import Target
 from autoprune.models import check_finite
 from autoprune.policy import Policy
 from autoprune.progress import Progress
+from autoprune.reconstruct import FINISH_STEPS
 from autoprune.report import sentences, table
 from autoprune.rewards import default_reward
 from autoprune.run import RunFolder

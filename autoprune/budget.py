@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from autoprune.drop import QUANTILE
 from autoprune.errors import UsageError
 from autoprune.reading import reading
-from autoprune.registry import nearest
+from autoprune.registry import Registry, nearest
 
 Mode = Literal["exact", "at-most"]
 _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -32,6 +32,9 @@ _NOUNS = {
     "memory": "bytes of activations at their peak",
     "latency": "latency",
 }
+UserCost = Callable[[Any], float]
+costs: Registry[UserCost] = Registry("cost", "autoprune.costs")
+"""Costs of one's own, for ``--budget NAME=0.5``: of the kept channels by group name, or of the network (`on_network`)."""
 _EXAMPLES = {"macs": "60M", "params": "500k", "size": "4MB", "memory": "2MB", "latency": "12ms"}
 
 
@@ -270,8 +273,6 @@ class Budget:
 def _check_kind(kind: str) -> None:
     if kind in UNITS or ":" in kind:
         return
-    from autoprune.cost import costs
-
     if kind not in costs.names():
         known = [*UNITS, *costs.names()]
         raise UsageError(

@@ -17,9 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autoprune.agents import RULES
 from autoprune.comparison_table import summarize
 from autoprune.config import RunConfig
-from autoprune.driver import RULES, Driver
+from autoprune.driver import Driver
 from autoprune.errors import UsageError
 from autoprune.files import append_jsonl, repair_jsonl, write_json_atomic
 from autoprune.finished import Finished

@@ -12,6 +12,7 @@ from typing import Any
 from autoprune.budget import Budget
 from autoprune.data import Preparation
 from autoprune.errors import UsageError
+from autoprune.reconstruct import FINISH_STEPS
 from autoprune.registry import nearest
 from autoprune.rewards import default_reward
 from autoprune.text import short
@@ -19,7 +20,6 @@ from autoprune.text import short
 CONFIG_VERSION = 1
 SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
-FINISH_STEPS = 60
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "amc": {
         "agent": "amc",

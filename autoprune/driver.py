@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from autoprune.agents import STEPS, Agent, Counts, make_player
+from autoprune.agents import RULES, STEPS, Agent, Counts, make_player
 from autoprune.choice import area, descent, front, ranked, thinned
 from autoprune.config import RunConfig
 from autoprune.driven import DrivenProblem, Finished
@@ -30,7 +30,6 @@ from autoprune.score import Score
 from autoprune.stopwatch import excess, measured_values, met
 from autoprune.workers import Workers
 
-RULES = ("uniform", "shallow", "deep")
 FINISHED = 3
 """Policies of each player that are finished: the score ranks them on fewer images than the refit of the result takes."""
 MOST_TRIED = 8

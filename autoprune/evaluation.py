@@ -18,8 +18,8 @@ from autoprune.inputs import check_device, check_output, load_parts, prepared_as
 from autoprune.models import load_model
 from autoprune.rebuild import rebuild_run
 from autoprune.registry import nearest
-from autoprune.report import standard_error
 from autoprune.run import RunFolder
+from autoprune.significance import standard_error
 from autoprune.trust import only_named_by
 from autoprune.verification import read_record
 

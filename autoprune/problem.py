@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from autoprune.answers import BoolArray
 from autoprune.budget import Budget
-from autoprune.config import FINISH_STEPS
 from autoprune.cost import MemoryCost
 from autoprune.data import CALIBRATION, Expected, Images, adapt
 from autoprune.data_notes import data_notes
@@ -36,7 +35,7 @@ from autoprune.layout import fast_layout
 from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
 from autoprune.models import check_finite
 from autoprune.policy import Policy
-from autoprune.reconstruct import Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
+from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.rewards import RewardFn, call_reward, check_reward, resolve_reward
 from autoprune.score import Score

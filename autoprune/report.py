@@ -16,6 +16,7 @@ from autoprune.reading import reading
 from autoprune.report_goals import drop_sentences, front_sentences
 from autoprune.run import Episode, distinct
 from autoprune.score import Score
+from autoprune.significance import standard_error
 from autoprune.text import aligned
 
 REPORT_VERSION = 1
@@ -95,11 +96,6 @@ class Row:
         with reading("A line of the table", "restore the run's files or run the search again"):
             found = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
         return found
-
-
-def standard_error(accuracy: float, images: int | None) -> float | None:
-    """Return the standard error sqrt(p (1 - p) / n) of an accuracy measured on ``images`` images."""
-    return None if not images else math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def images_of(row: Row) -> int | None:

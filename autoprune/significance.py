@@ -136,6 +136,11 @@ class Difference:
         return cls(values["mean"], values["error"], freedom, values["several"], values["paired"])
 
 
+def standard_error(accuracy: float, images: int | None) -> float | None:
+    """Return the standard error sqrt(p (1 - p) / n) of an accuracy measured on ``images`` images."""
+    return None if not images else math.sqrt(accuracy * (1 - accuracy) / images)
+
+
 class Networks:
     """Networks measured on the same images.
 

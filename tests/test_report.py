@@ -6,9 +6,10 @@ import pytest
 
 from autoprune.budget import Budget
 from autoprune.config import RunConfig
-from autoprune.report import Row, build_report, make_row, sentences, standard_error, table
+from autoprune.report import Row, build_report, make_row, sentences, table
 from autoprune.run import Episode
 from autoprune.score import Score
+from autoprune.significance import standard_error
 
 CONFIG = RunConfig(
     model="net", model_fingerprint="m", data="data", data_fingerprint="d", budget=Budget(0.5), agent="tpe", seed=4

@@ -1,6 +1,7 @@
 """What a policy costs, in closed form, and policies that meet a budget."""
 
-from autoprune.cost._costs import Cost, OwnCost, check_cost, costs, on_network, size_cost
+from autoprune.budget import costs
+from autoprune.cost._costs import Cost, OwnCost, check_cost, on_network, size_cost
 from autoprune.cost._counted import counted_macs
 from autoprune.cost._levels import allowed_counts
 from autoprune.cost._memory import MemoryCost

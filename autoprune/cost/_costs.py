@@ -11,19 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from autoprune.budget import noun
+from autoprune.budget import UserCost, costs, noun
 from autoprune.cost._model import CostModel
 from autoprune.cost._quadratic import IntArray
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph import Group, PruningGraph
-from autoprune.registry import Registry, import_object
+from autoprune.registry import import_object
 from autoprune.surgery import prune_model
 
 Values = npt.NDArray[Any]
-UserCost = Callable[[Any], float]
-
-costs: Registry[UserCost] = Registry("cost", "autoprune.costs")
-"""Costs of one's own, for ``--budget NAME=0.5``: of the kept channels by group name, or of the network (`on_network`)."""
 
 
 class Cost(Protocol):

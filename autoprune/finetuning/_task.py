@@ -35,7 +35,7 @@ from autoprune.finetuning._trainer import Trainer
 from autoprune.layout import strides_kept
 from autoprune.lock import Lock
 from autoprune.reading import reading
-from autoprune.report import standard_error
+from autoprune.significance import standard_error
 from autoprune.text import short
 
 FINETUNE_VERSION = 1

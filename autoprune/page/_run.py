@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autoprune.agents import RULES
 from autoprune.config import RunConfig
-from autoprune.driver import RULES
 from autoprune.errors import AutopruneError
 from autoprune.files import read_json, read_jsonl
 from autoprune.network import Network, run_network

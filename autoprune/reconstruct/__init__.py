@@ -1,6 +1,6 @@
 """Statistics of the dense network, and the closed-form refit of a pruned one."""
 
-from autoprune.reconstruct._blocks import Descent
+from autoprune.reconstruct._blocks import FINISH_STEPS, Descent
 from autoprune.reconstruct._engine import Backend, affordable_rows, images_that_fit
 from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Call, Plan
@@ -8,6 +8,7 @@ from autoprune.reconstruct._sequential import Refit
 from autoprune.reconstruct._statistics import Moments, Statistics
 
 __all__ = [
+    "FINISH_STEPS",
     "Affine",
     "Backend",
     "Call",

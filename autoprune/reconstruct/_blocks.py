@@ -23,6 +23,9 @@ HELD_OUT = 8
 """The last one in so many images is not trained on: whether a block became better is seen on those."""
 CHUNK = 256  # images at a time where no gradient is needed
 
+FINISH_STEPS = 60
+"""Steps for each block when a policy is finished."""
+
 
 @dataclass(frozen=True)
 class Descent:

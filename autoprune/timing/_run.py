@@ -51,7 +51,7 @@ def time_run(
         UsageError: if there is no finished run, or its model cannot be made.
         AutopruneError: if the file cannot be written.
     """
-    from autoprune.driver import RULES  # the timer itself lies below all of these
+    from autoprune.agents import RULES  # the timer itself lies below all of these
     from autoprune.policy import Policy
     from autoprune.rebuild import load_dense
     from autoprune.run import RunFolder
