@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from autoprune._checkout import import_from_the_checkout
 
 if TYPE_CHECKING:
     from autoprune.api import SearchResult, search
@@ -37,10 +38,7 @@ __all__ = [
     "search",
 ]
 
-# envs/ and agents/ lie beside this folder in a source checkout and inside it once installed.
-_root = Path(__file__).resolve().parent.parent
-if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_file():
-    __path__.append(str(_root))
+import_from_the_checkout()
 
 # Imported when first asked for, so that the command line can answer without loading torch.
 _HOMES = {

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -54,26 +55,68 @@ def test_plain_install_elsewhere(site: Path, tmp_path: Path) -> None:
     assert _where(tmp_path, site) == expected
 
 
-def test_a_checkout_adds_one_folder_to_the_path_and_an_install_none(site: Path) -> None:
-    code = "import autoprune; print(len(autoprune.__path__))"
-    for folder, count in ((ROOT, "2"), (site, "1")):
-        run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-        assert run.stdout.strip() == count
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a wheel installs in ``wheel``, and what an editable install does in ``editable``."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("autoprune", "agents", "envs", "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for kind in ("wheel", "editable"):
+        code = f"from setuptools import build_meta as m; print(m.build_{kind}({str(folder)!r}))"
+        run = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
+        with zipfile.ZipFile(folder / run.stdout.split()[-1]) as archive:
+            archive.extractall(folder / kind)
+    return folder
 
 
-def test_every_package_is_listed() -> None:
-    tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    listed = project["tool"]["setuptools"]["packages"]
-    found = {"autoprune"}
-    for top, prefix in (
-        (ROOT / "autoprune", "autoprune"),
-        (ROOT / "envs", "autoprune.envs"),
-        (ROOT / "agents", "autoprune.agents"),
-    ):
-        for init in top.rglob("__init__.py"):
-            found.add(".".join([prefix, *init.parent.relative_to(top).parts]))
-    assert sorted(listed) == sorted(found)
+def test_the_wheel_has_every_module_of_the_checkout_and_no_other(built: Path) -> None:
+    def modules(top: Path, below: str = "") -> set[str]:
+        return {f"{below}{path.relative_to(top).as_posix()}" for path in top.rglob("*.py")}
+
+    expected = modules(ROOT / "autoprune")
+    for name in ("agents", "envs"):
+        expected |= modules(ROOT / name, f"{name}/")
+    wheel = built / "wheel"
+    assert modules(wheel / "autoprune") == expected
+    assert modules(wheel) == {f"autoprune/{name}" for name in expected}
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_only_the_package_can_be_imported(built: Path, kind: str) -> None:
+    code = f"""
+import importlib, site, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if 'ditable' not in str(finder)]  # of this environment's install
+for name in [name for name in sys.modules if "editable" in name]:
+    del sys.modules[name]
+sys.path.insert(0, {str(built / kind)!r})
+site.addsitedir(sys.path[0])
+import autoprune.agents, autoprune.envs
+for name in ("agents", "envs", "tests", "autoprune.tests", "autoprune.docs", "autoprune.benchmarks"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{{name}} can be imported")
+print(autoprune.__file__, autoprune.agents.__file__, autoprune.envs.__file__)
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    places = [Path(place).parent for place in done.stdout.split()]
+    if kind == "wheel":
+        package = built / "wheel" / "autoprune"
+        assert places == [package, package / "agents", package / "envs"]
+    else:
+        assert places == [built / "source" / name for name in ("autoprune", "agents", "envs")]
+
+
+def test_a_checkout_lends_nothing_else() -> None:
+    code = "from importlib import util as u; import autoprune.agents, autoprune.envs; print(u.find_spec('autoprune.tests'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
 
 
 def test_version_is_the_installed_one() -> None:
