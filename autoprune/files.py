@@ -267,18 +267,17 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_strict_object, parse_constant=_no_constant, parse_float=_finite)
 
 
+_FROM_A_SHELL = re.compile(r"/dev/(fd/\d+|stdin)|/proc/(self|\d+)/fd/\d+")
+
+
 def _read(path: Path) -> bytes:
     """Return a file's content.
 
     Raises:
-        OSError: if it cannot be read, or is a pipe or a device, which may never end (but for what a shell puts below /dev).
+        OSError: if it cannot be read, or is a pipe or a device, which may never end (but for a shell's: ``<(command)``).
     """
     mode = path.stat().st_mode
-    if (
-        not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-        and not path.is_relative_to("/dev")
-        and not path.is_relative_to("/proc")
-    ):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _FROM_A_SHELL.fullmatch(str(path))):
         raise OSError(errno.EINVAL, "it is no regular file")
     return path.read_bytes()
 
