@@ -28,7 +28,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part
 from autoprune.finished import Finished, half, right_of
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
-from autoprune.graph._walk import OUTPUT
+from autoprune.graph._propagation import OUTPUT
 from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, Outlook, Ratio, Target
 from autoprune.layout import fast_layout

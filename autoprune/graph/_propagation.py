@@ -20,6 +20,7 @@ from autoprune.graph._types import IntArray, Refusal
 from autoprune.graph._unionfind import UnionFind
 
 BROADCAST = "a single channel is broadcast over many"
+OUTPUT = "they are channels of the network's output"
 
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}torch{os.sep}", f"{os.sep}torch{os.sep}nn{os.sep}")
 
@@ -165,6 +166,7 @@ class Propagation:
         constants: Gives the value of a node that is a constant.
         computed: Layers whose weight is a ``ComputedWeight``.
         statistics: Means and the like over channels: the call, the dimension and the labels along it.
+        ends: Tells whether what comes of a call is the network's output, with no layer between.
     """
 
     tensors: Mapping[Node, str] = field(default_factory=dict)
@@ -186,6 +188,7 @@ class Propagation:
     constants: Callable[[Node], Tensor | None] = lambda node: None
     computed: Mapping[Node, Any] = field(default_factory=dict)
     statistics: dict[Node, tuple[Call, int, IntArray]] = field(default_factory=dict)
+    ends: Callable[[Node], bool] = lambda node: False
 
     def __post_init__(self) -> None:
         self.sets.add(1)  # the neutral label
@@ -239,6 +242,13 @@ class Propagation:
         self.freeze(values, reason)
         self.refusals.append(Refusal(call.node.name, reason))
         return self.opaque_output(call, reason)
+
+    def refuse_mixed(self, call: Call, values: Any, text: str) -> Any:
+        """Freeze channels that a call mixes or chooses from, as ``refuse``; at the network's end they are its output."""
+        if not self.ends(call.node):
+            return self.refuse(call, values, text)
+        self.freeze(values, OUTPUT)
+        return self.opaque_output(call, OUTPUT)
 
     def opaque_output(self, call: Call, reason: str) -> Any:
         """Return labels for the output of a call that freeze what they meet."""

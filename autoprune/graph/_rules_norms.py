@@ -42,7 +42,7 @@ def layer_norm(p: Propagation, call: Call) -> Any:
     if not dims:
         return x
     if len(dims) > 1 or not isinstance(weight, Param):
-        return p.refuse(call, x, "the norm runs over channels whose number is fixed in the code")
+        return p.refuse_mixed(call, x, "the norm runs over channels whose number is fixed in the code")
     labels = p.channels(x, dims[0])
     for name in ("weight", "bias"):
         vector = call.args.get(name)
@@ -57,7 +57,9 @@ def group_norm(p: Propagation, call: Call) -> Any:
     """Group norm: whole groups go, or the channels at the same place of every group, whichever leaves the finer choice."""
     x, weight, groups = call.args["input"], call.args.get("weight"), int(call.args["num_groups"])
     if not isinstance(x, Tensor) or not isinstance(weight, Param):
-        return p.refuse(call, list(call.args.values()), "the norm has no scale that says how many channels there are")
+        return p.refuse_mixed(
+            call, list(call.args.values()), "the norm has no scale that says how many channels there are"
+        )
     table = p.channels(x, 1).reshape(groups, -1)
     axis = 1 if groups >= table.shape[1] else 0
     labels: IntArray = np.broadcast_to(p.merge(table, axis), table.shape).reshape(-1)

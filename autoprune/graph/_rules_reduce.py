@@ -40,6 +40,9 @@ DECISIONS = words(
 )
 
 
+CHOICES = frozenset(f"aten.{name}" for name in words("max min amax amin argmax argmin"))
+"""Reductions that say which channel is the largest or how large it is: at a network's end the answer of a classifier."""
+
 REDUCED = "channels are reduced to one number, which depends on how many there are"
 
 
@@ -78,7 +81,7 @@ def reduce(p: Propagation, call: Call) -> Any:
         p.statistics[call.node] = (call, over[0], p.channels(x, over[0]))
         return _outputs(call, neutral(()))
     elif over:
-        return p.refuse(call, x, REDUCED)
+        return (p.refuse_mixed if call.op in CHOICES else p.refuse)(call, x, REDUCED)
     small = core(x)
     if not call.args.get("keepdim", False):
         for dim in sorted(dims, reverse=True):
@@ -90,7 +93,7 @@ def along(p: Propagation, call: Call) -> Any:
     """An operator that mixes the elements along one dimension, which must not be the channels'."""
     x = call.args["self"]
     if not isinstance(x, Tensor) or call.args["dim"] % max(x.dim(), 1) in varying(x):
-        return p.refuse(call, x, "channels are mixed along their dimension")
+        return p.refuse_mixed(call, x, "channels are mixed along their dimension")
     return x
 
 

@@ -18,21 +18,20 @@ from autoprune.graph._calls import Argument
 from autoprune.graph._computed import ComputedWeight, computed_weights
 from autoprune.graph._constants import Constants
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
-from autoprune.graph._propagation import Call, Param, ProductCall, Propagation, Rule, concrete
+from autoprune.graph._propagation import OUTPUT, Call, Param, ProductCall, Propagation, Rule, concrete
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
 from autoprune.graph._rules_layers import LAYER_RULES
 from autoprune.graph._rules_move import MOVE_RULES, move
 from autoprune.graph._rules_norms import NORM_RULES
 from autoprune.graph._rules_products import PRODUCT_RULES
 from autoprune.graph._rules_recurrent import RECURRENT_RULES
-from autoprune.graph._rules_reduce import REDUCE_RULES, REDUCED
+from autoprune.graph._rules_reduce import CHOICES, REDUCE_RULES, REDUCED
 from autoprune.graph._statistics import come_back
+from autoprune.graph._tails import at_the_end
 from autoprune.graph._trace import Traced
 from autoprune.graph._types import Refusal
 
 _log = logging.getLogger(__name__)
-
-OUTPUT = "they are channels of the network's output"
 
 _RULES: dict[str, Rule] = {
     **ELEMENTWISE_RULES,
@@ -43,6 +42,8 @@ _RULES: dict[str, Rule] = {
     **PRODUCT_RULES,
     **RECURRENT_RULES,
 }
+
+_WITH_WEIGHTS = frozenset((*LAYER_RULES, *RECURRENT_RULES))
 
 
 def _all_tensors(p: Propagation, call: Call) -> Any:
@@ -108,6 +109,7 @@ class _Walk:
             calls=traced.calls,
             fixed=fixed,
             constants=Constants(traced.program),
+            ends=lambda node: at_the_end(node, traced.inputs, _WITH_WEIGHTS),
         )
         self.env: dict[Node, Any] = {}
         self.p.computed = computed_weights(traced)
@@ -147,7 +149,7 @@ class _Walk:
             if not come_back(nodes, labels, self.env, self.p.sets.find, active=self.active, mixed=layers | self.mixed):
                 for node in nodes:
                     call, _, labels = self.p.statistics.pop(node)
-                    self.p.refuse(call, labels, REDUCED)
+                    (self.p.refuse_mixed if call.op in CHOICES else self.p.refuse)(call, labels, REDUCED)
 
     def _placeholder(self, node: Node) -> Any:
         value = node.meta.get("val")
@@ -230,7 +232,8 @@ class _Walk:
                     concrete(value.shape),
                 )
             return None
-        return self.p.refuse(call, [args, list(kwargs.values())], "an operator that is not known to the coupling graph")
+        text = "an operator that is not known to the coupling graph"
+        return self.p.refuse_mixed(call, [args, list(kwargs.values())], text)
 
     def _written(self, call: Call, result: Any) -> None:
         """An in-place operator: later uses of what it wrote to see the result."""
