@@ -247,7 +247,7 @@ class _Proof:
             else:
                 failed[group.index] = VACUOUS
         self.tried(live, failed, lambda rounds: rounds.standard())
-        first, second, *_ = [self.kept(removed) for removed in self.rounds(live, failed).standard()]
+        first, second = [self.kept(removed) for removed in self.rounds(live, failed).mixed(2)]
         asks, constants = self.asks([first, second])
         if asks:
             dense = max(1, sum(layer.macs for layer in self.graph.layers))

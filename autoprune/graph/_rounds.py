@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,7 +14,7 @@ from autoprune.graph._types import Group, IntArray
 Removed = dict[int, IntArray]
 """Group index -> numbers of the channels that go."""
 MIXED = 3
-"""How often all groups are removed together; each group loses about half, a single and nearly all of its channels in turn."""
+"""In how many ways a group loses channels, in turn: about half, a single one, nearly all."""
 MOST_COUNTS = 64
 """How many numbers of channels are tried of each group where the forward asks for them."""
 
@@ -32,14 +34,49 @@ class Rounds:
         self.generator = generator
 
     def standard(self) -> Iterator[Removed]:
-        """Yield what every network is tried with: mixed counts, all groups at a single channel, either half of them so."""
-        start = self._permutation(MIXED)[0]
-        for turn in range(MIXED):
-            yield {group.index: self._mixed(group, (start + turn + place) % MIXED) for place, group in self._placed()}
+        """Yield what every network is tried with: all groups at once, all at a single channel, and some while others are whole.
+
+        For any two groups there is a round in which the one loses channels and the other is whole: what is right only because
+        both do shows.
+        """
+        chosen, start = self._some(), self._start()
+        mixed = max(1, MIXED - len(chosen) // 2)
+        yield from self.mixed(mixed, start)
         yield {group.index: self._down_to(group, 1) for group in self.groups}
-        first = set(self._permutation(len(self.groups))[: len(self.groups) // 2].tolist())
-        for chosen in (first, set(range(len(self.groups))) - first):
-            yield {group.index: self._down_to(group, 1) for place, group in self._placed() if place in chosen}
+        turns = [start + mixed] * len(self.groups)
+        for places in chosen:
+            removed: Removed = {}
+            for place, group in self._placed():
+                if places[place]:
+                    removed[group.index] = self._mixed(group, (turns[place] + place) % MIXED)
+                    turns[place] += 1
+            yield removed
+
+    def mixed(self, rounds: int, start: int | None = None) -> Iterator[Removed]:
+        """Yield rounds in which all groups lose some of their channels.
+
+        Args:
+            rounds: How many.
+            start: In which of the ``MIXED`` ways the first group does first; drawn if left out.
+        """
+        start = self._start() if start is None else start
+        for turn in range(rounds):
+            yield {group.index: self._mixed(group, (start + turn + place) % MIXED) for place, group in self._placed()}
+
+    def _some(self) -> list[list[bool]]:
+        """Return for each of a few rounds which groups lose channels in it.
+
+        A group does so in half of them, no two groups in the same ones (Sperner, 1928: so many groups for a number of rounds
+        that no group's rounds are among another's).
+        """
+        count = len(self.groups)
+        rounds = next(k for k in itertools.count(1) if math.comb(k, k // 2) >= count) if count > 1 else 0
+        codes = list(itertools.combinations(range(rounds), rounds // 2))
+        chosen = [codes[place] for place in self._permutation(len(codes))[:count]]
+        return [[number in code for code in chosen] for number in range(rounds)]
+
+    def _start(self) -> int:
+        return int(self._permutation(MIXED)[0])
 
     def alone(self) -> Iterator[Removed]:
         """Yield every group at a single channel while the others are whole."""
