@@ -39,6 +39,17 @@ def eval_mode(*models: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def modes_as_they_were() -> Iterator[None]:
+    """Leave no torch function mode behind that code within entered: every call of torch would go through it from then on."""
+    depth = torch._C._len_torch_function_stack()
+    try:
+        yield
+    finally:
+        while torch._C._len_torch_function_stack() > depth:
+            torch._C._pop_torch_function_stack()
+
+
+@contextmanager
 def unchanged(*models: nn.Module) -> Iterator[Callable[[], None]]:
     """Give modules, and the global random numbers, back as they were; what is yielded does so at once, as often as called.
 
@@ -53,10 +64,11 @@ def unchanged(*models: nn.Module) -> Iterator[Callable[[], None]]:
         UsageError: if a lazy module has not got its parameters yet.
     """
     saved = _Saved(models)
-    try:
-        yield saved.restore
-    finally:
-        saved.restore()
+    with modes_as_they_were():
+        try:
+            yield saved.restore
+        finally:
+            saved.restore()
 
 
 class _Saved:

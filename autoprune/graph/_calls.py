@@ -21,6 +21,8 @@ from torch.fx import Node
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
+from autoprune.guard import modes_as_they_were
+
 Path = tuple[int | str, ...]
 """Where a number stands in a call: position or keyword, then the place in a tuple, then "start" or "stop" of a slice."""
 
@@ -153,11 +155,12 @@ def recorded_calls(model: nn.Module) -> Iterator[list[RecordedCall]]:
         model.register_forward_pre_hook(enter, prepend=True),
         model.register_forward_hook(leave, always_call=True),
     ]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with modes_as_they_were():  # of a forward that fails within torch.export no hook tells the end
+        try:
+            yield calls
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 @dataclass(frozen=True)
