@@ -107,6 +107,7 @@ class Problem:
         UsageError: for an impossible budget, unknown names, empty data, images that do not fit, NaN weights.
     """
 
+    @unchanged()  # the global random numbers
     def __init__(
         self,
         model: nn.Module,
@@ -330,6 +331,7 @@ class Problem:
         """
         return [self._backend.errors(group) for group in self.decisions] if self._refits else None
 
+    @unchanged()
     def sensitivities(self) -> tuple[npt.NDArray[np.float64], float] | None:
         """Return how much a unit of `errors` matters in every decision, up to a common factor, shape (decisions,).
 
@@ -363,6 +365,7 @@ class Problem:
     def _surgery(self, refit: Refit) -> nn.Module:
         return prune_model(self.model, self.graph, refit.kept, tensors=refit.tensors)
 
+    @unchanged()
     def score(self, counts: Sequence[int]) -> Score:
         """Prune, refit, run on the search part; the same counts always get the same score (but for its time).
 
@@ -413,17 +416,18 @@ class Problem:
             macs += 3 * backend.descent_images * self.cost.macs(counts)  # forward, and back to inputs and weights
         return macs / self.cost.dense_macs
 
+    @unchanged()
     def finish(self, counts: Sequence[int]) -> Finished:
         """Return a policy's network after the best refit: sequential, on more calibration images and positions."""
         return self._finished(self._best_refit(counts), counts)
 
+    @unchanged()
     def finish_kept(self, kept: Mapping[str, IntArray]) -> Finished:
         """Return the network that keeps exactly these channels (a policy file's), after the best refit."""
         backend = self._best_backend()
         refit = backend.refit_kept(kept) if self._refits else Refit(dict(kept), {})
-        return self._finished(
-            refit, [len(kept[group.name]) if group.name in kept else group.size for group in self.decisions]
-        )
+        counts = [len(kept[group.name]) if group.name in kept else group.size for group in self.decisions]
+        return self._finished(refit, counts)
 
     def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor]) -> nn.Module:
         """Return the small network with these channels (by group name) and weights, as `finish` made it (else UsageError)."""
@@ -447,8 +451,7 @@ class Problem:
         search = self._rewarded(replace(search, images=images, cost=search.seconds / self.dense_seconds))
         answers, drop = self._search.answers, None
         if answers is not None and self._halved:
-            dense = self._dense_answers["search"]
-            assert dense is not None
+            dense = cast(Answers, self._dense_answers["search"])
             drop = Drop.between(right_of(half(dense, 1)), right_of(half(answers, 1)))
             answers = half(answers, 0)
         report = None
@@ -460,11 +463,10 @@ class Problem:
     @property
     def dense_right(self) -> BoolArray | None:
         """Which images the dense network gets right, as `Finished.right`."""
-        if self.dense_report is not None:
-            answers = self._dense_answers["report"]
-        else:
-            answers = self._dense_answers["search"]
-            answers = half(answers, 0) if answers is not None and self._halved else answers
+        part = "search" if self.dense_report is None else "report"
+        answers = self._dense_answers[part]
+        if answers is not None and self._halved and part == "search":
+            answers = half(answers, 0)
         return None if answers is None else right_of(answers)
 
     @property
@@ -473,6 +475,7 @@ class Problem:
         return (self._report or self._search).size
 
     @property
+    @unchanged()
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part, None if there is none."""
         if self._dense_report is None and self._report is not None:
