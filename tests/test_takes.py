@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from autoprune import UsageError, build_graph, search
+from autoprune.graph import PruningGraph, prove
 from autoprune.inspection import inspect_model
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -86,3 +87,61 @@ def test_an_example_that_is_no_tensor_of_images_is_refused(name: str, door: str)
     example, said = EXAMPLES[name]
     with pytest.raises(UsageError, match=said):
         doors(Net(), example)[door]()
+
+
+def test_further_inputs_with_defaults_are_left_alone() -> None:
+    graph = proved(net(lambda self, x, mask=None, *, scale=1.0: self.logits(x * scale)), IMAGES)
+    assert [group.reason is None for group in graph.groups] == [True, True, False]
+
+
+def proved(model: nn.Module, example: Tensor) -> PruningGraph:
+    model.eval()
+    return prove(model, build_graph(model, example), example)
+
+
+def test_whole_numbers_as_the_input_are_proved_and_searched() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.hidden, self.head = nn.Embedding(10, 8), nn.Linear(8, 12), nn.Linear(12, 4)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.head(F.relu(self.hidden(self.table(tokens))).mean(1))  # type: ignore[no-any-return]
+
+    model, tokens = Tokens(), torch.randint(0, 10, (24, 5))
+    reasons = {group.name: group.reason for group in proved(model, tokens[:2]).groups}
+    assert reasons["hidden"] is None
+    data = TensorDataset(tokens, torch.arange(24) % 4)
+    found = search(
+        model, tokens[:2], calibration=tokens, evaluate=data, budget=0.7, agent="uniform", episodes=1, finish_steps=0
+    )
+    assert found.model(tokens).shape == (24, 4)
+    assert found.model.get_submodule("hidden").out_features < 12
+
+
+def test_networks_without_groups_or_layers_are_shown() -> None:
+    for layers in ([nn.ReLU()], [nn.GroupNorm(1, 3)], [nn.MaxPool2d(2), nn.BatchNorm2d(3)]):
+        found = inspect_model(nn.Sequential(*layers), IMAGES)
+        assert (found["macs"], found["groups"]) == (0, [])
+
+
+@pytest.mark.parametrize("kind", ["mask", "weight norm", "hooked spectral norm"])
+def test_recurrent_layers_with_computed_weights_are_copied(kind: str) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lstm, self.head = nn.Conv2d(3, 8, 3), nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.lstm(self.conv(x).flatten(2).transpose(1, 2))[0].mean(1))  # type: ignore[no-any-return]
+
+    model = Recurrent()
+    if kind == "mask":
+        nn.utils.prune.random_unstructured(model.lstm, "weight_ih_l0", 0.5)
+    elif kind == "weight norm":
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(model.lstm, "weight_hh_l0")
+    else:
+        nn.utils.spectral_norm(model.lstm, "weight_hh_l0")
+    graph = proved(model, IMAGES)
+    assert {group.name for group in graph.groups} == {"conv", "head"}
