@@ -195,7 +195,9 @@ class Evaluator:
         done: list[Answers] = []
         left = list(enumerate(self._stream()))
         for step in (*LOOKS, 1):
-            done.append(self._answered(model, (batch for number, batch in left if number % step == 0))[0])
+            if not (now := [batch for number, batch in left if number % step == 0]):
+                continue  # there are fewer batches
+            done.append(self._answered(model, now)[0])
             left = [(number, batch) for number, batch in left if number % step]
             self.answers = found = _joined(done)
             same = rival.of(found.seen)

@@ -12,6 +12,7 @@ from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.cost import Cost, CostModel, OwnCost, Projector, allowed_counts, check_cost, size_cost
 from autoprune.errors import UsageError
 from autoprune.graph import Group, PruningGraph
+from autoprune.graph._propagation import OUTPUT
 
 MakeCost = Callable[[tuple[Group, ...], tuple[tuple[int, ...], ...]], Cost]
 """Makes a cost for the groups that are decided and their allowed counts."""
@@ -117,6 +118,17 @@ def project_onto(budget: Budget, costs: Mapping[str, Cost], levels: Sequence[tup
         cost = costs[limit.kind]
         bounds.append((cost, _most(limit, cost, whole)))
     return Projector(bounds, levels, budget.mode)
+
+
+def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
+    """Return sentences on what a search must leave whole, and on what the graph takes for granted."""
+    notes = list(graph.notes)
+    whole = [group for group in graph.groups if group.reason is not None and group.reason != OUTPUT]
+    if whole:
+        named = "; ".join(f"{group.name}: {group.reason}" for group in whole[:2])
+        rest = f"; and {len(whole) - 2} more, see autoprune inspect" if len(whole) > 2 else ""
+        notes.append(f"Coupling groups that stay whole, {len(whole)} of {len(graph.groups)}: {named}{rest}.")
+    return tuple(notes)
 
 
 def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ...]:

@@ -28,11 +28,10 @@ from autoprune.errors import UsageError
 from autoprune.evaluate import Answers, Evaluator, Part
 from autoprune.finished import Finished, half, right_of
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
-from autoprune.graph._propagation import OUTPUT
 from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, Outlook, Ratio, Target
 from autoprune.layout import fast_layout
-from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto
+from autoprune.limits import Decided, MakeCost, decidable, decide, project_onto, whole_groups
 from autoprune.models import check_finite
 from autoprune.policy import Policy
 from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
@@ -250,6 +249,7 @@ class Problem:
         stopwatch.refine_around(look)
         return decided()
 
+    @unchanged()
     def timed(self, network: nn.Module) -> Ratio | None:
         """Return what a finished network takes on the target, timed against the dense one; None where latency does not count.
 
@@ -315,6 +315,7 @@ class Problem:
         other.projector = project_onto(budget, self.costs, self.levels)
         return other
 
+    @unchanged()
     def prune(self, counts: Sequence[int]) -> nn.Module:
         """Return the small network of a policy as the search sees it.
 
@@ -355,7 +356,8 @@ class Problem:
 
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Run a network over the search part and return (accuracy, loss)."""
-        return self._search(model)
+        with unchanged(model):
+            return self._search(model)
 
     def _refit(self, backend: Backend, counts: Sequence[int]) -> Refit:
         if not self._refits:
@@ -483,17 +485,6 @@ class Problem:
             self._dense_report = score if self._report.answers is None else replace(score, drop_se=0.0)
             self._dense_answers["report"] = self._report.answers
         return self._dense_report
-
-
-def whole_groups(graph: PruningGraph) -> tuple[str, ...]:
-    """Return sentences on what a search must leave whole, and on what the graph takes for granted."""
-    notes = list(graph.notes)
-    whole = [group for group in graph.groups if group.reason is not None and group.reason != OUTPUT]
-    if whole:
-        named = "; ".join(f"{group.name}: {group.reason}" for group in whole[:2])
-        rest = f"; and {len(whole) - 2} more, see autoprune inspect" if len(whole) > 2 else ""
-        notes.append(f"Coupling groups that stay whole, {len(whole)} of {len(graph.groups)}: {named}{rest}.")
-    return tuple(notes)
 
 
 def _as_budget(budget: Budget | float | str | None) -> Budget:

@@ -56,8 +56,12 @@ def _search(model: nn.Module, images: Tensor, folder: Path) -> None:
 def _problem(model: nn.Module, images: Tensor, folder: Path) -> None:
     problem = autoprune.Problem(model, images, calibration=DATA, evaluate=DATA, report=DATA, finish_steps=2)
     counts = [max(1, group.size // 2) for group in problem.decisions]
+    problem.race_against([counts])
     problem.score(counts)
-    problem.finish(counts)
+    problem.run(problem.prune(counts))
+    problem.run(model)
+    problem.sensitivities()
+    problem.finish_kept(problem.finish(counts).kept)
 
 
 def _evaluated(model: nn.Module, images: Tensor, folder: Path) -> None:

@@ -92,6 +92,14 @@ def test_who_is_not_stopped_gets_the_same_result_as_alone(seed: int, good: float
         assert raced[1] > race(first, first)[0][1]
 
 
+@pytest.mark.parametrize("count", [*range(1, 12), 21, 35])
+def test_any_number_of_images_races(count: int) -> None:
+    logits = answers([True] * count, 2.0)
+    alone, raced, table = race(logits, logits)
+    assert table.seen == count
+    assert raced == pytest.approx(alone)
+
+
 def test_clearly_worse_is_a_paired_test() -> None:
     rng = np.random.default_rng(1)
     for shift in (0.05, 0.1, 0.2, 0.3):
