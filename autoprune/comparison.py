@@ -10,7 +10,6 @@ What is there already is not done again, so that a comparison goes on where it w
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,12 +27,11 @@ from autoprune.inputs import load_inputs
 from autoprune.problem import Problem
 from autoprune.progress import Progress
 from autoprune.reading import reading
+from autoprune.recheck import check_score
 from autoprune.run import RunFolder
 from autoprune.score import Score
 from autoprune.session import check_plugins, make_problem, refuse_differences
 from autoprune.trust import only_named_by
-
-_NUMBERS = ("accuracy", "loss", "reward", "images", "drop_se", "distance")
 
 
 class SharedProblem:
@@ -49,13 +47,13 @@ class SharedProblem:
         self._path = path
         self._finished: dict[tuple[int, ...], Finished] = {}
         self._known: dict[tuple[int, ...], Score] = {}
-        for record in repair_jsonl(path):
-            with reading(f"The file of scores '{path}'", "remove it, what it holds is scored anew"):
-                values: dict[str, Any] = {
-                    key: math.nan if key in _NUMBERS and value is None else value for key, value in record.items()
-                }
-                counts = tuple(int(count) for count in values.pop("counts"))
-                self._known[counts] = Score(**values)
+        for line, record in enumerate(repair_jsonl(path), start=1):
+            with reading(f"Line {line} of the scores '{path}'", "remove the file, what it holds is scored anew"):
+                counts, score = tuple(record["counts"]), Score.from_record(record)
+                wrong = check_score(counts, score, problem)
+                if wrong is not None or counts in self._known:
+                    raise ValueError(wrong or "its policy stood before")
+                self._known[counts] = score
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._problem, name)

@@ -23,7 +23,7 @@ from autoprune.lanes import Lane, side_by_side
 from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.progress import Progress
-from autoprune.recheck import check_episodes, read_row
+from autoprune.recheck import check_episodes, read_row, read_tried
 from autoprune.report import Row, build_report, make_row
 from autoprune.run import Episode, RunFolder, distinct
 from autoprune.score import Score
@@ -83,7 +83,8 @@ class Driver:
         self._held_out = held_out
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
-        check_episodes(folder, self._episodes, problem, problem.dense)
+        self._proposers = [config.agent, *(name for name in (*RULES, "random") if name != config.agent)]
+        check_episodes(folder, self._episodes, problem, problem.dense, agents=self._proposers)
         self._scores = {self._counts(e): e.score for e in self._episodes if not e.reused}
         self._proposed = {(e.agent, self._counts(e)) for e in self._episodes}
         self._probed: dict[str, float] = {}  # images that agents computed beside scores
@@ -101,11 +102,10 @@ class Driver:
         own = self._config.agent
         for note in self._problem.notes:
             self._progress.stage(note)
-        players = [own, *(name for name in (*RULES, "random") if name != own)]
-        self._progress.begin(sum(map(self._allowed, players)), len(self._episodes))
+        self._progress.begin(sum(map(self._allowed, self._proposers)), len(self._episodes))
         if self._workers > 1:
-            self._search_together(players)
-        rows = {name: row for name in players if (row := self._play(name)) is not None}
+            self._search_together(self._proposers)
+        rows = {name: row for name in self._proposers if (row := self._play(name)) is not None}
         order = [name for name in (*RULES, "random") if name in rows and name != own]
         exported, drop = own, None
         if self._problem.budget.max_drop is not None:
@@ -346,10 +346,10 @@ class Driver:
 
     def _tried(self, label: str, episode: Episode) -> dict[str, Any]:
         """Return a policy's row once finished, and whether it is confirmed to be within the drop; kept in the folder."""
-        kept = self._folder.read_row(label)
+        problem = self._problem
+        kept = read_tried(self._folder, label, problem, episode)
         if kept is not None:
             return kept
-        problem = self._problem
         self._progress.stage(f"Finishing {episode.agent}'s policy {episode.episode + 1}, which may be within the drop")
         finished = self._finished(self._counts(episode))
         measured = problem.timed(finished.model)

@@ -9,6 +9,7 @@ test and confidence interval for the difference in proportions for the paired-sa
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,20 @@ class Drop:
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON-ready values."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, int]) -> Drop:
+        """Return what ``to_dict`` wrote.
+
+        Raises:
+            TypeError: for other keys.
+            ValueError: for counts that no images have.
+        """
+        found = cls(**values)
+        counts = (found.worse, found.better, found.images)
+        if not all(type(count) is int and count >= 0 for count in counts) or found.worse + found.better > found.images:
+            raise ValueError(f"is of {counts!r:.80} images")
+        return found
 
 
 def _statistic(drop: Drop, allowed: float) -> float:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from autoprune.budget import Budget
+from autoprune.drop import Drop
 from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.reading import reason
 from autoprune.report import Row
 from autoprune.run import Episode, RunFolder
 from autoprune.score import Score
 
 
-def check_episodes(folder: RunFolder, episodes: Sequence[Episode], problem: ProblemLike, dense: Score) -> None:
-    """Compare a journal with the problem: groups, counts, costs, and what follows from them.
+def check_episodes(
+    folder: RunFolder, episodes: Sequence[Episode], problem: ProblemLike, dense: Score, *, agents: Collection[str]
+) -> None:
+    """Compare a journal with the run: agents, groups, counts, costs, and what follows from them.
 
     Args:
         folder: The run, for messages.
         episodes: Its episodes.
         problem: The problem that they are about.
         dense: The dense network's score on the search part.
+        agents: Who proposes policies in this run.
 
     Raises:
         AutopruneError: naming the first line that is not this problem's.
@@ -28,6 +34,8 @@ def check_episodes(folder: RunFolder, episodes: Sequence[Episode], problem: Prob
     for line, episode in enumerate(episodes, start=1):
         counts, score = tuple(episode.counts.values()), episode.score
         wrong = _wrong(episode.counts, score.macs, score.params, problem)
+        if wrong is None and episode.agent not in agents:
+            wrong = f"'{episode.agent:.40}' proposes nothing in it"
         if wrong is None:
             wrong = next((_not_a_level(*found) for found in _outside(episode.counts, problem)), None)
         if wrong is None and episode.reused != ((episode.agent, counts) in seen):
@@ -55,17 +63,7 @@ def read_row(folder: RunFolder, name: str, problem: ProblemLike, *, episodes: in
     kept = folder.read_row(name)
     if kept is None:
         return None
-    try:
-        row = Row.from_dict(kept)
-        wrong = _wrong(row.counts, row.macs, row.params, problem)
-    except (KeyError, TypeError, AttributeError) as error:
-        wrong = f"{type(error).__name__}: {error}"
-    else:
-        wrong = f"it is that of {row.name}" if wrong is None and row.name != name else wrong
-    if wrong is not None:
-        raise UsageError(
-            f"The row '{name}' in '{folder.path}' is not this run's ({wrong}); restore it, or remove it to have it made again."
-        )
+    row = _row(folder, name, kept, problem, of=name)
     told = kept.get("episodes", episodes)
     if told != episodes:
         path = folder.episodes_path
@@ -74,6 +72,73 @@ def read_row(folder: RunFolder, name: str, problem: ProblemLike, *, episodes: in
             "begin another run with a new --out."
         )
     return row
+
+
+def read_tried(folder: RunFolder, label: str, problem: ProblemLike, episode: Episode) -> dict[str, Any] | None:
+    """Return what a run with ``--max-drop`` wrote of a policy that it finished, None if it did not.
+
+    Args:
+        folder: The run.
+        label: The name of its row.
+        problem: The problem that it is about.
+        episode: The policy.
+
+    Raises:
+        UsageError: if it is damaged, not about this problem, or of another policy.
+    """
+    kept = folder.read_row(label)
+    if kept is None:
+        return None
+    row = _row(folder, label, kept, problem, of=episode.agent)
+    wrong = None if row.counts == episode.counts else "it is of another policy"
+    drop, allowed = kept.get("drop"), float(problem.budget.max_drop or 0.0) / 100
+    if wrong is None and not all(type(kept.get(key)) is bool for key in ("fast", "confirmed")):
+        wrong = "it does not say whether the policy is within the budget"
+    elif wrong is None and drop is not None:
+        try:
+            confirmed = Drop.from_dict(drop).confirms(allowed)
+        except (ValueError, TypeError) as error:
+            wrong = f"the drop {reason(error)}"
+        else:
+            wrong = None if confirmed == kept["confirmed"] else "whether its drop is confirmed is wrong"
+    if wrong is not None:
+        raise _not_ours(folder, label, wrong)
+    return kept
+
+
+def check_score(counts: Sequence[int], score: Score, problem: ProblemLike) -> str | None:
+    """Return why a score is not that of a policy of the problem, as far as it follows from the counts; None if it is.
+
+    Args:
+        counts: Channels kept, one for each decision.
+        score: The score.
+        problem: The problem.
+    """
+    names = [group.name for group in problem.decisions]
+    if len(counts) != len(names):
+        return f"it has {len(counts)} groups, not {len(names)}"
+    named = dict(zip(names, counts, strict=True))
+    wrong = _wrong(named, score.macs, score.params, problem)
+    return wrong or next((_not_a_level(*found) for found in _outside(named, problem)), None)
+
+
+def _row(folder: RunFolder, label: str, kept: Mapping[str, Any], problem: ProblemLike, *, of: str) -> Row:
+    """Return a stored line of the table (UsageError if it is not one of this problem and of that name)."""
+    try:
+        row = Row.from_dict(kept)
+        wrong = _wrong(row.counts, row.macs, row.params, problem)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_ours(folder, label, f"{type(error).__name__}: {error}") from error
+    wrong = f"it is that of {row.name}" if wrong is None and row.name != of else wrong
+    if wrong is not None:
+        raise _not_ours(folder, label, wrong)
+    return row
+
+
+def _not_ours(folder: RunFolder, label: str, why: str) -> UsageError:
+    return UsageError(
+        f"The row '{label}' in '{folder.path}' is not this run's ({why}); restore it, or remove it to have it made again."
+    )
 
 
 def _wrong(counts: Mapping[str, int], macs: int, params: int, problem: ProblemLike) -> str | None:

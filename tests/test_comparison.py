@@ -10,7 +10,7 @@ from autoprune.budget import Budget
 from autoprune.comparison import SharedProblem, compare
 from autoprune.comparison_table import draw, sentences, summarize, table
 from autoprune.errors import UsageError
-from autoprune.files import read_json, to_json, write_json_atomic
+from autoprune.files import read_json, read_jsonl, to_json, to_line, write_json_atomic
 from autoprune.run import RunFolder
 from autoprune.significance import Agents, Difference
 from autoprune.testing import ToyProblem
@@ -104,6 +104,34 @@ def test_no_policy_is_scored_twice_and_all_are_kept(tmp_path):
     assert again.score(counts).accuracy == score.accuracy
     assert again.score(counts).reward == score.reward
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"macs": 1}, "multiply-adds"),
+        ({"params": 1}, "multiply-adds"),
+        ({"counts": [1, 1]}, "it has 2 groups, not 3"),
+        ({"counts": [10**6] * 3}, "cannot keep"),
+        ({"counts": ["a", 1, 1]}, "cannot keep"),
+        ({"counts": 3}, "not iterable"),
+        ({"accuracy": "good"}, "'accuracy' is 'good'"),
+        ({"share": 0}, "the share is"),
+        ({"costs": None}, "the costs None"),
+        ({}, "its policy stood before"),
+    ],
+)
+def test_scores_that_are_not_of_this_problem_are_refused_though_their_checksums_are_right(tmp_path, change, says):
+    path = tmp_path / "scores.jsonl"
+    first = SharedProblem(ToyProblem(3), path)
+    for place in (0, -1):
+        first.score([levels[place] for levels in first.levels])
+    lines = read_jsonl(path)
+    path.write_text("".join(map(to_line, [lines[0], (lines[1] if change else lines[0]) | change])))
+    with pytest.raises(
+        UsageError, match=rf"Line 2 of the scores '.*scores.jsonl' is damaged \(.*{says}.*; remove the file"
+    ):
+        SharedProblem(ToyProblem(3), path)
 
 
 def test_agents_are_compared_on_the_digits_and_not_twice(tmp_path):

@@ -16,6 +16,7 @@ from autoprune.budget import Budget
 from autoprune.choice import descent, front
 from autoprune.driver import MOST_TRIED
 from autoprune.drop import Drop
+from autoprune.errors import UsageError
 from autoprune.latency import Ratio
 from autoprune.policy import Policy
 from autoprune.report import front_table, limit_sentences, sentences, table
@@ -103,6 +104,35 @@ def test_the_result_is_the_smallest_that_images_which_no_policy_saw_confirm(
     (tmp_path / "report.json").unlink()
     assert comparable(run("random", tmp_path, problem=again, episodes=40)) == comparable(report)
     assert len(again.finished) == 1 < finished  # only what is exported
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"confirmed": False}, "whether its drop is confirmed is wrong"),
+        ({"drop": {"worse": 900, "better": 0, "images": 1000}}, "whether its drop is confirmed is wrong"),
+        ({"drop": {"worse": -1, "better": 0, "images": 1000}}, "the drop is of"),
+        ({"drop": {"worse": 900, "better": 900, "images": 1000}}, "the drop is of"),
+        ({"drop": {"lost": 1}}, "the drop .* 'lost'"),
+        ({"fast": 1}, "does not say whether"),
+        ({"confirmed": None}, "does not say whether"),
+        ({"name": "tpe"}, "it is that of tpe"),
+        ({"macs": 1}, "multiply-adds"),
+        ({"counts": {"a": 1}}, "its groups are not"),
+        ("within-01", "it is (of another policy|that of)"),
+    ],
+)
+def test_the_row_of_a_policy_within_the_drop_that_is_not_this_runs_is_refused(
+    change: dict[str, Any] | str, says: str, tmp_path: Path
+) -> None:
+    run("random", tmp_path, problem=problem_at_deciding(lambda _: 0.0), episodes=40)
+    (tmp_path / "report.json").unlink()
+    path = tmp_path / "rows" / "within-00.json"
+    row = files.read_json(path)
+    changed = row | change if isinstance(change, dict) else files.read_json(path.with_name(f"{change}.json"))
+    files.write_json_atomic(path, changed)
+    with pytest.raises(UsageError, match=f"The row 'within-00' in .* is not this run's .*{says}.*remove it"):
+        run("random", tmp_path, problem=problem_at_deciding(lambda _: 0.0), episodes=40)
 
 
 def problem_at_deciding(losses: Callable[[float], float]) -> Problem:
