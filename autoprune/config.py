@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -20,6 +19,8 @@ from autoprune.text import short
 CONFIG_VERSION = 1
 SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
+MOST_SEED = 2**63 - 1
+"""The largest seed: the generators of torch take 64 bits."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "amc": {
         "agent": "amc",
@@ -112,13 +113,13 @@ class RunConfig:
                 f"The run configuration has version {self.version}, but this autoprune reads version {CONFIG_VERSION}; "
                 "continue the run with the autoprune that began it."
             )
-        _check_least("episodes", self.episodes, 1)
-        _check_least("seed", self.seed, 0)
-        _check_least("round-to", self.round_to, 0 if "latency" in self.budget.kinds else 1)
-        _check_least("batch-size", self.batch_size, 1)
-        _check_least("finish-steps", self.finish_steps, 0)
-        if not (math.isfinite(self.min_keep) and 0 < self.min_keep <= 1):
-            raise UsageError(f"The value of min-keep is {self.min_keep}, but must be above 0 and at most 1.")
+        _check_range("episodes", self.episodes, 1)
+        _check_range("seed", self.seed, 0, MOST_SEED)
+        _check_range("round-to", self.round_to, 0 if "latency" in self.budget.kinds else 1)
+        _check_range("batch-size", self.batch_size, 1)
+        _check_range("finish-steps", self.finish_steps, 0)
+        if not 0 < self.min_keep <= 1:
+            raise UsageError(f"The value of min-keep is {short(self.min_keep)}, but must be above 0 and at most 1.")
         if self.race and (self.budget.minimize is not None or self.budget.mode != "exact"):
             raise UsageError(
                 "A race against the simple rules needs one budget that every policy uses up, but --max-drop, --pareto and "
@@ -256,6 +257,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_least(name: str, value: int, least: int) -> None:
+def _check_range(name: str, value: int, least: int, most: int = 2**31 - 1) -> None:
     if value < least:
         raise UsageError(f"The value of {name} is {value}, but must be at least {least}.")
+    if value > most:
+        raise UsageError(f"The value of {name} is {short(value)}, but must be at most {most}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,6 +122,34 @@ def onnx_session(path: Path, *, threads: int | None = None, profile: Path | None
         raise UsageError(f"The file '{path}' is not an ONNX model that onnxruntime can run ({why}).") from error
 
 
+def _refuse_loops(path: Path) -> None:
+    """Refuse an ONNX file, which may be a stranger's, with loops, which may have no end and may run while it is loaded."""
+    require_onnx("onnx", "onnxruntime")
+    import onnx
+
+    if not path.is_file():
+        raise UsageError(f"The file '{path}' does not exist.")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise UsageError(f"The file '{path}' is not an ONNX model.") from error
+    bodies = (model.graph, *model.functions)
+    if any(name == "Loop" for body in bodies for name in _onnx_operators(body.node)):
+        raise UsageError(
+            f"The ONNX file '{path}' has a loop (operator Loop), which may run without an end, so it is not run; give a network "
+            "without loops."
+        )
+
+
+def _onnx_operators(nodes: Iterable[Any]) -> Iterator[str]:
+    """Yield the operators of an ONNX graph's nodes and of the graphs in them."""
+    for node in nodes:
+        yield node.op_type
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _onnx_operators(graph.node)
+
+
 class OnnxModel(nn.Module):
     """An ONNX file as a module, run by onnxruntime on the CPU.
 
@@ -129,11 +157,12 @@ class OnnxModel(nn.Module):
         path: The file; its one input is a batch of images, its first output the logits.
 
     Raises:
-        UsageError: if the file is missing or damaged, or onnxruntime is not installed.
+        UsageError: if the file is missing, damaged or has loops, or what ONNX needs is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        _refuse_loops(path)
         self._session = onnx_session(path)
         self._input: str = self._session.get_inputs()[0].name
 

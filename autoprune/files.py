@@ -1,8 +1,8 @@
 """Files that are never half written: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-JSON here is strict: NaN and infinities are written as null, duplicate keys are refused on reading. Objects, lines of journals
-and safetensors carry a checksum (see `autoprune.checksums`), which is compared on reading. Nothing is created or cut through a
-symbolic link.
+JSON here is strict: NaN and infinities are written as null, duplicate keys and numbers out of range are refused on reading.
+Objects, lines of journals and safetensors carry a checksum (see `autoprune.checksums`), which is compared on reading. Nothing is
+created or cut through a symbolic link.
 """
 
 from __future__ import annotations
@@ -258,13 +258,26 @@ def _finite(text: str) -> float:
     return value
 
 
+def _of_64_bits(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"{text[:12]}… is out of range")
+    return value
+
+
 def parse_json(text: str) -> Any:
-    """Parse strict JSON: no NaN, no infinities, no duplicate keys.
+    """Parse strict JSON: no NaN, no infinities, no whole numbers of more than 64 bits, no duplicate keys.
 
     Raises:
         ValueError: with what is wrong and where.
     """
-    return json.loads(text, object_pairs_hook=_strict_object, parse_constant=_no_constant, parse_float=_finite)
+    return json.loads(
+        text,
+        object_pairs_hook=_strict_object,
+        parse_constant=_no_constant,
+        parse_float=_finite,
+        parse_int=_of_64_bits,
+    )
 
 
 _FROM_A_SHELL = re.compile(r"/dev/(fd/\d+|stdin)|/proc/(self|\d+)/fd/\d+")

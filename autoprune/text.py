@@ -7,9 +7,10 @@ from typing import Any
 
 
 def short(value: Any) -> str:
-    """Return ``value`` for a message; fingerprints are cut to their first 12 characters."""
+    """Return ``value`` for a message; fingerprints and numbers of many digits are cut to their first 12 characters."""
     text = str(value)
-    return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text
+    long = len(text) == 64 if isinstance(value, str) else len(text) > 40 and isinstance(value, int | float)
+    return text[:12] + "…" if long else text
 
 
 def aligned(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:

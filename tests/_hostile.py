@@ -23,7 +23,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ import torch
 from torch import nn
 
 from autoprune.cli import main
-from autoprune.data import load_data
 from autoprune.export import export_model
 from autoprune.files import read_json, to_line, write_json_atomic
-from autoprune.models import load_model
+from autoprune.inputs import load_inputs
 
 from .page._runs import make_run, tune
 
@@ -48,6 +47,8 @@ MARK = "IT_RAN"
 Case = Callable[[Path], list[str]]
 """Makes the files in a folder, and returns the command to run there."""
 SEARCH = ("search", "--out", "run", "--quiet")
+COUNTS = {"blocks.0.conv1": 5, "blocks.1.conv1": 12, "blocks.2.conv1": 12, "blocks.3.conv1": 26}
+"""A policy for the digits' network within the budget."""
 PRUNE = ("prune", "--policy", "run/policy.json")
 
 
@@ -58,43 +59,26 @@ class Trap:
         return os.mkdir, (MARK,)
 
 
-# Run folders, as a stranger would make them: with checksums that are right.
+# Run folders, as a stranger would make them: with checksums and fingerprints that are right, which anybody can compute.
 
 
 def run_of(box: Path, *, finished: bool = False, **changes: Any) -> Path:
     """Write a run whose configuration and policy are digits' but for what is given."""
     run = make_run(box / "run", finished=finished, model="digits", data="digits")
-    digits, data = known()
     if not finished:
         shutil.rmtree(run / "rows")
         (run / "episodes.jsonl").unlink()
-    shown = {
-        "model_fingerprint": digits,
-        "data_fingerprint": data,
-        "mean": [0.0],
-        "std": [1.0],
-        "input_shape": [1, 8, 8],
-    }
-    edit(run / "config.json", {"agent": "uniform", "episodes": 1, "finish_steps": 0, **shown, **changes})
+    edit(run / "config.json", {"agent": "uniform", "episodes": 1, "finish_steps": 0, **known(), **changes})
     model = {"name": changes.get("model", "digits"), "input_shape": [1, 8, 8], "num_classes": 10, "buildable": True}
-    policy = {
-        "version": 1,
-        "groups": [],
-        "model": model,
-        "budget": {},
-        "achieved": {},
-        "score": {},
-        "seed": 0,
-        "agent": "a",
-    }
-    write_json_atomic(run / "policy.json", policy)
+    shown = {"version": 1, "groups": [], "budget": {}, "achieved": {}, "score": {}, "seed": 0, "agent": "a"}
+    write_json_atomic(run / "policy.json", {**shown, "model": model})
     return run
 
 
 @cache
-def known() -> tuple[str, str]:
-    """Return the fingerprints of the digits' network and data, which anybody can compute."""
-    return load_model("digits").fingerprint, load_data("digits").fingerprint
+def known() -> Mapping[str, Any]:
+    """Return what a run of digits records of its network and data."""
+    return load_inputs("digits", "digits").recorded
 
 
 def edit(path: Path, changes: dict[str, Any]) -> None:
@@ -130,8 +114,9 @@ def text(path: str, content: str, *command: str) -> Case:
 
 def journal(changes: dict[str, Any], *command: str) -> Case:
     line = {
-        "agent": "uniform", "episode": 0, "counts": {"conv1": 8}, "accuracy": 1.0, "loss": 0.0, "macs": 1, "params": 1,
-        "reward": 1.0, "seconds": 0.0, "cost": 0.0, "feasible": True, "reused": False, "elapsed_s": 0.0,
+        "agent": "uniform", "episode": 0, "counts": COUNTS, "accuracy": 1.0, "loss": 0.0, "macs": 298272, "params": 29532,
+        "reward": 0.0, "seconds": 0.0, "cost": 0.0, "images": 0.0, "drop_se": 0.0, "share": 1.0, "distance": 0.0, "costs": {},
+        "feasible": True, "reused": False, "elapsed_s": 0.0,
     }  # fmt: skip
 
     def make(box: Path) -> list[str]:
@@ -229,6 +214,15 @@ def _node(target: str, given: tuple[tuple[str, Any], ...], like: Any) -> dict[st
     return {"target": target, "inputs": inputs, "outputs": [like["outputs"][0]], "metadata": {}}
 
 
+def zeros(program: Any) -> None:
+    """Let it make 40 TB of zeros first."""
+    graph = program["graph_module"]["graph"]
+    like = graph["tensor_values"][graph["nodes"][0]["outputs"][0]["as_tensor"]["name"]]
+    graph["tensor_values"]["zeros"] = {**like, "sizes": [{"as_int": 10**13}], "strides": [{"as_int": 1}]}
+    made = {"outputs": [{"as_tensor": {"name": "zeros"}}]}
+    graph["nodes"].insert(0, _node("torch.ops.aten.zeros.default", (("size", {"as_ints": [10**13]}),), made))
+
+
 def tower(program: Any) -> None:
     size = {"as_expr": {"expr_str": "9**9**9**9", "hint": {"as_int": 2}}}
     next(iter(program["graph_module"]["graph"]["tensor_values"].values()))["sizes"][0] = size
@@ -245,6 +239,39 @@ def code_as_size(program: Any) -> None:
 
 def unchanged(program: Any) -> None:
     pass
+
+
+def endless(box: Path) -> list[str]:
+    """Write an ONNX file that counts for ever, while it is loaded, before it classifies."""
+    from onnx import TensorProto, helper, save
+
+    def number(name: str, kind: int, value: int) -> Any:
+        return helper.make_node("Constant", [], [name], value=helper.make_tensor(name, kind, [], [value]))
+
+    def told(name: str, kind: int, shape: list[Any]) -> Any:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    flag = told("on", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["on_"]), helper.make_node("Identity", ["x"], ["x_"])],
+        "body",
+        [told("i", TensorProto.INT64, []), flag, told("x", TensorProto.INT64, [])],
+        [told("on_", TensorProto.BOOL, []), told("x_", TensorProto.INT64, [])],
+    )
+    nodes = [
+        number("most", TensorProto.INT64, 2**62),
+        number("true", TensorProto.BOOL, 1),
+        number("start", TensorProto.INT64, 0),
+        helper.make_node("Loop", ["most", "true", "start"], ["axis"], body=body),
+        helper.make_node("Cast", ["axis"], ["shift"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["images", "shift"], ["logits"]),
+    ]
+    shape = ["batch", 1, 8, 8]
+    graph = helper.make_graph(
+        nodes, "net", [told("images", TensorProto.FLOAT, shape)], [told("logits", TensorProto.FLOAT, shape)]
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), box / "net.onnx")
+    return ["eval", "net.onnx", "--model", "digits"]
 
 
 # Weights and data
@@ -321,12 +348,13 @@ CASES: dict[str, Case] = {
     "pt2 that calls os.mkdir": calls("os.mkdir", ("path", {"as_string": MARK})),
     "pt2 that calls a module's function": calls(f"{STRANGER}.thing"),
     "pt2 that loops": calls("torch.ops.higher_order.while_loop"),
-    "pt2 that fills the memory": calls("torch.ops.aten.zeros.default", ("size", {"as_ints": [10**6, 10**7]})),
+    "pt2 that fills the memory": pt2(zeros),
     "pt2 with a tower of powers": pt2(tower),
     "pt2 with a name that is code": pt2(code_as_name),
     "pt2 with a size that is code": pt2(code_as_size),
     "pt2 with a path to elsewhere": pt2(unchanged, **{"../../victim": b"x", "net/../../../victim": b"x"}),
     "pt2 with a pickle": pt2(unchanged, **{"x/data/weights/weight_9": pickle.dumps(Trap()), "x/data.pkl": b"x"}),
+    "onnx that loops without an end": endless,
     # run folders
     "config's model": config("model", f"{STRANGER}:thing"),
     "config's model in a file": config("model", f"{STRANGER}.py:thing"),
@@ -339,7 +367,13 @@ CASES: dict[str, Case] = {
     "config's cost": config(
         "budget", {"limits": [{"kind": f"{STRANGER}:thing", "value": 0.5, "unit": "ratio"}], "mode": "exact"}
     ),
-    "config with a huge number": config("seed", 10**400),
+    "config with a huge seed": config("seed", 2**63),
+    "config with a huge batch": config("batch_size", 2**63),
+    "config with a huge number of policies": config("episodes", 2**40),
+    "config with huge images": config("input_shape", [1, 10**9, 10**9]),
+    "config with images of words": config("input_shape", ["a", "b", "c"]),
+    "config with a huge mean": config("mean", [10**400]),
+    "config with a share of no number": config("min_keep", 10**400),
     "config that is deep": text("run/config.json", DEEP, *SEARCH),
     "config that is a pipe": pipe("run/config.json", *SEARCH),
     "policy's model": config("model", f"{STRANGER}.py:thing", *PRUNE),
@@ -348,7 +382,10 @@ CASES: dict[str, Case] = {
     "policy that is a pipe": pipe("run/policy.json", *PRUNE),
     "policy without an end": link("run/policy.json", "/dev/zero", *PRUNE),
     "journal with a path": journal({"agent": "../../victim"}, *SEARCH),
-    "journal with another network's counts": journal({"counts": {"conv1": 10**9}}, *SEARCH),
+    "journal of another network": journal({"counts": {"conv1": 8}}, *SEARCH),
+    "journal with a count above its group's": journal({"counts": {**COUNTS, "blocks.3.conv1": 10**9}}, *SEARCH),
+    "journal with other costs": journal({"macs": 1}, *SEARCH),
+    "journal with a policy outside the budget": journal({"feasible": False}, *SEARCH),
     "journal that is a link": link("run/episodes.jsonl", "../../victim", *SEARCH),
     "journal that is a pipe": pipe("run/episodes.jsonl", "report", "run", "--no-time"),
     "lock that is a link": link("run/.lock", "../../victim", *SEARCH),
@@ -393,16 +430,22 @@ def watch(box: Path) -> Callable[[], list[str]]:
     changing = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
     starting = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "socket.connect"}
 
-    def elsewhere(path: object) -> bool:
+    def elsewhere(path: object, *, links: bool = True) -> bool:
         if not isinstance(path, str | bytes | os.PathLike):
             return False  # a file that is open
-        real = os.path.realpath(os.fsdecode(path))
+        place = Path(os.fsdecode(path))
+        real = os.path.realpath(place if links else place.parent)
         return not (real + "/").startswith(home + "/") and real != os.devnull
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
-        writes = event == "open" and (given[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        flags = (given[2] or 0) if event == "open" else 0
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        follows = event == "open" and not flags & os.O_NOFOLLOW  # the other events are about links themselves
+        paths = given[:2] if event == "os.rename" else given[:1]
+        if event == "os.mkdir" and Path(os.fsdecode(given[0])).is_dir():
+            return  # nothing comes of it
         if event in starting or (
-            (writes or event in changing) and any(map(elsewhere, given[:2] if event == "os.rename" else given[:1]))
+            (writes or event in changing) and any(elsewhere(path, links=follows) for path in paths)
         ):
             seen.append(f"{event} {given[0]!s:.200}")
 
@@ -419,7 +462,7 @@ def session(name: str, place: Path) -> int:
     command = CASES[name](box)
     os.chdir(box)
     tempfile.tempdir = None
-    os.environ["TMPDIR"] = str(box)
+    os.environ |= {"TMPDIR": str(box), "TORCHINDUCTOR_CACHE_DIR": str(box)}
     write_json_atomic(place.with_suffix(".before"), digests(box))
     for handle in (1, 2):
         os.dup2(os.open(place.with_suffix(f".{handle}"), os.O_WRONLY | os.O_CREAT, 0o600), handle)

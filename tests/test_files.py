@@ -56,7 +56,9 @@ def test_json_is_strict_and_plain(tmp_path: Path) -> None:
     assert names(tmp_path) == ["new"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", '{"a": Infinity}', "1e999", '{"a": 1, "a": 2}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", '{"a": Infinity}', "1e999", f"[{2**64}]", f"[{-(10**400)}]", '{"a": 1, "a": 2}', "\xff"]
+)
 def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text.encode("latin-1"))

@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         reason = " ".join(str(error).split())[:300] or "no message"
+        if isinstance(error, MemoryError) or "allocate memory" in reason or type(error).__name__ == "OutOfMemoryError":
+            complain(f"There is not enough memory ({reason}); take smaller images or a smaller --batch-size.")
+            return 1
         complain(f"Unexpected {type(error).__name__}: {reason}; run the same with --debug for the traceback.")
         return 1
 

@@ -299,5 +299,5 @@ def _merit(record: Mapping[str, Any]) -> tuple[float, float]:
 def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
     """Let torch's own random numbers (dropout) follow from seed and epoch inside, and be what they were afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed * 1_000_003 + epoch)
+        torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)
         yield

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -115,6 +117,10 @@ def load_model(
     return replace(loaded, fingerprint=state_fingerprint(state), input_shape=shape, transform=transform)
 
 
+MOST_NUMBERS = 2**31
+"""In one input: 8 GiB, far more than a network's activations leave room for."""
+
+
 def _full_shape(size: int | Sequence[int], channels: int, *, dims: int = 2) -> tuple[int, ...]:
     """Return the shape of one input for its side, the sizes of its dimensions, or all of it.
 
@@ -123,13 +129,15 @@ def _full_shape(size: int | Sequence[int], channels: int, *, dims: int = 2) -> t
         channels: Those that the network takes.
         dims: Dimensions that the network's convolutions run over: (H, W) are two sizes, and (C, L) is the shape in one dimension.
     """
-    sizes = [size] if isinstance(size, int) else list(size)
+    sizes: list[Any] = [size] if isinstance(size, int) else list(size)
     sizes = sizes * dims if len(sizes) == 1 else sizes
     sizes = [channels, *sizes] if len(sizes) == dims else sizes
-    if len(sizes) != dims + 1 or min(sizes) < 1:
+    if len(sizes) != dims + 1 or any(not isinstance(side, Integral) or side < 1 for side in sizes):
         forms = {1: ("signal", "or (C, L)"), 3: ("volume", "(D, H, W) or (C, D, H, W)")}
         what, form = forms.get(dims, ("image", "(H, W) or (C, H, W)"))
         raise UsageError(f"The input size {size} is no {what}'s size; give its side, {form}, each 1 or more.")
+    if math.prod(sizes) > MOST_NUMBERS:
+        raise UsageError(f"The input size {size} is of more than {MOST_NUMBERS} numbers; give a smaller one.")
     return tuple(sizes)
 
 
