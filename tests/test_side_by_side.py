@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,18 +10,14 @@ from torch import Tensor, nn
 
 from autoprune.testing import randomised
 
+from ._benchmarks import benchmark
+
 KEPT = [0, 2, 3, 7]
 
 
 @pytest.fixture(scope="module")
 def judge() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "_judge.py"
-    spec = importlib.util.spec_from_file_location("_judge", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("_judge")
 
 
 def network(judge: ModuleType, width: int, norm: nn.Module) -> nn.Sequential:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,21 +13,10 @@ from scipy import stats
 from autoprune.answers import BoolArray
 from autoprune.significance import Agents, Difference, Networks, stacked
 
+from ._benchmarks import benchmark
 from ._sample import count, pick
 
-
-def _simulations() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "significance.py"
-    spec = importlib.util.spec_from_file_location("significance_simulations", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulations = _simulations()
+simulations = benchmark("significance")
 N = 397
 
 

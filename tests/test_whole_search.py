@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
+from ._benchmarks import benchmark
 from ._sample import FULL, pick
 from ._whole import SETTINGS, whole_search
 from ._whole_networks import SMALL
@@ -38,13 +37,7 @@ def networks() -> dict[str, Shaped]:
 
 def zoo() -> list[Any]:
     """Return the networks of torchvision and, where it is installed, timm that the table of coverage has."""
-    path = Path(__file__).parent.parent / "benchmarks" / "_zoo.py"
-    spec = importlib.util.spec_from_file_location("_zoo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass asks for it
-    spec.loader.exec_module(module)
+    module = benchmark("_zoo")
     has_timm = importlib.util.find_spec("timm") is not None
     return [pytest.param(module, entry, id=entry.key) for entry in module.zoo() if entry.source != "timm" or has_timm]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from autoprune.data._check import Expected, Place, failed, fields
 from autoprune.data._held import Held
-from autoprune.data._items import Items
+from autoprune.data._items import Items, read_like
 from autoprune.data._seeded import seeded
 from autoprune.data._stream import Stream
 from autoprune.errors import AutopruneError, UsageError
@@ -145,19 +145,7 @@ class _ItemsOf:
         if loader.num_workers == 0 and not loader.drop_last:
             yield from loader.dataset  # type: ignore[misc]
             return
-        reading = DataLoader(
-            loader.dataset,
-            batch_size=loader.batch_size,
-            drop_last=loader.drop_last,
-            collate_fn=list,
-            num_workers=loader.num_workers,
-            worker_init_fn=loader.worker_init_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-            prefetch_factor=loader.prefetch_factor,
-            timeout=loader.timeout,
-            generator=torch.Generator().manual_seed(0),
-        )
-        for items in reading:
+        for items in read_like(loader, loader.dataset, batch_size=loader.batch_size, drop_last=loader.drop_last):
             yield from items
 
 

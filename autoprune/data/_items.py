@@ -119,18 +119,7 @@ class Items(Dataset[Pair]):
         if loader is None or loader.num_workers == 0:
             yield from ([self[index] for index in indices] for indices in ranges)
             return
-        reading = DataLoader(
-            _Caught(self),
-            batch_sampler=[list(indices) for indices in ranges],
-            collate_fn=_as_it_is,
-            num_workers=loader.num_workers,
-            worker_init_fn=loader.worker_init_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-            prefetch_factor=loader.prefetch_factor,
-            timeout=loader.timeout,
-            generator=torch.Generator().manual_seed(0),
-        )
-        for pairs in reading:
+        for pairs in read_like(loader, _Caught(self), batch_sampler=[list(indices) for indices in ranges]):
             for pair in pairs:
                 if isinstance(pair, Exception):
                     raise pair
@@ -167,8 +156,25 @@ class _Caught(Dataset[Any]):
             return error
 
 
-def _as_it_is(pairs: list[Any]) -> list[Any]:
-    return pairs
+def read_like(loader: DataLoader[Any], data: Dataset[Any], **batches: Any) -> DataLoader[Any]:
+    """Return a loader with worker processes like the user's, whose batches are lists of items.
+
+    Args:
+        loader: The user's loader.
+        data: What is read.
+        **batches: What is in a batch, as torch's loader takes it: ``batch_sampler``, or ``batch_size`` and ``drop_last``.
+    """
+    return DataLoader(
+        data,
+        **batches,
+        collate_fn=list,
+        num_workers=loader.num_workers,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+        timeout=loader.timeout,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def length(data: Any, name: str) -> int:

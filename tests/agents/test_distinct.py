@@ -10,6 +10,8 @@ from autoprune.agents import Counts, make_agent
 from autoprune.agents._history import MOST_FITTED, informative
 from autoprune.testing import ToyProblem
 
+from ._played import played
+
 OPTIONS: dict[str, dict[str, object]] = {
     "tpe": {"startup": 4},
     "gp": {"startup": 3},
@@ -19,16 +21,8 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-def played(name: str, problem: ToyProblem, episodes: int) -> list[Counts]:
-    agent = make_agent(name, problem, seed=1, episodes=episodes, **OPTIONS[name])
-    policies = []
-    for episode in range(episodes):
-        counts = agent.ask(episode)
-        if counts is None:
-            break
-        policies.append(counts)
-        agent.tell(episode, counts, problem.score(counts))
-    return policies
+def proposed(name: str, problem: ToyProblem, episodes: int) -> list[Counts]:
+    return played(make_agent(name, problem, seed=1, episodes=episodes, **OPTIONS[name]), problem, episodes)
 
 
 def all_full(problem: ToyProblem) -> set[Counts]:
@@ -46,7 +40,7 @@ def all_full(problem: ToyProblem) -> set[Counts]:
 def test_every_policy_is_proposed_once_and_the_search_ends(name: str) -> None:
     problem = ToyProblem(3, steps=4)
     there = all_full(problem)
-    policies = played(name, problem, 60)
+    policies = proposed(name, problem, 60)
     assert len(set(policies)) == len(policies) < 60
     assert set(policies) <= there
     assert len(policies) >= 0.6 * len(there)
@@ -54,7 +48,7 @@ def test_every_policy_is_proposed_once_and_the_search_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tpe", "auto"])
 def test_a_long_search_repeats_nothing(name: str) -> None:
-    policies = played(name, ToyProblem(5, steps=16), 40)
+    policies = proposed(name, ToyProblem(5, steps=16), 40)
     assert len(set(policies)) == len(policies) == 40
 
 

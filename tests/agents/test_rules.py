@@ -6,6 +6,8 @@ import pytest
 from autoprune.agents import make_agent
 from autoprune.testing import ToyProblem
 
+from ._played import played
+
 
 def policy(name, problem):
     agent = make_agent(name, problem, episodes=5)
@@ -48,15 +50,7 @@ def test_the_whole_network_where_the_budget_allows_it(name):
 
 
 def play(problem, episodes):
-    agent = make_agent("sensitivity", problem, episodes=episodes)
-    policies = []
-    for episode in range(episodes + 3):
-        counts = agent.ask(episode)
-        if counts is None:
-            break
-        policies.append(counts)
-        agent.tell(episode, counts, problem.score(counts))
-    return policies
+    return played(make_agent("sensitivity", problem, episodes=episodes), problem, episodes + 3)
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 5, 7, 13, 30, 200])

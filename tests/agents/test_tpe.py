@@ -7,17 +7,13 @@ from autoprune.agents import TPE, make_agent
 from autoprune.errors import UsageError
 from autoprune.testing import ToyProblem
 
-
-def play(agent, problem, episodes):
-    for episode in range(episodes):
-        counts = agent.ask(episode)
-        agent.tell(episode, counts, problem.score(counts))
+from ._played import played
 
 
 def test_the_study_holds_applied_keep_ratios_and_rewards():
     problem = ToyProblem(4)
     agent = TPE(problem, seed=5, episodes=20, startup=4)
-    play(agent, problem, 8)
+    played(agent, problem, 8)
     trials = agent._study(8).trials
     assert len(trials) == 8
     for trial in trials:
@@ -32,7 +28,7 @@ def test_proposals_are_those_of_the_sampler_itself():
     """Asking Optuna directly, with the same seed and history, gives the same keep ratios before the projection."""
     problem = ToyProblem(6, steps=32)  # so many policies that none is proposed twice
     agent = TPE(problem, seed=5, episodes=20, startup=4)
-    play(agent, problem, 10)
+    played(agent, problem, 10)
     seed = int(agent.rng(10).integers(2**31))
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(n_startup_trials=4, multivariate=True, seed=seed)
@@ -51,7 +47,7 @@ def test_optunas_logging_stays_as_the_user_set_it():
     try:
         optuna.logging.set_verbosity(optuna.logging.DEBUG)
         problem = ToyProblem(3)
-        play(TPE(problem, episodes=3), problem, 3)
+        played(TPE(problem, episodes=3), problem, 3)
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     finally:
         optuna.logging.set_verbosity(before)
@@ -78,5 +74,5 @@ def test_a_single_level_is_no_decision_and_no_obstacle():
     problem.levels = ((problem.decisions[0].size,), *problem.levels[1:])
     problem.projector._levels = problem.levels
     agent = TPE(problem, episodes=8, startup=3)
-    play(agent, problem, 8)
+    played(agent, problem, 8)
     assert agent.ask(8)[0] == problem.decisions[0].size

@@ -139,17 +139,6 @@ class Kind:
         }[self.item]
 
 
-class Mapped(Dataset[Any]):
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
-
-    def __len__(self) -> int:
-        return 0 if self.kind.bad == "empty" else SIZE
-
-    def __getitem__(self, index: int) -> Any:
-        return self.kind[index]
-
-
 class Foreign:
     """Has a length and items, and is no data set of torch's."""
 
@@ -161,6 +150,10 @@ class Foreign:
 
     def __getitem__(self, index: int) -> Any:
         return self.kind[index]
+
+
+class Mapped(Foreign, Dataset[Any]):
+    """The same as a data set of torch's."""
 
 
 class Iterated(IterableDataset[Any]):
