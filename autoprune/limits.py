@@ -117,7 +117,10 @@ def project_onto(budget: Budget, costs: Mapping[str, Cost], levels: Sequence[tup
             )
         cost = costs[limit.kind]
         bounds.append((cost, _most(limit, cost, whole)))
-    return Projector(bounds, levels, budget.mode)
+    bounds.sort(
+        key=lambda bound: isinstance(bound[0], OwnCost)
+    )  # what takes longest is asked last, and only of what is left
+    return Projector(bounds, levels, budget.mode, rising="latency" not in costs)
 
 
 def whole_groups(graph: PruningGraph) -> tuple[str, ...]:

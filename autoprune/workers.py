@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
@@ -32,6 +31,32 @@ ORPHANED_S = 0.5
 """Seconds between two checks of a worker that its parent is still there."""
 MOST_DEATHS = 3
 """Workers that may end over one policy before the search gives up."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What scoring a policy raised, as text: not every exception can be made again in another process."""
+
+    kind: str
+    message: str
+    trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        kind = next((own for own in (UsageError, AutopruneError) if isinstance(error, own)), type(error))
+        return cls(kind.__name__, str(error), "".join(traceback.format_exception(error)).rstrip())
+
+    def error(self, counts: Counts) -> AutopruneError:
+        """Return an error of this package as it was raised, of any other its name and message."""
+        own = {kind.__name__: kind for kind in (AutopruneError, UsageError)}
+        why = " ".join(self.message.split()) or "no message"
+        found = (
+            own[self.kind](self.message)
+            if self.kind in own
+            else AutopruneError(f"Scoring the policy {list(counts)} raised {self.kind}: {why}")
+        )
+        found.add_note(f"In the worker:\n{self.trace}")
+        return found
 
 
 @dataclass(eq=False)
@@ -87,9 +112,8 @@ class Workers:
         """Wait for the next score, and return it with its policy.
 
         Raises:
-            AutopruneError: if worker after worker ends over one policy.
-            Exception: what scoring the policy raised, with the worker's traceback as a note; an AutopruneError that says as much
-                where that cannot be passed between processes.
+            AutopruneError: if worker after worker ends over one policy; and for what scoring it raised, with the worker's
+                traceback as a note: an error of this package as it is, of any other its name and message.
         """
         while True:
             at_work = [worker for worker in self._workers if worker.counts is not None]
@@ -105,8 +129,8 @@ class Workers:
                     self._replace(worker, counts)
                     continue
                 worker.counts, worker.deaths = None, 0
-                if isinstance(answer, Exception):
-                    raise answer
+                if isinstance(answer, _Failure):
+                    raise answer.error(counts)
                 return counts, answer
 
     def _started(self) -> _Worker:
@@ -154,9 +178,9 @@ def _serve(score: Callable[[Counts], Score], connection: Connection, inherited: 
         while True:
             counts = connection.recv()
             try:
-                answer: Score | Exception = score(counts)
+                answer: Score | _Failure = score(counts)
             except Exception as error:
-                answer = _portable(error, counts)
+                answer = _Failure.of(error)
             connection.send(answer)
 
 
@@ -165,21 +189,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(ORPHANED_S)
     os._exit(1)
-
-
-def _portable(error: Exception, counts: Counts) -> Exception:
-    """Return an exception that another process can receive: itself, or one of ours that says what it said."""
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        copy = pickle.loads(pickle.dumps(error))  # noqa: S301  (what this process has just made)
-        same = type(copy) is type(error) and str(copy) == str(error)
-    except Exception:
-        same = False
-    if not same:
-        why = " ".join(str(error).split()) or "no message"
-        error = AutopruneError(f"Scoring the policy {list(counts)} raised {type(error).__name__}: {why}")
-    error.add_note(f"In the worker:\n{trace}")
-    return error
 
 
 def check_workers(count: int, device: str) -> None:

@@ -27,12 +27,13 @@ def main() -> None:
     seed = options.seed
     while done["kills"] < options.kills:
         try:
-            said = trial(seed)
+            found = trial(seed)
+            assert found.outcome == found.undisturbed, f"{found.done}: the outcome differs"
         except AssertionError as error:
             done["wrong"] += 1
             print(f"seed {seed}: {str(error)[:2000]}")
         else:
-            _, _, kills = said.partition("killed at ")
+            _, _, kills = found.done.partition("killed at ")
             every = kills.split(", ")
             ended = sum("ended before" in kill for kill in every)
             done["kills"] += len(every) - ended

@@ -94,7 +94,7 @@ class CostModel:
                 outputs = self._constant(layer.out_channels // layer.groups)
             else:
                 inputs = self._constant(layer.in_channels // layer.groups)
-        if inputs.is_constant and outputs.is_constant:
+        if dense == 0 or (inputs.is_constant and outputs.is_constant):
             return layer.macs, self._constant(1), self._constant(1)
         scale, rest = divmod(layer.macs, dense)
         if rest:

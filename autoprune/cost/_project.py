@@ -33,6 +33,7 @@ class Projector:
         levels: For each decision the allowed counts, ascending, the group's size last (see `allowed_counts`).
         mode: "exact": use all of the budget, so that no group can go up one level within it. "at-most": policies that
             ask for less stay as they are.
+        rising: Whether no cost falls when a count rises: then what does not fit is not asked for again.
 
     Attributes:
         levels: The allowed counts.
@@ -42,9 +43,15 @@ class Projector:
     """
 
     def __init__(
-        self, limits: Sequence[tuple[Cost, float]], levels: Sequence[tuple[int, ...]], mode: Mode = "exact"
+        self,
+        limits: Sequence[tuple[Cost, float]],
+        levels: Sequence[tuple[int, ...]],
+        mode: Mode = "exact",
+        *,
+        rising: bool = False,
     ) -> None:
         self.mode = mode
+        self._rising = rising
         self.levels = tuple(tuple(int(level) for level in allowed) for allowed in levels)
         self._limits = tuple(limits)
         self._sizes: FloatArray = np.asarray([allowed[-1] for allowed in self.levels], dtype=np.float64)
@@ -80,7 +87,8 @@ class Projector:
         k = np.asarray(counts, dtype=np.int64)
         result: BoolArray = np.ones(len(k), dtype=np.bool_)
         for cost, limit in self._limits:
-            result &= np.asarray(cost.many(k)) <= limit
+            left = np.flatnonzero(result)
+            result[left] = np.asarray(cost.many(k[left])) <= limit
         return result
 
     def _nearest(self, ratios: FloatArray) -> IntArray:
@@ -122,14 +130,23 @@ class Projector:
     def _fill(self, places: IntArray, target: FloatArray, ceiling: IntArray) -> IntArray:
         """Raise counts a level at a time as long as one fits, first the one that ends least above its target."""
         counts: IntArray = self._table[self._rows, places]
+        closed: set[int] = set()
         while True:
             above = self._table[self._rows, places + 1]
             open_ = np.flatnonzero((above != _NEVER) & (places < ceiling))
-            if open_.size:
-                open_ = open_[self.fits_many(self._raised(counts, places, open_))]
-            if not open_.size:
+            excess = above[open_] / self._sizes[open_] - target[open_]
+            open_ = open_[np.argsort(excess, kind="stable")]
+            chosen = None  # one by one: a cost of one's own may take long
+            for group, policy in zip(open_.tolist(), self._raised(counts, places, open_).tolist(), strict=True):
+                if group in closed:
+                    continue
+                if self.fits(policy):
+                    chosen = group
+                    break
+                if self._rising:
+                    closed.add(group)
+            if chosen is None:
                 return counts
-            chosen = int(open_[np.argmin(above[open_] / self._sizes[open_] - target[open_])])
             places[chosen] += 1
             counts[chosen] = above[chosen]
 

@@ -83,6 +83,13 @@ def source_line(node: Node) -> str:
     return found
 
 
+def torch_module(node: Node) -> str:
+    """Return the name of the class of torch.nn that a node was called in, or an empty string."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    package, _, kind = str(stack[-1][1] if stack else "").rpartition(".")
+    return kind if package.startswith("torch.nn.modules") else ""
+
+
 @dataclass(frozen=True, eq=False)
 class LayerCall:
     """A convolution or linear call as the rules saw it: the node, the weight, and the labels going in and out.
@@ -218,9 +225,11 @@ class Propagation:
         return np.isin(labels, np.fromiter(self.opaque, dtype=np.int64))
 
     def reason_at(self, call: Call, text: str) -> str:
-        """Return ``text`` with the operator and its source line."""
-        where = source_line(call.node)
-        return f"{text} ({call.op}{' at ' + where if where else ''})"
+        """Return ``text`` with the operator, the module of torch's that it is in, and its source line."""
+        where, kind = source_line(call.node), torch_module(call.node)
+        if kind.lower() == call.op.rpartition(".")[2].replace("_", ""):
+            kind = ""
+        return f"{text} ({call.op}{' in nn.' + kind if kind else ''}{' at ' + where if where else ''})"
 
     def freeze(self, values: Any, reason: str) -> None:
         """Make every channel in a label tensor, array, ``Param`` or nested list of them unprunable."""

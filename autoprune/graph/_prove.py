@@ -47,14 +47,14 @@ class _DifferentError(AutopruneError):
 
 
 @dataclass(frozen=True)
-class _Disguise:
+class _Variant:
     """What the proof changes so that every channel matters: the images, the norms and small weights."""
 
     images: bool
     weights: bool
 
 
-_DISGUISES = (_Disguise(True, True), _Disguise(False, True), _Disguise(False, False))
+_VARIANTS = (_Variant(True, True), _Variant(False, True), _Variant(False, False))
 """A recorded path may be left when the images or the weights are changed: then it is proved with less of that."""
 
 
@@ -121,7 +121,7 @@ class _Proof:
         images: Tensor,
         precision: _Precision,
         generator: torch.Generator,
-        disguise: _Disguise,
+        variant: _Variant,
     ) -> None:
         from autoprune.surgery import copy_model  # surgery reads this package's types
 
@@ -130,12 +130,12 @@ class _Proof:
         self.generator = generator
         self.images = images  # whole numbers may be those of tokens, which no noise is added to
         if images.is_floating_point():
-            noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * disguise.images
+            noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * variant.images
             self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
         self.like = torch.zeros((), dtype=precision.dtype, device=images.device)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
         self.model = copy_model(model).to(precision.dtype).eval()
-        if disguise.weights:
+        if variant.weights:
             randomised(self.model, self.images, generator)
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
         self.values = placeholder_values(graph, self.model, self.images, precision.dtype)
@@ -292,10 +292,10 @@ class _Proof:
 def _attempt(
     model: nn.Module, graph: PruningGraph, images: Tensor, precision: _Precision, generator: torch.Generator
 ) -> dict[int, str]:
-    *others, last = _DISGUISES[:1] if graph.assumption is None else _DISGUISES
-    for disguise in others:
+    *others, last = _VARIANTS[:1] if graph.assumption is None else _VARIANTS
+    for variant in others:
         try:
-            return _Proof(model, graph, images, precision, generator, disguise).run()
+            return _Proof(model, graph, images, precision, generator, variant).run()
         except (_DifferentError, RuntimeError, TypeError) as error:
             _log.debug("The recorded path is left: %s", error)
     return _Proof(model, graph, images, precision, generator, last).run()

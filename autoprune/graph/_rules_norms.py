@@ -6,6 +6,7 @@ are left, which is what the proof compares with.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ def group_norm(p: Propagation, call: Call) -> Any:
         )
     table = p.channels(x, 1).reshape(groups, -1)
     axis = 1 if groups >= table.shape[1] else 0
+    if axis == 0 and math.prod(call.shape[2:]) == 1:  # torch refuses to normalise a single number
+        return p.refuse(
+            call, [x, weight, call.args.get("bias")], "of a group of a group norm over one position two must stay"
+        )
     labels: IntArray = np.broadcast_to(p.merge(table, axis), table.shape).reshape(-1)
     for name in ("weight", "bias"):
         vector = call.args.get(name)

@@ -71,11 +71,11 @@ class Measured:
 
     Attributes:
         timings: By name, all with the same number of samples.
-        settled: Whether the wanted precision was reached; if not, the machine was too busy, or the time or the rounds too few.
+        precise: Whether the wanted precision was reached; if not, the machine was too busy, or the time or the rounds too few.
     """
 
     timings: Mapping[str, Timing]
-    settled: bool
+    precise: bool
 
     @property
     def rounds(self) -> int:
@@ -118,7 +118,7 @@ def measure(
     calls = {name: _warm_up(functions[name], warmup_s, sample_s, clock) for name in names}
     samples: dict[str, list[float]] = {name: [] for name in names}
     began = clock()
-    settled = False
+    precise = False
     check = max(least_rounds, LEAST_ROUNDS)
     for round_ in range(most_rounds):
         first = round_ % len(names)
@@ -126,11 +126,11 @@ def measure(
             samples[name].append(_sample(functions[name], calls[name], clock))
         rounds = round_ + 1
         if rounds >= check:
-            settled = _uncertainty(samples) <= precision
+            precise = _uncertainty(samples) <= precision
             check = max(rounds + 1, math.ceil(_GROWTH * rounds))
-        if settled or (rounds >= least_rounds and clock() - began >= budget_s):
+        if precise or (rounds >= least_rounds and clock() - began >= budget_s):
             break
-    return Measured({name: Timing(tuple(values)) for name, values in samples.items()}, settled)
+    return Measured({name: Timing(tuple(values)) for name, values in samples.items()}, precise)
 
 
 def _warm_up(function: Callable[[], object], warmup_s: float, sample_s: float, clock: Callable[[], float]) -> int:

@@ -111,7 +111,7 @@ def rows_of(
                 "ms_iqr": 1e3 * timing.iqr_s,
                 "ratio": timing.ratio(base),
                 "rounds": measured.rounds,
-                "settled": measured.settled,
+                "settled": measured.precise,
             }
             for name, timing in measured.timings.items()
         ]

@@ -98,8 +98,38 @@ def test_exact_uses_the_budget_and_never_exceeds_it(problem: tuple[CostModel, An
     assert projector.is_full(counts)
     assert projector.project(asked) == counts
     assert projector.fill(counts) == counts
+    assert Projector([(cost.macs_form, budget)], levels, rising=True).project(asked) == counts
     # What already uses the budget is left alone.
     assert projector.project([k / size for k, size in zip(counts, cost.sizes, strict=True)]) == counts
+
+
+class Counted:
+    """A cost that counts how often it is asked."""
+
+    def __init__(self, cost: Any) -> None:
+        self.cost, self.asked = cost, 0
+
+    def __call__(self, counts: Any) -> float:
+        self.asked += 1
+        return float(self.cost(counts))
+
+    def many(self, counts: Any) -> Any:
+        self.asked += len(counts)
+        return self.cost.many(counts)
+
+
+@thorough
+@given(problem=problems(largest=30, most=8), data=st.data())
+def test_filling_asks_once_for_every_step_and_once_for_every_group_that_has_none(
+    problem: tuple[CostModel, Any], data: st.DataObject
+) -> None:
+    cost, levels = problem
+    counted = Counted(cost.macs_form)
+    projector = Projector([(counted, budget_for(data, cost, levels))], levels, rising=True)
+    start = tuple(allowed[0] for allowed in levels)
+    counts = projector.fill(start)
+    steps = sum(allowed.index(count) for allowed, count in zip(levels, counts, strict=True))
+    assert counted.asked <= 1 + steps + len(levels)  # one for the start
 
 
 @thorough

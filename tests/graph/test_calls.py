@@ -1,4 +1,4 @@
-"""Numbers of channels written into a forward: the calls follow, the referee agrees, and the result is a model like any other."""
+"""Numbers of channels written into a forward: the calls follow, and the result is right and a model like any other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _proved(model: nn.Module, side: int = 6) -> tuple[nn.Module, PruningGraph, T
 
 
 @pytest.mark.parametrize("name", pick(list(NETS), 9))
-def test_the_first_layer_loses_channels_and_the_referee_agrees(name: str) -> None:
+def test_the_first_layer_loses_channels_and_the_masked_network_agrees(name: str) -> None:
     model, graph, images = _proved(NETS[name]())
     producer = graph.layers[0].name
     refused = {group.name: group.reason for group in graph.groups if group.reason and "output" not in group.reason}

@@ -1,4 +1,4 @@
-"""Channels cut at places that a module's attributes say: the attributes follow, and the referee agrees."""
+"""Channels cut at places that a module's attributes say: the attributes follow, and the masked dense network agrees."""
 
 from __future__ import annotations
 

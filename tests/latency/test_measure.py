@@ -150,7 +150,7 @@ def test_the_final_check_times_both_networks() -> None:
 def test_the_middle_of_three_placements_counts() -> None:
     def placement(dense_s: float, pruned_s: float) -> Measured:
         timings = {"dense": Timing((dense_s,) * 5), "pruned": Timing((pruned_s,) * 5)}
-        return Measured(timings, settled=True)
+        return Measured(timings, precise=True)
 
     found = middle([placement(2.0, 1.8), placement(1.0, 0.5), placement(4.0, 2.4)])
     assert (found.ratio, found.least, found.most) == (pytest.approx(0.6), pytest.approx(0.5), pytest.approx(0.9))
@@ -180,7 +180,7 @@ def test_a_sample_is_not_taken_in_a_spell() -> None:
     said: list[str] = []
 
     def measure() -> Measured:
-        return Measured({"dense": Timing((next(took),) * 5)}, settled=True)
+        return Measured({"dense": Timing((next(took),) * 5)}, precise=True)
 
     assert Patience(say=said.append).best(measure, 0.01).timings["dense"].median_s == 0.011
     assert said == [

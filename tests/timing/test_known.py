@@ -32,7 +32,7 @@ TIMES: dict[str, tuple[Callable[[np.random.Generator, float], float], Callable[[
 def test_what_is_known_to_two_percent_is(kind: str, spread: float) -> None:
     draw, truth = TIMES[kind]
     rng = np.random.default_rng([len(kind), round(1000 * spread)])
-    settled = wrong = 0
+    known = wrong = 0
     for _ in range(count(600, 12)):
         now = [0.0]
 
@@ -49,12 +49,12 @@ def test_what_is_known_to_two_percent_is(kind: str, spread: float) -> None:
             warmup_s=0.0,
             most_rounds=600,
         )
-        if found.settled:
-            settled += 1
+        if found.precise:
+            known += 1
             own, base = found.timings["small"], found.timings["dense"]
             assert own.known(base) <= 0.02
             wrong += abs(own.ratio(base) / truth(spread) - 1) > 0.02
-    assert wrong <= stats.binom.ppf(0.999, settled, 0.05)
+    assert wrong <= stats.binom.ppf(0.999, known, 0.05)
 
 
 @pytest.mark.parametrize("rounds", [7, 8, 25, 100, 400, 1500])
@@ -77,4 +77,4 @@ def test_too_few_rounds_are_never_called_enough() -> None:
     found = measure(
         {"a": run, "b": run}, clock=lambda: now[0], warmup_s=0.0, least_rounds=3, most_rounds=LEAST_ROUNDS - 1
     )
-    assert not found.settled
+    assert not found.precise

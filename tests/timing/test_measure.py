@@ -38,7 +38,7 @@ def test_median_quartiles_and_ratio_are_those_of_the_textbook() -> None:
 def test_a_steady_machine_needs_the_fewest_rounds() -> None:
     machine = Machine()
     found = measure({"dense": machine.work("dense", 0.02), "small": machine.work("small", 0.01)}, clock=machine.clock)
-    assert found.settled
+    assert found.precise
     assert found.rounds == 7
     assert found.timings["dense"].median_s == pytest.approx(0.02)
     assert found.timings["small"].ratio(found.timings["dense"]) == pytest.approx(0.5)
@@ -79,13 +79,13 @@ def test_noise_is_measured_longer_and_said_if_it_stays() -> None:
     machine = Machine()
     functions = {"dense": machine.work("dense", 0.02), "small": machine.work("small", 0.01, noise)}
     found = measure(functions, clock=machine.clock, budget_s=1e9, most_rounds=10_000)
-    assert found.settled
+    assert found.precise
     assert found.rounds > 100
     short = measure(functions, clock=machine.clock, budget_s=0.1)
-    assert not short.settled
+    assert not short.precise
     assert short.rounds == 7
     few = measure(functions, clock=machine.clock, budget_s=1e9, most_rounds=9)
-    assert (few.settled, few.rounds) == (False, 9)
+    assert (few.precise, few.rounds) == (False, 9)
 
 
 def test_the_garbage_collector_is_left_as_it_was() -> None:
