@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,7 @@ from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
 from autoprune.graph._watch import depends, questions
-from autoprune.guard import unchanged
+from autoprune.guard import eval_mode, unchanged
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -92,6 +93,38 @@ def _both_finite(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[list[
         for a, b, places in zip(left, right, finite, strict=True)
     ]
     return [a for a, _ in both], [b for _, b in both]
+
+
+def _check_shapes(model: nn.Module, images: Tensor) -> None:
+    """See that the outputs of a model that was recorded have shapes that do not hang on what images show.
+
+    Raises:
+        AutopruneError: if they do, or if they are empty.
+    """
+    if not images.is_floating_point():
+        return
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
+    shapes: list[list[list[int]]] = []
+    with unchanged(model), eval_mode(model), torch.no_grad():
+        for x in (images, noise, images + noise, -images):
+            with suppress(Exception):  # of images that are no pictures
+                shapes.append([list(out.shape) for out in output_tensors(model(x))])
+    if not shapes:
+        return
+    first = shapes[0]
+    advice = "so its channels cannot be told; prune the part before that (its backbone) as a model of its own."
+    for second in shapes[1:]:
+        if first == second:
+            continue
+        one, other = next(((a, b) for a, b in zip(first, second, strict=False) if a != b), (first, second))
+        raise AutopruneError(
+            f"The model's outputs have other shapes for other images ({one} and {other}), as a detector's that keeps boxes by "
+            f"their scores, {advice}"
+        )
+    if first and not any(math.prod(shape) for shape in first):
+        raise AutopruneError(
+            f"The model's outputs are empty for the example (of shape {first[0]}), as a detector's that finds nothing, {advice}"
+        )
 
 
 def _difference(model: nn.Module, distance: float) -> str:
@@ -332,6 +365,8 @@ def _proved(model: nn.Module, graph: PruningGraph, example_input: Tensor, genera
         sum(layer.macs for layer in graph.layers) <= CHEAP_MACS
         and sum(parameter.numel() for parameter in model.parameters()) <= CHEAP_PARAMS
     )
+    if graph.assumption is not None:
+        _check_shapes(model, images)
     failed: dict[int, str] | None = None
     if cheap:
         try:

@@ -235,3 +235,27 @@ def test_constant_that_the_exporter_keeps_in_single_precision() -> None:
     )
     images = torch.randn(2, 3, 7, 7, generator=torch.Generator().manual_seed(0))
     assert [group.name for group in prunable(proved(model, images))] == ["a"]
+
+
+class _Detector(nn.Module):
+    """Keeps the positions whose score is above a limit."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.first, self.head = conv(3, 8), nn.Conv2d(8, 5, 1)
+        self.limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.head(F.relu(self.first(x))).movedim(1, -1).flatten(0, 2)
+        kept = found[:, 0] - found[:, 1] > self.limit
+        return found[kept] if kept.any() else found[:0]
+
+
+@pytest.mark.parametrize(("limit", "message"), [(0.0, "have other shapes for other images"), (99.0, "are empty")])
+def test_outputs_that_hang_on_what_images_show_are_refused(limit: float, message: str) -> None:
+    torch.manual_seed(0)
+    model = _Detector(limit)
+    graph = build_graph(model, IMAGES)
+    assert graph.assumption is not None
+    with pytest.raises(AutopruneError, match=message):
+        prove(model, graph, IMAGES)
