@@ -54,7 +54,9 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if not plain:
         for part in module.modules():
             _detach_results(vars(part), memo)
-        return copy.deepcopy(module, memo)
+        copied = copy.deepcopy(module, memo)
+        _as_parameters(module, copied)
+        return copied
     new = kind.__new__(kind)
     memo[id(module)] = new
     state = new.__dict__
@@ -81,6 +83,15 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         else:
             state[key] = _copied(value, memo)
     return new
+
+
+def _as_parameters(module: nn.Module, copied: nn.Module) -> None:
+    """Turn the tensors of scripted modules, which their copies hold where they themselves hold parameters, into such."""
+    for own, new in zip(module.modules(), copied.modules(), strict=False):
+        if isinstance(own, torch.jit.ScriptModule):
+            for name, parameter in own.named_parameters(recurse=False):
+                wanted = parameter.requires_grad
+                setattr(new, name, nn.Parameter(getattr(new, name).detach(), requires_grad=wanted))
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:

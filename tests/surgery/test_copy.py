@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from torch.nn.utils import parametrizations, prune
 
 from autoprune.errors import AutopruneError
 from autoprune.graph._types import ChannelSlice, PruningGraph
-from autoprune.surgery import prune_model
+from autoprune.surgery import copy_model, prune_model
 
 from ._networks import cut, group
 
@@ -208,3 +209,26 @@ def test_group_norm_loses_whole_normalisation_groups() -> None:
     assert (small[0].num_groups, small[0].num_channels) == (2, 4)
     x = torch.randn(2, 8, 3)
     torch.testing.assert_close(small(x[:, [0, 1, 4, 5]]), model(x)[:, [0, 1, 4, 5]])
+
+
+def test_copy_of_a_scripted_module_has_parameters_of_its_own() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    layers[1].weight.requires_grad_(False)
+    with warnings.catch_warnings(action="ignore"):  # torch.jit is old
+        model = nn.Sequential(nn.Conv2d(3, 3, 1), torch.jit.script(layers)).eval()
+    images = torch.randn(2, 3, 5, 5)
+    before = model(images)
+    copied = copy_model(model)
+    own = dict(model.named_parameters())
+    assert [name for name, _ in copied.named_parameters()] == list(own)
+    for name, parameter in copied.named_parameters():
+        assert isinstance(parameter, nn.Parameter)
+        assert parameter.requires_grad == own[name].requires_grad
+        torch.testing.assert_close(parameter, own[name], rtol=0, atol=0)
+    assert torch.equal(copied(images), before)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert torch.equal(copied(images), torch.zeros_like(before))
+    assert torch.equal(model(images), before)
