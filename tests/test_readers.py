@@ -37,7 +37,7 @@ from autoprune.data import load_data
 from autoprune.data._cifar10 import _read_batch, _read_npz
 from autoprune.errors import AutopruneError
 from autoprune.export import export_model, load_exported
-from autoprune.files import to_line, write_json_atomic
+from autoprune.files import write_json_atomic
 from autoprune.finetuning import Recipe
 from autoprune.finetuning._checkpoint import Checkpoint
 from autoprune.finetuning._task import FinetuneFolder, recipe_of
@@ -152,17 +152,8 @@ def make_readers(root: Path) -> dict[str, Reader]:
     ).save(root / "kept")
     json_file("fine-tuning, checkpoint", root / "kept" / "checkpoint.json", lambda path: Checkpoint.load(path.parent))
     scores = root / "scores-s0.jsonl"
-    line = {
-        "counts": [1, 2],
-        "accuracy": 0.5,
-        "loss": 1.0,
-        "macs": 5,
-        "params": 5,
-        "reward": 0.5,
-        "seconds": 0.1,
-        "cost": 1.0,
-    }
-    scores.write_text(2 * to_line(line))
+    for place in (0, -1):
+        SharedProblem(toy := ToyProblem(4), scores).score([levels[place] for levels in toy.levels])  # type: ignore[arg-type]
     json_file("shared scores", scores, lambda path: SharedProblem(ToyProblem(4), path), mutate.of_lines)  # type: ignore[arg-type]
     # beside it
     Policy((PolicyGroup("a", 16, 3, (0, 5, 15)),), model={"name": "digits"}, seed=7, agent="tpe").save(
