@@ -130,9 +130,8 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
                 raise
             except Exception as failure:
                 error = error or failure
-                if "data-dependent" in str(
-                    failure
-                ):  # a size or a branch that hangs on values, for any number of images
+                # A size or a branch that hangs on values does so for any number of images.
+                if "data-dependent" in str(failure):
                     break
         _prepare(model, as_it_was)
         run_once(model, example_input, advice="give images of the shape and type that it was made for")
