@@ -24,7 +24,7 @@ from autoprune.agents._start import FIRST, error_curves, solved_policies, tables
 from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
 from autoprune.envs import KnowsSensitivities, ProblemLike
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 NEAR = 32  # exchanges that are looked at where the best policy was scored already
 WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)  # of the noise that others get, in keep ratio

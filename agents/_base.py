@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from autoprune.envs import ProblemLike
+from autoprune.evaluation import Score
 from autoprune.registry import Registry
-from autoprune.score import Score
 
 Counts = tuple[int, ...]
 Told = tuple[int, Counts, Score]

@@ -34,7 +34,7 @@ from autoprune.agents._start import first_policies
 from autoprune.envs import Features, ProblemLike, Walk, to_action, to_ratio, trajectory
 from autoprune.envs._features import FloatArray
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 _PLAY, _LEARN, _BUILD = 0, 1, 2  # streams of an episode's random numbers
 _LAST_NOISE = 0.1  # of the first, where the decay is chosen here

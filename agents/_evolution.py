@@ -13,7 +13,7 @@ from autoprune.agents._random import fresh_policy
 from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 TRIES = 8  # children that are made until one was not scored before
 

@@ -13,7 +13,7 @@ from typing import Any
 from autoprune.agents._base import Agent, Counts, Told
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 SAMPLERS = ("nsga2", "tpe")
 _UNIFORM = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from autoprune.agents._base import Counts, Told, agents
 from autoprune.agents._optuna import OptunaAgent
 from autoprune.envs import ProblemLike
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 
 class Generations(OptunaAgent):

@@ -11,7 +11,7 @@ from autoprune.agents._resolve import make_agent, resolve_agent
 from autoprune.budget import Budget, Limit
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 STEPS = 8
 """Budgets that a ladder tries: a bisection then knows the smallest share to 1/256 of its range."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.envs import ProblemLike
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 
 @agents.register("netadapt")

@@ -13,7 +13,7 @@ from autoprune.agents._random import fresh_policy
 from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 PROPOSALS = 8
 """How often a sampler is asked for a policy that was not scored yet, before one is drawn at random."""

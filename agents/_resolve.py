@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from autoprune.agents._base import Agent, agents
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
-from autoprune.reading import reading
 from autoprune.registry import import_object, nearest
+from autoprune.support.reading import reading
 
 
 def resolve_agent(agent: str | type[Agent]) -> type[Agent]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from autoprune.agents._base import Agent, Counts, agents
 from autoprune.envs import ProblemLike
-from autoprune.score import Score
+from autoprune.evaluation import Score
 
 MOST_PROBES = 8  # per group; more would measure the noise of the score
 _NO_LOSS = 1e6  # stands for a loss that is not finite: worse than any, but still a number to interpolate

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from autoprune._checkout import import_from_the_checkout
 
 if TYPE_CHECKING:
-    from autoprune.api import SearchResult, search
     from autoprune.budget import Budget, Limit
     from autoprune.errors import AutopruneError, UsageError
+    from autoprune.evaluation import Score
     from autoprune.finetuning import FinetuneResult, Recipe, finetune
     from autoprune.graph import build_graph
-    from autoprune.policy import Policy
     from autoprune.problem import Problem
-    from autoprune.score import Score
-    from autoprune.surgery import prune_model
+    from autoprune.searching import SearchResult, search
+    from autoprune.surgery import Policy, prune_model
 
 __version__ = "0.1.0"
 
@@ -46,16 +45,16 @@ _HOMES = {
     "Budget": "budget",
     "FinetuneResult": "finetuning",
     "Limit": "budget",
-    "Policy": "policy",
+    "Policy": "surgery",
     "Problem": "problem",
     "Recipe": "finetuning",
-    "Score": "score",
-    "SearchResult": "api",
+    "Score": "evaluation",
+    "SearchResult": "searching",
     "UsageError": "errors",
     "build_graph": "graph",
     "finetune": "finetuning",
     "prune_model": "surgery",
-    "search": "api",
+    "search": "searching",
 }
 
 

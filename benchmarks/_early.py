@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.answers import pack, unpack
-from autoprune.choice import ranked
-from autoprune.comparison import run_folder
-from autoprune.comparison_table import results
-from autoprune.driver import FINISHED
-from autoprune.files import read_json, write_json_atomic
-from autoprune.session import inputs_of, make_problem
-from autoprune.significance import Agents, stacked
+from autoprune.comparison import results, run_folder
+from autoprune.evaluation import Agents, stacked
+from autoprune.searching import FINISHED, inputs_of, make_problem, ranked
+from autoprune.support.answers import pack, unpack
+from autoprune.support.files import read_json, write_json_atomic
 
 SHARE = 0.1
 RIVALS = ("tpe", "ddpg")

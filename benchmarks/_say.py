@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.progress import Progress
+from autoprune.report import Progress
 
 
 class Say(Progress):

@@ -19,7 +19,7 @@ import torch
 from autoprune.agents import make_agent
 from autoprune.envs import ProblemLike
 from autoprune.envs._env import digits_problem
-from autoprune.files import write_text_atomic
+from autoprune.support.files import write_text_atomic
 from autoprune.testing import ToyProblem
 
 LAST = 10

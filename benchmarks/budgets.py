@@ -25,12 +25,11 @@ from torch import nn
 
 from autoprune.budget import Budget
 from autoprune.cli import main as autoprune
-from autoprune.evaluate import Evaluator
+from autoprune.evaluation import Evaluator
 from autoprune.latency import Target, measured_ratio
 from autoprune.models import load_model
-from autoprune.rebuild import rebuild_run
-from autoprune.run import RunFolder
-from autoprune.session import inputs_of, search_to_folder
+from autoprune.runs import RunFolder, rebuild_run
+from autoprune.searching import inputs_of, search_to_folder
 
 MODEL = "cifar-resnet56"
 TARGET = Target("eager", batch=32, threads=1)

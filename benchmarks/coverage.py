@@ -23,7 +23,7 @@ from _coverage_table import render
 from _zoo import Entry, zoo
 
 import autoprune
-from autoprune.files import append_jsonl, read_jsonl, write_text_atomic
+from autoprune.support.files import append_jsonl, read_jsonl, write_text_atomic
 
 MEASURED = ("graph", "surgery", "cost")
 

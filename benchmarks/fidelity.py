@@ -29,14 +29,11 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-import autoprune.problem
-from autoprune.divergence import divergence
-from autoprune.evaluate import TEMPERATURE
-from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
-from autoprune.inputs import Inputs
-from autoprune.problem import TURNS, Problem
-from autoprune.run import RunFolder
-from autoprune.session import inputs_of, make_problem
+from autoprune.evaluation import TEMPERATURE, divergence
+from autoprune.problem import TURNS, Problem, _problem
+from autoprune.runs import Inputs, RunFolder
+from autoprune.searching import inputs_of, make_problem
+from autoprune.support.files import append_jsonl, repair_jsonl, write_text_atomic
 
 POLICIES = 40
 ROWS = 8000  # of the statistics that channels are chosen by
@@ -142,7 +139,7 @@ def measure(
         path = folder / f"{alternative.name.replace(':', '').replace(',', '').replace(' ', '-')}.jsonl"
         records = repair_jsonl(path, sealed=False)
         if len(records) < POLICIES and only in alternative.name:
-            autoprune.problem.TURNS = alternative.turns
+            _problem.TURNS = alternative.turns
             problem = make(**{"rows": ROWS, **alternative.problem})
             policies = policies or chosen_policies(run, problem)
             dense = logits_of(problem.model, inputs.search)

@@ -27,7 +27,6 @@ import numpy as np
 
 from autoprune.cost import Projector, allowed_counts
 from autoprune.errors import AutopruneError
-from autoprune.files import append_jsonl, repair_jsonl, write_text_atomic
 from autoprune.graph import Group, PruningGraph, build_graph
 from autoprune.latency import (
     PLACEMENTS,
@@ -40,8 +39,9 @@ from autoprune.latency import (
     ratio_check,
     refine_around,
 )
-from autoprune.limits import decidable
 from autoprune.models import load_model
+from autoprune.problem import decidable
+from autoprune.support.files import append_jsonl, repair_jsonl, write_text_atomic
 from autoprune.surgery import prune_model
 
 MODELS = ("cifar-resnet56", "torchvision:mobilenet_v2", "torchvision:resnet18")

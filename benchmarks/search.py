@@ -19,9 +19,8 @@ from _early import RIVALS, finish_early, sentence, setup_images
 from _say import Say
 
 from autoprune.budget import Budget
-from autoprune.comparison import compare, run_folder
-from autoprune.comparison_table import draw, sentences, table
-from autoprune.files import read_json, write_atomic, write_text_atomic
+from autoprune.comparison import compare, draw, run_folder, sentences, table
+from autoprune.support.files import read_json, write_atomic, write_text_atomic
 
 ALL = "auto,ddpg,td3,sac,tpe,gp,cmaes,nsga2,evolution,netadapt,sensitivity,random,uniform,shallow,deep"
 SEARCHES = "auto,tpe,ddpg,gp,random,uniform,shallow,deep"

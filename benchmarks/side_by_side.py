@@ -24,7 +24,7 @@ from typing import Any
 
 from _coverage_table import table
 
-from autoprune.files import write_text_atomic
+from autoprune.support.files import write_text_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("autoprune", "torch-pruning")

@@ -2,8 +2,8 @@
 
     python benchmarks/significance.py [--times 2000] [--docs docs]
 
-Everything is decided by the package's own functions: `autoprune.significance.Agents`, `autoprune.drop.Drop`,
-`autoprune.choice.descent`, `Budget.within`. What is assumed of networks was measured on the published ResNet-20 (CIFAR-10, its
+Everything is decided by the package's own functions: `autoprune.evaluation.Agents`, `autoprune.budget.Drop`,
+`autoprune.searching.descent`, `Budget.within`. What is assumed of networks was measured on the published ResNet-20 (CIFAR-10, its
 search part, mild policies by ``uniform`` and ``shallow``): at a loss of 0.1 to 0.2 points 1.1 to 2.5 % of the images are right
 with one network and wrong with the other, at 0.5 to 1 points 2.7 to 4.9 %, at 2.3 points 5.5 %.
 """
@@ -21,13 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from autoprune.budget import Budget
-from autoprune.choice import descent
-from autoprune.driver import MOST_TRIED
-from autoprune.drop import Drop
-from autoprune.run import Episode
-from autoprune.score import Score
-from autoprune.significance import Agents
+from autoprune.budget import Budget, Drop
+from autoprune.evaluation import Agents, Score
+from autoprune.runs import Episode
+from autoprune.searching import MOST_TRIED, descent
 
 Bools = npt.NDArray[np.bool_]
 

@@ -19,9 +19,9 @@ import torch
 from autoprune.agents import make_agent
 from autoprune.data import load_data
 from autoprune.models import load_model
+from autoprune.pool import Workers
 from autoprune.problem import Problem
-from autoprune.threads import pinned_threads
-from autoprune.workers import Workers
+from autoprune.support.threads import pinned_threads
 
 
 def seconds(workers: Workers, policies: list[tuple[int, ...]]) -> float:

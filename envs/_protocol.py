@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.budget import Budget
+from autoprune.evaluation import Score
 from autoprune.graph import Group, Layer
-from autoprune.score import Score
 
 
 class GraphLike(Protocol):

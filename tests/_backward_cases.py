@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.gradients import SafeGradients
+from autoprune.guard import SafeGradients
 
 FUNCTIONS = {
     (1, False): F.conv1d,

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
-from autoprune.config import RunConfig
-from autoprune.driver import Driver
-from autoprune.finished import Finished
 from autoprune.graph import IntArray
-from autoprune.progress import Progress
-from autoprune.run import RunFolder
+from autoprune.problem import Finished
+from autoprune.report import Progress
+from autoprune.runs import RunConfig, RunFolder
+from autoprune.searching import Driver
 from autoprune.testing import ToyProblem
 
 EPISODES = 5

@@ -33,9 +33,9 @@ import torch
 from torch import nn
 
 from autoprune.cli import main
-from autoprune.export import export_model
-from autoprune.files import read_json, to_line, write_json_atomic
-from autoprune.inputs import load_inputs
+from autoprune.exporting import export_model
+from autoprune.runs import load_inputs
+from autoprune.support.files import read_json, to_line, write_json_atomic
 
 from .page._runs import make_run, tune
 

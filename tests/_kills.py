@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from autoprune.budget import Budget
-from autoprune.checksums import text_checksum
-from autoprune.files import read_json, to_json
-from autoprune.run import Episode, RunFolder
-from autoprune.score import Score
+from autoprune.evaluation import Score
+from autoprune.runs import Episode, RunFolder
+from autoprune.support.checksums import text_checksum
+from autoprune.support.files import read_json, to_json
 
 from ._driven import Finished, Problem, comparable, run
 

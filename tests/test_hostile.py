@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from autoprune.config import RunConfig
+from autoprune.runs import RunConfig
 
 from . import _hostile
 from ._sample import pick

@@ -32,25 +32,23 @@ from autoprune.budget import Budget
 from autoprune.cli import _options as options
 from autoprune.cli._search import show
 from autoprune.comparison import SharedProblem, summary
-from autoprune.config import RunConfig
 from autoprune.data import load_data
 from autoprune.data._cifar10 import _read_batch, _read_npz
 from autoprune.errors import AutopruneError
-from autoprune.export import export_model, load_exported
-from autoprune.files import write_json_atomic
+from autoprune.exporting import export_model, load_exported
 from autoprune.finetuning import Recipe
 from autoprune.finetuning._checkpoint import Checkpoint
 from autoprune.finetuning._task import FinetuneFolder, recipe_of
+from autoprune.inspection import Network, Stage, read_network, read_probes
 from autoprune.latency import Profile, Target
 from autoprune.models import DigitsNet, load_into, read_weights
-from autoprune.network import Network, Stage, read_network
 from autoprune.page import write_page
-from autoprune.policy import Policy, PolicyGroup
-from autoprune.run import RunFolder
-from autoprune.sensitivity import read_probes
-from autoprune.session import target_for
+from autoprune.report import read_timing
+from autoprune.runs import RunConfig, RunFolder
+from autoprune.searching import target_for
+from autoprune.support.files import write_json_atomic
+from autoprune.surgery import Policy, PolicyGroup
 from autoprune.testing import ToyProblem
-from autoprune.timing import read_timing
 from autoprune.verification._record import read_record
 
 from . import _mutate as mutate

@@ -45,7 +45,7 @@ def compare(
     """Compare agents: means over seeds, paired intervals on the report part, best-so-far curves against policies and cost."""
     from autoprune.cli._progress import RichProgress
     from autoprune.comparison import compare as run
-    from autoprune.comparison_table import draw, sentences, table
+    from autoprune.comparison import draw, sentences, table
 
     if seeds < 1:
         raise UsageError(f"The number of seeds is {seeds}, but must be at least 1.")

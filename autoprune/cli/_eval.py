@@ -47,8 +47,8 @@ def evaluate(
 ) -> int:
     """Measure a network: a run's, an exported file's (with the data and the preprocessing of --model), or a dense one."""
     from autoprune.data import Preparation
-    from autoprune.evaluation import evaluate_target
     from autoprune.models import untrained
+    from autoprune.verification import evaluate_target
 
     if target is None and untrained(model or "digits", weights):
         say(f"No --weights given: {model} has random weights, so expect no accuracy from it")

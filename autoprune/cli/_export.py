@@ -85,7 +85,7 @@ def export(
 
 def _time_networks(run: Path, model: str | None, threads: int | None, tell: Any) -> dict[str, Any] | None:
     """Time all networks of a finished search; None for a folder of `prune`."""
-    from autoprune.run import RunFolder
-    from autoprune.timing import time_run
+    from autoprune.report import time_run
+    from autoprune.runs import RunFolder
 
     return time_run(run, model=model, threads=threads, progress=tell) if RunFolder(run).finished else None

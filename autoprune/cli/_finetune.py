@@ -149,14 +149,14 @@ def tune(
 
     from autoprune.cli._finetune_progress import RichFinetuneProgress
     from autoprune.finetuning import FinetuneProgress, Several, finetune_run
-    from autoprune.run import RunFolder
+    from autoprune.runs import RunFolder
 
     folder = RunFolder(run)
     with ExitStack() as stack:
         bar = stack.enter_context(RichFinetuneProgress(quiet=quiet))
         progress: FinetuneProgress = bar
         if tensorboard:
-            from autoprune.tensorboard import FinetuneEvents
+            from autoprune.report import FinetuneEvents
 
             progress = Several(bar, stack.enter_context(FinetuneEvents(folder.path)))
         try:
@@ -179,8 +179,8 @@ def tune(
 
 def _print(folder: Any, found: dict[str, Any]) -> None:
     from autoprune.finetuning import finetuned_weights
-    from autoprune.reading import reading
     from autoprune.report import finetuned_sentence, table
+    from autoprune.support.reading import reading
 
     if folder.finished:
         with reading(f"The report '{folder.report_path}'", "restore it or run the search again"):

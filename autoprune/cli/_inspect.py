@@ -37,10 +37,9 @@ def inspect(
     debug: options.Debug = False,
 ) -> int:
     """Show a network's layers, which channels go together, what cannot be pruned and why, and the budgets that can be met."""
-    from autoprune import plot as plots
-    from autoprune.inspection import inspect_model
-    from autoprune.inspection_text import inspection_text, inspection_view
+    from autoprune.inspection import inspect_model, inspection_text, inspection_view
     from autoprune.models import load_model
+    from autoprune.report import _plot as plots
 
     if plot is not None:
         plots.check_path(plot)

@@ -13,7 +13,7 @@ from typer.main import get_command
 from autoprune.cli._output import complain
 from autoprune.cli._signals import INTERRUPTED, TERMINATED, ends_on_sigterm, stopped
 from autoprune.errors import AutopruneError
-from autoprune.trust import named_in, only
+from autoprune.registry import named_in, only
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from autoprune.errors import UsageError
-from autoprune.trust import check_name
+from autoprune.registry import check_name
 
 _MOST_DIGITS = 18
 """Most digits of a whole number; Python refuses to read thousands of them."""
@@ -172,7 +172,7 @@ def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, A
     Raises:
         UsageError: if one has no equals sign.
     """
-    from autoprune.files import parse_json
+    from autoprune.support.files import parse_json
 
     values: dict[str, Any] = {}
     for pair in pairs:

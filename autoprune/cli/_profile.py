@@ -13,7 +13,7 @@ from autoprune.budget import amount
 from autoprune.cli import _options as options
 from autoprune.cli._bar import StderrBar
 from autoprune.cli._output import result, result_json
-from autoprune.text import aligned
+from autoprune.support.text import aligned
 
 _SHOWN = 12
 _WIDTH = 60
@@ -59,8 +59,8 @@ def profile(
     from autoprune.cost import allowed_counts
     from autoprune.graph import build_graph, prove
     from autoprune.latency import LatencyCost, Profile, Target, best_multiple, profile_model
-    from autoprune.limits import decidable
     from autoprune.models import load_model
+    from autoprune.problem import decidable
 
     multiple = options.multiple(round_to)
     wanted = Target(target, device, batch, threads, dtype)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from rich.progress import MofNCompleteColumn
 
 from autoprune.cli._bar import StderrBar
-from autoprune.progress import Progress
-from autoprune.report import Row
-from autoprune.run import Episode, RunFolder
+from autoprune.report import Progress, Row
+from autoprune.runs import Episode, RunFolder
 
 
 class RichProgress(StderrBar, Progress):

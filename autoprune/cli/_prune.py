@@ -46,8 +46,8 @@ def prune(
     Its weights are the refitted ones beside the policy (policy.safetensors or model.safetensors). If there are none, the
     dense weights are refitted on --data; with --no-refit they are only sliced.
     """
-    from autoprune.apply import apply_policy
     from autoprune.data import Preparation
+    from autoprune.searching import apply_policy
 
     applied = apply_policy(
         policy,

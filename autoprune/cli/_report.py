@@ -48,12 +48,12 @@ def report(
     Several runs are laid over one another. The page needs no network, no script and no other file.
     """
     from autoprune.errors import AutopruneError
+    from autoprune.inspection import measure
     from autoprune.page import write_page
     from autoprune.page._write import check_path, read_runs
-    from autoprune.run import RunFolder
-    from autoprune.sensitivity import measure
-    from autoprune.timing import FILE as TIMING
-    from autoprune.timing import time_run
+    from autoprune.report import FILE as TIMING
+    from autoprune.report import time_run
+    from autoprune.runs import RunFolder
 
     if out is not None:
         check_path(out)

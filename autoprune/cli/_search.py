@@ -185,12 +185,11 @@ def search(
 
     from autoprune.cli._finetune import recipe_options, tune
     from autoprune.cli._progress import RichProgress
-    from autoprune.config import PRESETS
-    from autoprune.progress import Progress
+    from autoprune.evaluation import SIZE_TRADING
     from autoprune.registry import nearest
-    from autoprune.rewards import SIZE_TRADING
-    from autoprune.run import RunFolder
-    from autoprune.session import search_to_folder
+    from autoprune.report import Progress
+    from autoprune.runs import PRESETS, RunFolder
+    from autoprune.searching import search_to_folder
 
     there = {"runtime": target, "batch": batch, "threads": threads, "dtype": dtype}
     there = {key: value for key, value in there.items() if value is not None}
@@ -264,7 +263,7 @@ def search(
         progress = stack.enter_context(RichProgress(quiet=quiet))
         events: Progress = progress
         if tensorboard:
-            from autoprune.tensorboard import SearchEvents
+            from autoprune.report import SearchEvents
 
             events = stack.enter_context(SearchEvents(progress))
         try:
@@ -300,8 +299,8 @@ def search(
 
 def show(folder: Any, *, as_json: bool) -> None:
     """Print a finished run."""
-    from autoprune.reading import reading
     from autoprune.report import front_table, sentences, table
+    from autoprune.support.reading import reading
 
     report = folder.read_report()
     if as_json:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from autoprune.cost._model import CostModel
 from autoprune.cost._quadratic import IntArray
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph._types import Extent, Group, PruningGraph
+from autoprune.groups import Extent, Group, PruningGraph
 
 
 class MemoryCost:

@@ -18,7 +18,7 @@ from torch import nn
 
 from autoprune.cost._quadratic import Affine, Elements, IntArray, Quadratic
 from autoprune.errors import AutopruneError
-from autoprune.graph._types import Extent, Group, Layer, Product, PruningGraph
+from autoprune.groups import Extent, Group, Layer, Product, PruningGraph
 
 
 class CostModel:

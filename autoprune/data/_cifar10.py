@@ -14,7 +14,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.reading import reading
+from autoprune.support.reading import reading
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _NPZ_SEARCH = 2000

@@ -11,7 +11,7 @@ from autoprune.data._held import Held
 from autoprune.data._items import Items
 from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import UsageError
-from autoprune.factory import call_factory
+from autoprune.registry import call_factory
 
 _NAMES = {"calibration": "calibration", "train": "train", "search": "search", "report": "report"}
 _NAMES |= {"validation": "search", "val": "search", "test": "report"}

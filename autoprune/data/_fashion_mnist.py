@@ -13,7 +13,7 @@ from torchvision.datasets import FashionMNIST
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.reading import reading
+from autoprune.support.reading import reading
 
 MEAN, STD = (0.2860,), (0.3530,)
 _MOST_BYTES = 1 << 28

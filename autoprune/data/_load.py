@@ -23,9 +23,8 @@ from autoprune.data._fashion_mnist import read_fashion_mnist
 from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
 from autoprune.errors import UsageError
-from autoprune.factory import is_factory
-from autoprune.fingerprint import fingerprint
-from autoprune.registry import nearest
+from autoprune.registry import is_factory, nearest
+from autoprune.support.fingerprint import fingerprint
 
 _READERS: Mapping[str, Callable[..., Arrays]] = {"cifar10": read_cifar10, "fashion-mnist": read_fashion_mnist}
 _KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from autoprune.errors import UsageError
-from autoprune.factory import find_factory
+from autoprune.registry import find_factory
 
 _ENLARGE = 256 / 224  # the usual resize before the centre crop
 

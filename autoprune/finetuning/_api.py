@@ -14,19 +14,17 @@ from torch import Tensor, nn
 from autoprune.cost import counted_macs
 from autoprune.data import Expected, Held, Images, Items, adapt, as_dataset, is_function
 from autoprune.errors import UsageError
-from autoprune.evaluate import Part
-from autoprune.files import read_jsonl
+from autoprune.evaluation import Part
 from autoprune.finetuning._engine import make_engine
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_weights
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, run_task
-from autoprune.fingerprint import fingerprint
 from autoprune.guard import eval_mode, unchanged
-from autoprune.inputs import check_device, check_output
-from autoprune.rebuild import rebuild_run
-from autoprune.run import RunFolder
+from autoprune.runs import RunFolder, check_device, check_output, rebuild_run
+from autoprune.support.files import read_jsonl
+from autoprune.support.fingerprint import fingerprint
 from autoprune.surgery import copy_model
 
 

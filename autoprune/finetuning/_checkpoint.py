@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import UsageError
-from autoprune.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
-from autoprune.reading import reading
+from autoprune.support.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.support.reading import reading
 
 CHECKPOINT_VERSION = 1
 _FILE = "checkpoint.json"

@@ -9,7 +9,6 @@ from typing import Any
 
 from autoprune.data import Data, Preparation
 from autoprune.errors import UsageError
-from autoprune.files import load_safetensors, write_json_atomic
 from autoprune.finetuning._engine import make_engine
 from autoprune.finetuning._features import boundaries
 from autoprune.finetuning._images import augmentation, training_data
@@ -17,12 +16,19 @@ from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, recipe_of, run_task
-from autoprune.inputs import check_device, load_parts, prepared_as
 from autoprune.models import LoadedModel, untrained
-from autoprune.rebuild import Rebuilt, finished_policy, load_dense, rebuild
-from autoprune.registry import nearest
-from autoprune.run import RunFolder
-from autoprune.trust import only_named_by
+from autoprune.registry import nearest, only_named_by
+from autoprune.runs import (
+    Rebuilt,
+    RunFolder,
+    check_device,
+    finished_policy,
+    load_dense,
+    load_parts,
+    prepared_as,
+    rebuild,
+)
+from autoprune.support.files import load_safetensors, write_json_atomic
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")

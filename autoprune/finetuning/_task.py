@@ -13,8 +13,16 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from autoprune.errors import UsageError
-from autoprune.evaluate import Evaluator, Part
-from autoprune.files import (
+from autoprune.evaluation import Evaluator, Part, standard_error
+from autoprune.finetuning._checkpoint import Checkpoint, restore
+from autoprune.finetuning._engine import Engine
+from autoprune.finetuning._features import Boundary
+from autoprune.finetuning._images import TrainingImages
+from autoprune.finetuning._progress import FinetuneProgress
+from autoprune.finetuning._recipe import Recipe
+from autoprune.finetuning._trainer import Trainer
+from autoprune.runs import Lock
+from autoprune.support.files import (
     append_jsonl,
     load_safetensors,
     make_folder,
@@ -25,18 +33,9 @@ from autoprune.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from autoprune.finetuning._checkpoint import Checkpoint, restore
-from autoprune.finetuning._engine import Engine
-from autoprune.finetuning._features import Boundary
-from autoprune.finetuning._images import TrainingImages
-from autoprune.finetuning._progress import FinetuneProgress
-from autoprune.finetuning._recipe import Recipe
-from autoprune.finetuning._trainer import Trainer
-from autoprune.layout import strides_kept
-from autoprune.lock import Lock
-from autoprune.reading import reading
-from autoprune.significance import standard_error
-from autoprune.text import short
+from autoprune.support.reading import reading
+from autoprune.support.text import short
+from autoprune.surgery import strides_kept
 
 FINETUNE_VERSION = 1
 

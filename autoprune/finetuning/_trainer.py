@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
-from autoprune.evaluate import Evaluator
+from autoprune.evaluation import Evaluator
 from autoprune.finetuning._average import Average, fresh_statistics, frozen
 from autoprune.finetuning._checkpoint import Checkpoint, restore, snapshot
 from autoprune.finetuning._engine import Engine
@@ -23,9 +23,8 @@ from autoprune.finetuning._precision import autocast, faster
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._schedule import learning_rate
-from autoprune.gradients import SafeGradients
-from autoprune.layout import fast_layout, lay_out
-from autoprune.surgery import copy_model
+from autoprune.guard import SafeGradients
+from autoprune.surgery import copy_model, fast_layout, lay_out
 
 _STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on
 _LOOK = 50  # steps between looks at whether the loss is finite

@@ -2,8 +2,8 @@
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._prove import prove
-from autoprune.graph._types import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 from autoprune.graph._walk import known_ops, register_op
+from autoprune.groups import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 
 __all__ = [
     "ChannelSlice",

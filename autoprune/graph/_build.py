@@ -9,14 +9,15 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.graph._calls import Argument
 from autoprune.graph._computed import computed_weights
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._owners import Owners
 from autoprune.graph._propagation import OUTPUT, LayerCall, Propagation
 from autoprune.graph._trace import Traced, at_least_two, trace
-from autoprune.graph._types import (
+from autoprune.graph._walk import propagate
+from autoprune.groups import (
+    Argument,
     CallArgument,
     ChannelSlice,
     FoldedTensor,
@@ -27,7 +28,6 @@ from autoprune.graph._types import (
     PruningGraph,
     Refusal,
 )
-from autoprune.graph._walk import propagate
 
 SINGLE = "it has a single channel, and one must stay"
 TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"

@@ -12,7 +12,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from autoprune.graph._computed import ComputedWeight
 from autoprune.graph._trace import tensor_names
-from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.groups import Group, IntArray, PruningGraph
 
 _NORMS = ("aten.layer_norm.", "aten.group_norm.", "aten.rms_norm.")
 

@@ -13,8 +13,8 @@ from autoprune.graph._labels import core
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._propagation import Propagation, concrete
 from autoprune.graph._trace import Traced
-from autoprune.graph._types import Extent, Group, IntArray, Product, Statistic
 from autoprune.graph._walk import op_name
+from autoprune.groups import Extent, Group, IntArray, Product, Statistic
 
 Elements = tuple[Extent, ...] | None
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from autoprune.graph._calls import Argument, CallFinder
 from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying
 from autoprune.graph._sizes import FRAME, SizeFinder, Source
-from autoprune.graph._types import IntArray, Refusal
 from autoprune.graph._unionfind import UnionFind
+from autoprune.groups import Argument, CallFinder, IntArray, Refusal
 
 BROADCAST = "a single channel is broadcast over many"
 OUTPUT = "they are channels of the network's output"

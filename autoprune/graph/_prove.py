@@ -24,8 +24,8 @@ from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
 from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
-from autoprune.graph._types import Group, IntArray, PruningGraph, Refusal
 from autoprune.graph._watch import depends, questions
+from autoprune.groups import Group, IntArray, PruningGraph, Refusal
 from autoprune.guard import eval_mode, unchanged
 
 FloatArray = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from autoprune.graph._types import Group, IntArray
+from autoprune.groups import Group, IntArray
 
 Removed = dict[int, IntArray]
 """Group index -> numbers of the channels that go."""

@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from autoprune.graph._labels import NEUTRAL, compress, varying
 from autoprune.graph._propagation import Call, LayerCall, Param, Propagation
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 
 def from_channels(labels: IntArray, shape: tuple[int, ...], dim: int) -> Tensor:

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._calls import Argument
 from autoprune.graph._labels import NEUTRAL, compress, constant, core, neutral, reshape_blocks, varying, words
 from autoprune.graph._propagation import BROADCAST, Call, CallLink, Propagation, Rule, bound, concrete
-from autoprune.graph._types import IntArray
+from autoprune.groups import Argument, IntArray
 
 _NARROW = {"start": 2, "length": 3}
 """Where the arguments of ``narrow`` stand."""

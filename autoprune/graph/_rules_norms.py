@@ -15,7 +15,7 @@ from torch import Tensor
 from autoprune.graph._labels import varying
 from autoprune.graph._propagation import Call, Param, Propagation
 from autoprune.graph._rules_layers import from_channels
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 
 def channel_norm(p: Propagation, call: Call) -> Any:

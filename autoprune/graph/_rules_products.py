@@ -17,7 +17,7 @@ from torch import Tensor
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral, varying
 from autoprune.graph._propagation import BROADCAST, Call, Param, ProductCall, Propagation
 from autoprune.graph._rules_layers import from_channels
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 Operand = Tensor | Param
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autoprune.graph._labels import NEUTRAL, varying
 from autoprune.graph._propagation import Call, Param, ProductCall, Propagation
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 HIDDEN = "the hidden units of a recurrent layer stay whole, for each step reads all of the one before"
 

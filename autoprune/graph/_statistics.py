@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from autoprune.graph._labels import core, varying, words
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 STATISTICS = tuple(
     f"aten.{name}" for name in words("mean var std sum var_mean std_mean linalg_vector_norm amax amin max min")

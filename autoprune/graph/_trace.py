@@ -18,11 +18,10 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Interpreter, Node
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph._calls import CallFinder, RecordedCall, recorded_calls
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
-from autoprune.guard import eval_mode, unchanged
-from autoprune.takes import check_example, check_signature, run_once
+from autoprune.groups import CallFinder, RecordedCall, recorded_calls
+from autoprune.guard import check_example, check_signature, eval_mode, run_once, unchanged
 
 _log = logging.getLogger(__name__)
 

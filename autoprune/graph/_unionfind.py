@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 
 
 class UnionFind:

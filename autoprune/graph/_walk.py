@@ -14,7 +14,6 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from autoprune.errors import UsageError
-from autoprune.graph._calls import Argument
 from autoprune.graph._computed import ComputedWeight, computed_weights
 from autoprune.graph._constants import Constants
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
@@ -29,7 +28,7 @@ from autoprune.graph._rules_reduce import CHOICES, REDUCE_RULES, REDUCED
 from autoprune.graph._statistics import come_back
 from autoprune.graph._tails import at_the_end
 from autoprune.graph._trace import Traced
-from autoprune.graph._types import Refusal
+from autoprune.groups import Argument, Refusal
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.export import export_model
+from autoprune.exporting import export_model
 from autoprune.graph import Group, PruningGraph
 from autoprune.latency._eager import EagerSegments, hooked_layers
 from autoprune.latency._family import OnnxFamily

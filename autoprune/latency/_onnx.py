@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from autoprune.export import onnx_session
-from autoprune.files import read_json
+from autoprune.exporting import onnx_session
 from autoprune.graph import Layer
+from autoprune.support.files import read_json
 
 FloatArray = npt.NDArray[np.float64]
 _LAYERS = {

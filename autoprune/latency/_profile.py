@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoprune.allocator import can_keep_memory
 from autoprune.errors import UsageError
-from autoprune.files import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.latency._segments import FEATURES
 from autoprune.latency._target import Target
-from autoprune.reading import reading
-from autoprune.timing import cpu_name, package_version
+from autoprune.support.files import append_jsonl, read_jsonl, repair_jsonl
+from autoprune.support.reading import reading
+from autoprune.timing import can_keep_memory, cpu_name, package_version
 
 VERSION = 1
 FloatArray = npt.NDArray[np.float64]
@@ -79,7 +78,7 @@ class Profile:
     Attributes:
         target: The target, its number of threads filled in.
         machine: What it was measured with: ``cpu``, ``torch``, ``gpu``, ``onnxruntime`` (only for that runtime),
-            ``memory_kept`` (torch on the CPU; see `autoprune.allocator.kept_memory`).
+            ``memory_kept`` (torch on the CPU; see `autoprune.timing._allocator.kept_memory`).
         path: Its file; None for a profile in memory only.
         networks: Keys of the segments of the dense networks, by fingerprint.
         samples: The measured networks.

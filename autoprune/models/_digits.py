@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from autoprune.data._digits import MEAN, STD, TRAIN, read_digits
 from autoprune.errors import AutopruneError
-from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.models._weights import load_into
-from autoprune.threads import pinned_threads
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.threads import pinned_threads
 
 RECIPE = "1"  # raise it when network or training change: older caches are then ignored
 _WIDTHS = ((12, 1), (24, 2), (24, 1), (48, 2))  # of each block: channels, stride

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from autoprune.data import _digits
 from autoprune.errors import UsageError
-from autoprune.factory import call_factory, is_factory
 from autoprune.models import _torchvision
 from autoprune.models._digits import DigitsNet, trained_digits_state
 from autoprune.models._resnet import plain20, resnet
 from autoprune.models._vgg import vgg16
 from autoprune.models._weights import check_finite, load_into, read_weights, state_fingerprint
-from autoprune.registry import nearest
+from autoprune.registry import call_factory, is_factory, nearest
 
 BUILT_IN: Mapping[str, Callable[[int], nn.Module]] = {
     "cifar-plain20": plain20,

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import UsageError
-from autoprune.files import load_safetensors
-from autoprune.fingerprint import fingerprint
 from autoprune.models._entries import Say, find_state, fitting
-from autoprune.reading import reading
+from autoprune.support.files import load_safetensors
+from autoprune.support.fingerprint import fingerprint
+from autoprune.support.reading import reading
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from autoprune.page._style import run_look
 from autoprune.page._svg_chart import chart_figure
 from autoprune.page._verdict import best_rule, compare, size
 from autoprune.report import Row
-from autoprune.text import short
+from autoprune.support.text import short
 
 _CLOUD = 250  # markers per run
 

@@ -7,12 +7,11 @@ import platform
 import shlex
 from collections.abc import Iterable
 
-from autoprune.config import RunConfig
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import plural, seconds
 from autoprune.page._run import Run
 from autoprune.reconstruct import FINISH_STEPS
-from autoprune.run import distinct
+from autoprune.runs import RunConfig, distinct
 
 
 def notes_section(run: Run) -> Html:

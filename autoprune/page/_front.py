@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from autoprune.budget import amount, noun
-from autoprune.choice import front
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import percent, with_error
@@ -11,6 +10,7 @@ from autoprune.page._run import Run
 from autoprune.page._search import agents_of, look_of
 from autoprune.page._spec import Chart, Level, Point, Series
 from autoprune.page._svg_chart import chart_figure
+from autoprune.searching import front
 
 
 def front_chart(run: Run, key: str) -> Chart | None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoprune.files import write_atomic
 from autoprune.page import _compare, _front, _policy, _probes, _search, _tuning
 from autoprune.page._headline import short_data, short_model
 from autoprune.page._numbers import with_error
@@ -16,6 +15,7 @@ from autoprune.page._run import Run
 from autoprune.page._spec import Bars, Chart, Series
 from autoprune.page._style import LOOKS, shade
 from autoprune.page._svg_chart import axes_of
+from autoprune.support.files import write_atomic
 
 _MARKERS = {
     "circle": "o",

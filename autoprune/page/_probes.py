@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from autoprune.inspection import Probe
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import percent
 from autoprune.page._run import Run
 from autoprune.page._spec import Chart, Point, Series
 from autoprune.page._style import LOOKS
 from autoprune.page._svg_chart import chart_figure
-from autoprune.sensitivity import Probe
 
 _NAMED = 4  # curves of their own colour: the most sensitive groups
 _FAMILY = (

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autoprune.agents import RULES
-from autoprune.config import RunConfig
 from autoprune.errors import AutopruneError
-from autoprune.files import read_json, read_jsonl
-from autoprune.network import Network, run_network
-from autoprune.reading import reading
-from autoprune.report import Row
-from autoprune.run import Episode, RunFolder
-from autoprune.sensitivity import FILE as SENSITIVITY
-from autoprune.sensitivity import Probe, probes_among, read_probes
-from autoprune.timing import FILE as TIMING
-from autoprune.timing import read_timing
+from autoprune.inspection import FILE as SENSITIVITY
+from autoprune.inspection import Network, Probe, probes_among, read_probes, run_network
+from autoprune.report import FILE as TIMING
+from autoprune.report import Row, read_timing
+from autoprune.runs import Episode, RunConfig, RunFolder
+from autoprune.support.files import read_json, read_jsonl
+from autoprune.support.reading import reading
 
 Read = TypeVar("Read")
 

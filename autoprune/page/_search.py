@@ -11,7 +11,7 @@ from autoprune.page._run import Run
 from autoprune.page._spec import Chart, Level, Point, Series
 from autoprune.page._style import LOOKS
 from autoprune.page._svg_chart import chart_figure
-from autoprune.run import Episode
+from autoprune.runs import Episode
 
 MOST_POINTS = 600
 """Markers of one cloud; of more, every so many-th is drawn."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from autoprune.evaluation import Difference, Networks
 from autoprune.page._html import Html, el
 from autoprune.page._numbers import percent, with_error
 from autoprune.page._run import Run
-from autoprune.report import Row, images_of
-from autoprune.report_goals import drop_sentences, front_sentences
-from autoprune.significance import Difference, Networks
+from autoprune.report import Row, drop_sentences, front_sentences, images_of
 
 Outcome = Literal["for", "open", "against"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoprune.errors import UsageError
-from autoprune.files import write_text_atomic
 from autoprune.page._page import page
 from autoprune.page._picture import draw
 from autoprune.page._run import Run, read_run
-from autoprune.reading import reading
+from autoprune.support.files import write_text_atomic
+from autoprune.support.reading import reading
 
 SUFFIXES = (".html", ".htm")
 
@@ -60,7 +60,7 @@ def write_page(folders: Sequence[Path], out: Path | None = None, *, png: bool = 
         UsageError: if a run is not there or damaged, the name is wrong, or matplotlib is missing for a picture.
         AutopruneError: if a file cannot be written.
     """
-    from autoprune import plot
+    from autoprune.report import _plot as plot
 
     path = out if out is not None else default_path(folders)
     check_path(path)

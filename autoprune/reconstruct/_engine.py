@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import Group, IntArray, PruningGraph
+from autoprune.groups import Group, IntArray, PruningGraph
 from autoprune.reconstruct._blocks import Descent, like, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.graph._types import Layer
+from autoprune.groups import Layer
 from autoprune.reconstruct._lstsq import Fit
 from autoprune.reconstruct._plan import Affine, Plan
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoprune.cholesky import cholesky
+from autoprune.support.cholesky import cholesky
 
 
 @dataclass(frozen=True, eq=False)

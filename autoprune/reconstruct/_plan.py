@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from autoprune.graph._record import output_tensors
-from autoprune.graph._types import Layer, PruningGraph
-from autoprune.layout import fast_layout
+from autoprune.groups import Layer, PruningGraph
+from autoprune.surgery import fast_layout
 
 _aten = torch.ops.aten
 _ADDS = (_aten.add.Tensor, _aten.add_.Tensor)

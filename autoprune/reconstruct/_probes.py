@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.divergence import divergence
-from autoprune.graph._types import IntArray, Layer
+from autoprune.evaluation import divergence
+from autoprune.groups import IntArray, Layer
 from autoprune.reconstruct._layers import as_weight, run_layer
 from autoprune.reconstruct._plan import Affine, Dense, Plan, as_it_is
 from autoprune.reconstruct._sequential import in_channels_kept, narrowed, zeroed

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.graph._types import Layer
+from autoprune.groups import Layer
 
 
 @dataclass(frozen=True, eq=False)

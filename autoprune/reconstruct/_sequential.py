@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._types import IntArray, Layer, PruningGraph
+from autoprune.groups import IntArray, Layer, PruningGraph
 from autoprune.reconstruct._layers import as_columns, as_weight, restore, run_layer
 from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Dense, Plan

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.cholesky import cholesky
-from autoprune.graph._types import Group, IntArray, Layer
+from autoprune.groups import Group, IntArray, Layer
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
 from autoprune.reconstruct._lstsq import Fit
 from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._rows import Rows, sample_rows
 from autoprune.select import Consumer
+from autoprune.support.cholesky import cholesky
 
 MAX_WIDTH = 2304
 MAX_ROW_BYTES = 2**29  # of one layer's sampled inputs

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 from autoprune.registry import Registry
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.linear_model import lars_path_gram
 
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 from autoprune.select._base import Evidence, Selection, channel_gram, selections
 from autoprune.select._magnitude import Magnitude
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autoprune.cholesky import cholesky
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 from autoprune.select._base import Consumer, Evidence, NestedSelection, selections
 from autoprune.select._magnitude import Magnitude
+from autoprune.support.cholesky import cholesky
 
 RIDGE = 1e-4
 _WHAT = "Which channels stay"

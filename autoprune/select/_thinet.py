@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from autoprune.graph._types import IntArray
+from autoprune.groups import IntArray
 from autoprune.select._base import Evidence, NestedSelection, channel_gram, selections
 from autoprune.select._magnitude import Magnitude
 

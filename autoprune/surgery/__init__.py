@@ -2,8 +2,24 @@
 
 from autoprune.surgery._calls import calls_that_follow
 from autoprune.surgery._fold import foldable, folded
+from autoprune.surgery._layout import fast_layout, lay_out, run_in_layout, strides_kept
 from autoprune.surgery._load import load_pruned
 from autoprune.surgery._plan import Kept
+from autoprune.surgery._policy import Policy, PolicyGroup
 from autoprune.surgery._prune import copy_model, prune_model
 
-__all__ = ["Kept", "calls_that_follow", "copy_model", "foldable", "folded", "load_pruned", "prune_model"]
+__all__ = [
+    "Kept",
+    "Policy",
+    "PolicyGroup",
+    "calls_that_follow",
+    "copy_model",
+    "fast_layout",
+    "foldable",
+    "folded",
+    "lay_out",
+    "load_pruned",
+    "prune_model",
+    "run_in_layout",
+    "strides_kept",
+]

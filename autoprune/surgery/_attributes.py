@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from autoprune.graph._types import ModuleSize
+from autoprune.groups import ModuleSize
 
 SIZES = frozenset(
     {

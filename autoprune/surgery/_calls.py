@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from autoprune.graph._calls import Argument, Path, Site, locate, owner
-from autoprune.graph._types import CallArgument
+from autoprune.groups import Argument, CallArgument, Path, Site, locate, owner
 from autoprune.guard import unchanged
 
 Frames = tuple[tuple[str, int], ...]

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from autoprune.graph._types import FoldedTensor
+from autoprune.groups import FoldedTensor
 from autoprune.surgery._copy import copy_module
 
 _ENDINGS = ("_orig", "_mask", "_u", "_v", "_g")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import PruningGraph
-from autoprune.policy import Policy
+from autoprune.groups import PruningGraph
 from autoprune.surgery._fold import folded
+from autoprune.surgery._policy import Policy
 from autoprune.surgery._prune import prune_model
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import CallArgument, Group, IntArray, ModuleSize, PruningGraph
+from autoprune.groups import CallArgument, Group, IntArray, ModuleSize, PruningGraph
 
 Kept = Mapping[str, IntArray]
 """Group name -> sorted numbers of the channels kept; groups left out stay whole."""

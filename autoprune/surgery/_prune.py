@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph._types import PruningGraph
+from autoprune.groups import PruningGraph
 from autoprune.surgery._attributes import Change, update_attributes, update_sizes
 from autoprune.surgery._calls import change_calls
 from autoprune.surgery._copy import copy_module

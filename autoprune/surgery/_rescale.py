@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.graph._types import PruningGraph
+from autoprune.groups import PruningGraph
 
 
 def rescaled(

@@ -7,8 +7,7 @@ from itertools import product
 from typing import ClassVar
 
 from autoprune.budget import Budget
-from autoprune.rewards import RewardFn, call_reward, resolve_reward
-from autoprune.score import Score
+from autoprune.evaluation import RewardFn, Score, call_reward, resolve_reward
 
 
 class RewardContract:

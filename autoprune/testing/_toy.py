@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.budget import Budget
+from autoprune.evaluation import RewardFn, Score, accuracy, call_reward
 from autoprune.graph import Group, Layer
-from autoprune.rewards import RewardFn, accuracy, call_reward
-from autoprune.score import Score
 
 
 @dataclass(frozen=True)

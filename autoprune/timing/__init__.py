@@ -1,5 +1,6 @@
 """Measured time of dense and pruned networks, called in turn in one process."""
 
+from autoprune.timing._allocator import can_keep_memory
 from autoprune.timing._machine import busy_note, cpu_name, load_average, measuring, package_version
 from autoprune.timing._measure import Measured, Timing, measure
 from autoprune.timing._networks import (
@@ -11,16 +12,15 @@ from autoprune.timing._networks import (
     rows_of,
     time_networks,
 )
-from autoprune.timing._run import FILE, read_timing, time_run
 from autoprune.timing._table import timing_table
 
 __all__ = [
-    "FILE",
     "TARGETS",
     "Measured",
     "Timing",
     "batch_of",
     "busy_note",
+    "can_keep_memory",
     "compile_runner",
     "cpu_name",
     "eager_runner",
@@ -29,9 +29,7 @@ __all__ = [
     "measuring",
     "onnx_runner",
     "package_version",
-    "read_timing",
     "rows_of",
     "time_networks",
-    "time_run",
     "timing_table",
 ]

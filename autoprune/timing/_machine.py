@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from autoprune.allocator import kept_memory
-from autoprune.threads import pinned_threads
+from autoprune.support.threads import pinned_threads
+from autoprune.timing._allocator import kept_memory
 
 
 def cpu_name() -> str:
@@ -72,7 +72,7 @@ def measuring(threads: int | None, say: Callable[[str], None]) -> Iterator[dict[
     Returns:
         What is measured with, JSON-ready: ``threads``, ``cpu``, ``load`` (processes that wanted a processor in the minute
         before), ``torch``, ``onnxruntime`` (None where it is not installed), ``memory_kept`` (see
-        `autoprune.allocator.kept_memory`).
+        `autoprune.timing._allocator.kept_memory`).
 
     Raises:
         UsageError: for less than one thread.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.export import export_model, missing_onnx, onnx_session
+from autoprune.exporting import export_model, missing_onnx, onnx_session
 from autoprune.guard import eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.timing._machine import measuring, processors

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from autoprune.checksums import file_digest
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.export import SUFFIXES, check_format, export_model
-from autoprune.files import write_atomic
+from autoprune.exporting import SUFFIXES, check_format, export_model
 from autoprune.finetuning import finetuned_weights
-from autoprune.policy import Policy
-from autoprune.trust import only_named_by
+from autoprune.registry import only_named_by
+from autoprune.support.checksums import file_digest
+from autoprune.support.files import write_atomic
+from autoprune.surgery import Policy
 from autoprune.verification._images import BOUND, Images, find_images
 from autoprune.verification._load import policy_beside
 from autoprune.verification._record import record_path, write_record

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.inputs import load_parts, prepared_as
 from autoprune.models import LoadedModel
-from autoprune.run import RunFolder
-from autoprune.trust import NotAllowedError, only_named_by
+from autoprune.registry import NotAllowedError, only_named_by
+from autoprune.runs import RunFolder, load_parts, prepared_as
 
 BOUND = 256
 """Most report images after an export, evenly spaced, unless all are asked for."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.export import SUFFIXES, ExportedModel, OnnxModel, require_onnx
-from autoprune.files import load_safetensors
-from autoprune.policy import Policy
-from autoprune.rebuild import Rebuilt, load_dense, rebuild
+from autoprune.exporting import SUFFIXES, ExportedModel, OnnxModel, require_onnx
+from autoprune.runs import Rebuilt, load_dense, rebuild
+from autoprune.support.files import load_safetensors
+from autoprune.surgery import Policy
 
 
 def format_of(file: Path) -> str:

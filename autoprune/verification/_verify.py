@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autoprune.checksums import file_digest
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.export import SUFFIXES, ExportedModel, export_model, require_onnx
+from autoprune.exporting import SUFFIXES, ExportedModel, export_model, require_onnx
 from autoprune.finetuning import finetuned_weights
 from autoprune.models import state_fingerprint
-from autoprune.rebuild import Rebuilt, rebuild_run
-from autoprune.run import RunFolder
+from autoprune.registry import only_named_by
+from autoprune.runs import Rebuilt, RunFolder, rebuild_run
+from autoprune.support.checksums import file_digest
 from autoprune.timing import eager_runner, measuring, onnx_runner, rows_of
-from autoprune.trust import only_named_by
 from autoprune.verification._compare import compare
 from autoprune.verification._images import Images, find_images
 from autoprune.verification._load import format_of, load_back

@@ -12,7 +12,7 @@ from autoprune.agents._allocate import allocate, improve
 from autoprune.agents._auto import growth
 from autoprune.agents._surrogate import NOISE, REACH, Surrogate
 from autoprune.errors import UsageError
-from autoprune.score import Score
+from autoprune.evaluation import Score
 from autoprune.testing import ToyProblem
 
 

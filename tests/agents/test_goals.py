@@ -10,7 +10,7 @@ import pytest
 from autoprune.agents import STEPS, Counts, Front, Ladder, Told, make_player
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
-from autoprune.rewards import accuracy, smallest
+from autoprune.evaluation import accuracy, smallest
 from autoprune.testing import ToyProblem
 
 PLACE = Path("nowhere")

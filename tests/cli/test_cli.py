@@ -14,10 +14,10 @@ import torch
 
 from autoprune.cli import main
 from autoprune.data import load_data
-from autoprune.files import load_safetensors, read_json
 from autoprune.models import load_model
-from autoprune.policy import Policy
-from autoprune.run import RunFolder
+from autoprune.runs import RunFolder
+from autoprune.support.files import load_safetensors, read_json
+from autoprune.surgery import Policy
 
 SEARCH = ["search", "--budget", "0.5", "--seed", "1"]
 
@@ -63,8 +63,7 @@ def test_run_folder_holds_what_it_should(finished: Path) -> None:
 
 
 def test_report_says_what_the_saved_network_does(finished: Path) -> None:
-    from autoprune.rebuild import rebuild_run
-    from autoprune.run import RunFolder
+    from autoprune.runs import RunFolder, rebuild_run
 
     report = read_json(finished / "report.json")
     small = rebuild_run(RunFolder(finished)).model
@@ -81,7 +80,7 @@ def test_finished_run_is_printed_again_and_never_searched(
     finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (finished / "episodes.jsonl").read_bytes()
-    monkeypatch.setattr("autoprune.session.Driver", None)
+    monkeypatch.setattr("autoprune.searching._session.Driver", None)
     out, _ = said(capsys, "search", "--out", str(finished))
     assert [line.split()[0] for line in out.splitlines()[2:7]] == ["dense", "shallow", "deep", "random", "uniform"]
     again, _ = said(capsys, "search", "--out", str(finished), "--model", "digits", "--data", "digits", "--json")

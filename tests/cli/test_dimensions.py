@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.files import load_safetensors, read_json
 from autoprune.models import load_model
+from autoprune.support.files import load_safetensors, read_json
 
 NETS = """
     import torch

@@ -15,7 +15,7 @@ from torch import nn
 from autoprune import Budget, Limit, UsageError, build_graph, prune_model
 from autoprune.budget import UNITS, amount
 from autoprune.cost import Cost, CostModel, OwnCost, check_cost, costs, on_network, size_cost
-from autoprune.limits import decide
+from autoprune.problem import decide
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.cost import CostModel
 from autoprune.errors import AutopruneError
-from autoprune.graph._types import PruningGraph
+from autoprune.groups import PruningGraph
 from autoprune.surgery import prune_model
 
 from ..surgery._networks import chain, cut, group, mixed, norm_cuts, shapes_of

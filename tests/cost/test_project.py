@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from autoprune.cost import CostModel, Projector, allowed_counts
 from autoprune.cost._quadratic import IntArray
 from autoprune.errors import UsageError
-from autoprune.graph._types import Group, Layer, PruningGraph
+from autoprune.groups import Group, Layer, PruningGraph
 
 from ..surgery._networks import owned
 

@@ -9,12 +9,12 @@ import torch
 
 import autoprune
 from autoprune.cli import main
-from autoprune.files import load_safetensors, read_json, read_jsonl, write_json_atomic
 from autoprune.finetuning import finetuned_weights
 from autoprune.finetuning._features import Recorder, boundaries
 from autoprune.graph import build_graph
 from autoprune.models import load_model
-from autoprune.run import RunFolder
+from autoprune.runs import RunFolder
+from autoprune.support.files import load_safetensors, read_json, read_jsonl, write_json_atomic
 from autoprune.surgery import prune_model
 
 TUNE = ["--epochs", "1", "--precision", "fp32", "--quiet"]
@@ -189,6 +189,6 @@ def test_tensorboard_has_the_numbers(tuned: Path, tmp_path: Path) -> None:
 def test_tensorboard_must_be_installed(
     tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("autoprune.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("autoprune.report._tensorboard.find_spec", lambda name: None)
     assert main(["finetune", str(tuned), "--tensorboard"]) == 2
     assert "autoprune[tensorboard]" in capsys.readouterr().err

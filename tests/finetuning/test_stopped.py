@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoprune.cli import main
-from autoprune.files import read_json, read_jsonl
+from autoprune.support.files import read_json, read_jsonl
 
 from .._sample import pick
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.evaluate import Evaluator
-from autoprune.files import load_safetensors, read_json, read_jsonl
+from autoprune.evaluation import Evaluator
 from autoprune.finetuning import FinetuneProgress
 from autoprune.finetuning._engine import Engine, FabricEngine, make_engine
+from autoprune.support.files import load_safetensors, read_json, read_jsonl
 
 from ._tiny import EPOCHS, images, network, tune
 

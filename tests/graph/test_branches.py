@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoprune.graph import build_graph, prove
 from autoprune.graph._rounds import Rounds
-from autoprune.graph._types import Group
+from autoprune.groups import Group
 from autoprune.surgery import prune_model
 
 from .._sample import pick

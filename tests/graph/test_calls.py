@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.export import export_model, load_exported
+from autoprune.exporting import export_model, load_exported
 from autoprune.graph import PruningGraph, build_graph, prove
-from autoprune.policy import Policy
-from autoprune.surgery import load_pruned, prune_model
+from autoprune.surgery import Policy, load_pruned, prune_model
 from autoprune.testing import check_surgery, randomised
 
 from .._sample import pick

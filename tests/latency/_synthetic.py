@@ -15,7 +15,7 @@ from autoprune.latency import Profile, Target
 from autoprune.latency._design import design
 from autoprune.latency._profile import Sample
 from autoprune.latency._segments import Segments
-from autoprune.limits import decidable
+from autoprune.problem import decidable
 
 FloatArray = npt.NDArray[np.float64]
 Formula = Callable[[FloatArray, int], float]

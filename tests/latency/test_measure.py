@@ -256,8 +256,8 @@ def test_cuda_is_refused_where_there_is_none() -> None:
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from autoprune.files import parse_json
     from autoprune.models import load_model
+    from autoprune.support.files import parse_json
 
     loaded = load_model("digits")
     graph, decisions, _ = _traced_digits(loaded.model, loaded.example_input())
@@ -281,7 +281,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def _traced_digits(model: nn.Module, example: Tensor):  # type: ignore[no-untyped-def]
     from autoprune.graph import build_graph
-    from autoprune.limits import decidable
+    from autoprune.problem import decidable
 
     graph = build_graph(model, example)
     return graph, decidable(graph, include_residual=False), example

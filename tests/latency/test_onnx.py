@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.export import onnx_session
+from autoprune.exporting import onnx_session
 from autoprune.latency import Target
 from autoprune.latency._bench import Bench
 from autoprune.latency._family import OnnxFamily, _numbers, telling

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from autoprune.errors import UsageError
-from autoprune.files import read_jsonl, to_line
 from autoprune.latency import LatencyCost, Multiple, Profile, Target
 from autoprune.latency import _profile as module
+from autoprune.support.files import read_jsonl, to_line
 
 from ._synthetic import TARGET, Net, measured, traced
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.budget import Budget
-from autoprune.config import RunConfig
-from autoprune.files import read_json, to_line, write_json_atomic
+from autoprune.evaluation import Score, standard_error
 from autoprune.report import Row, build_report
-from autoprune.run import Episode, RunFolder
-from autoprune.score import Score
-from autoprune.significance import standard_error
+from autoprune.runs import Episode, RunConfig, RunFolder
+from autoprune.support.files import read_json, to_line, write_json_atomic
 
 IMAGES = 2979
 SIZES = {"stem": 16, "block.conv1": 32, "block.conv2": 64}

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.files import read_json, write_json_atomic
 from autoprune.graph import build_graph
-from autoprune.network import Network, describe
+from autoprune.inspection import Network, describe
 from autoprune.page import read_run
 from autoprune.page._axes import floor_of, make_axis, ticks
 from autoprune.page._policy import channels, costs
 from autoprune.page._search import against_size, learning_curve
 from autoprune.page._svg_chart import axes_of
+from autoprune.support.files import read_json, write_json_atomic
 
 from ._runs import make_run
 

@@ -9,10 +9,9 @@ from typer.main import get_command
 
 from autoprune.budget import Budget
 from autoprune.cli._app import app
-from autoprune.config import RunConfig
 from autoprune.latency import Target
 from autoprune.page._details import command
-from autoprune.run import RunFolder
+from autoprune.runs import RunConfig, RunFolder
 
 from ._runs import make_run
 

@@ -11,8 +11,8 @@ import pytest
 
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.files import to_line, write_json_atomic
 from autoprune.page import write_page
+from autoprune.support.files import to_line, write_json_atomic
 
 from ._parse import Page
 from ._runs import SIZES, make_run, time, tune

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoprune.answers import pack
 from autoprune.errors import UsageError
-from autoprune.files import read_json, write_json_atomic
 from autoprune.page import compare, read_run, verdict
 from autoprune.page._compare import _lead
 from autoprune.page._headline import lead
 from autoprune.report import Row
+from autoprune.support.answers import pack
+from autoprune.support.files import read_json, write_json_atomic
 
 from ._runs import ACCURACY, make_run
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autoprune.graph._types import ChannelSlice, Group, IntArray, Layer, PruningGraph
+from autoprune.groups import ChannelSlice, Group, IntArray, Layer, PruningGraph
 
 
 def cut(tensor: str, dim: int, size: int, *, repeat: int = 1, start: int = 0) -> ChannelSlice:

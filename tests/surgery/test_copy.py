@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from autoprune.errors import AutopruneError
-from autoprune.graph._types import ChannelSlice, PruningGraph
+from autoprune.groups import ChannelSlice, PruningGraph
 from autoprune.surgery import copy_model, prune_model
 
 from ._networks import cut, group

@@ -16,11 +16,10 @@ from torch.utils.data import TensorDataset
 
 import autoprune
 from autoprune.cli import main
-from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.graph import build_graph, prove
-from autoprune.inspection import inspect_model
-from autoprune.inspection_text import inspection_text
+from autoprune.inspection import inspect_model, inspection_text
 from autoprune.models import load_model
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import folded, prune_model
 from autoprune.testing import check_surgery
 

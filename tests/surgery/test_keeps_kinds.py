@@ -16,10 +16,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
-from autoprune.policy import Policy
-from autoprune.surgery import load_pruned, prune_model
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.surgery import Policy, load_pruned, prune_model
 from autoprune.testing import check_surgery, randomised
 
 WIDTHS = (8, 12, 8, 6, 10, 6)

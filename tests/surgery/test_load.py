@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from autoprune.errors import UsageError
-from autoprune.files import load_safetensors, save_safetensors_atomic
-from autoprune.policy import Policy, PolicyGroup
-from autoprune.surgery import load_pruned, prune_model
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.surgery import Policy, PolicyGroup, load_pruned, prune_model
 
 from ._networks import chain, cut, mixed
 from .test_copy import graph_of

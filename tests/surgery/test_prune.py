@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import UsageError
-from autoprune.graph._types import IntArray, PruningGraph
+from autoprune.groups import IntArray, PruningGraph
 from autoprune.surgery import prune_model
 
 from ._networks import Mixed, chain, masked, mixed

@@ -15,11 +15,10 @@ from torchvision.models import mobilenet_v3_small, squeezenet1_1
 from torchvision.ops import SqueezeExcitation
 
 from autoprune.cost import CostModel, Projector, allowed_counts
-from autoprune.files import load_safetensors, save_safetensors_atomic
 from autoprune.graph import build_graph
 from autoprune.models import load_model
-from autoprune.policy import Policy
-from autoprune.surgery import load_pruned, prune_model
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.surgery import Policy, load_pruned, prune_model
 
 from ._networks import masked, randomised
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune import export
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.files import read_json, write_json_atomic
-from autoprune.timing import _run, read_timing, time_networks, time_run, timing_table
+from autoprune.exporting import _export as export
+from autoprune.report import _timing as _run
+from autoprune.report import read_timing, time_run
+from autoprune.support.files import read_json, write_json_atomic
+from autoprune.timing import time_networks, timing_table
 from autoprune.timing._machine import busy_note, pinned_threads
 
 

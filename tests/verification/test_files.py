@@ -13,8 +13,8 @@ import torch
 
 from autoprune.cli import main
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
-from autoprune.policy import Policy
+from autoprune.support.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.surgery import Policy
 from autoprune.verification import _export, export_run, record_path, verify_file
 
 FORMATS = ("onnx", "pt2", "safetensors")

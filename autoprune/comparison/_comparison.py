@@ -1,0 +1,168 @@
+"""Several agents on one problem with equal effort: a folder of ordinary runs, and what they say together.
+
+    OUT/AGENT-sSEED/     an ordinary run folder each
+    OUT/scores-sSEED.jsonl   every policy that any of them scored: equal counts are scored once, and charged to each agent
+    OUT/comparison.json  the table, the curves and the verdict
+    OUT/curves.png       best so far against policies and against cost
+
+What is there already is not done again, so that a comparison goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from autoprune.agents import RULES
+from autoprune.comparison._table import summarize
+from autoprune.errors import UsageError
+from autoprune.evaluation import Score
+from autoprune.problem import Finished, Problem
+from autoprune.registry import only_named_by
+from autoprune.report import Progress
+from autoprune.runs import RunConfig, RunFolder, load_inputs
+from autoprune.searching import Driver, check_plugins, check_score, make_problem, refuse_differences
+from autoprune.support.files import append_jsonl, repair_jsonl, write_json_atomic
+from autoprune.support.reading import reading
+
+
+class SharedProblem:
+    """A problem whose scores are kept in a file, so that no policy is scored twice whichever run proposes it.
+
+    Args:
+        problem: The problem.
+        path: The file; one for each seed.
+    """
+
+    def __init__(self, problem: Problem, path: Path) -> None:
+        self._problem = problem
+        self._path = path
+        self._finished: dict[tuple[int, ...], Finished] = {}
+        self._known: dict[tuple[int, ...], Score] = {}
+        for line, record in enumerate(repair_jsonl(path), start=1):
+            with reading(f"Line {line} of the scores '{path}'", "remove the file, what it holds is scored anew"):
+                counts, score = tuple(record["counts"]), Score.from_record(record)
+                wrong = check_score(counts, score, problem)
+                if wrong is not None or counts in self._known:
+                    raise ValueError(wrong or "its policy stood before")
+                self._known[counts] = score
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    def score(self, counts: Sequence[int]) -> Score:
+        """Return the score of a policy; one known keeps the time and cost that it took."""
+        key = tuple(int(count) for count in counts)
+        if key not in self._known:
+            score = self._problem.score(key)
+            append_jsonl(self._path, {"counts": list(key), **asdict(score)})
+            self._known[key] = score
+        return self._known[key]
+
+    def finish(self, counts: Sequence[int]) -> Finished:
+        """Return a policy's finished network; the same object for the same policy."""
+        key = tuple(int(count) for count in counts)
+        if key not in self._finished:
+            self._finished[key] = self._problem.finish(key)
+        return self._finished[key]
+
+
+@only_named_by("asked", "agents")
+def compare(
+    asked: Mapping[str, Any],
+    out: Path,
+    *,
+    agents: Sequence[str],
+    seeds: Sequence[int] = (0,),
+    progress: Progress | None = None,
+    download: bool = False,
+) -> dict[str, Any]:
+    """Run, or go on with, every agent with every seed, and return what came out, which is then in the folder too.
+
+    Args:
+        asked: Values for the keys of ``RunConfig``, as for a search, without agent and seed.
+        out: The folder.
+        agents: The agents' names, each once.
+        seeds: The seeds.
+        progress: Receives what happens.
+        download: Whether the data may be downloaded.
+
+    Raises:
+        UsageError: if what is asked cannot be done, or a run in the folder was begun differently.
+        AutopruneError: if something fails while it runs.
+    """
+    from autoprune import __version__
+
+    progress = progress or Progress()
+    if len(agents) < 2 or len(set(agents)) < len(agents):
+        raise UsageError(f"The agents to compare are '{','.join(agents)}', but must be at least two, each once.")
+    if "budget" not in asked:
+        raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
+    if asked["budget"].minimize is not None or "latency" in asked["budget"].kinds:
+        raise UsageError(
+            "A comparison needs a budget without a drop, a front or measured latency; give for instance 0.5."
+        )
+    values: dict[str, Any] = {"model": "digits", "data": "digits", **asked}
+    if values["model"] != "digits" and "data" not in asked:
+        values["data"] = None
+    for agent in agents:
+        check_plugins({**values, "agent": agent})
+    keys = ("weights", "mean", "std", "input_shape")
+    inputs = load_inputs(
+        values["model"],
+        values["data"],
+        **{key: values[key] for key in keys if key in values},
+        download=download,
+        device=values.get("device", "cpu"),
+        say=progress.stage,
+    )
+    for seed in seeds:
+        shared: SharedProblem | None = None
+        for agent in agents:
+            config = RunConfig(**{**values, **inputs.recorded, "agent": agent, "seed": seed})
+            folder = run_folder(out, agent, seed)
+            if folder.exists:
+                refuse_differences(folder, folder.read_config(), config)
+                if folder.finished:
+                    continue
+            progress.stage(f"{agent}, seed {seed}")
+            folder.check_writable()
+            with folder.lock():
+                started = time.monotonic()
+                if shared is None:
+                    shared = SharedProblem(make_problem(config, inputs), out / f"scores-s{seed}.jsonl")
+                folder.begin(config)
+                progress.opened(folder)
+                Driver(
+                    shared,  # what it lacks it takes from the problem
+                    config=config,
+                    folder=folder,
+                    model_spec=inputs.model_spec,
+                    progress=progress,
+                    report_images=shared.report_images,
+                    held_out=inputs.report is not None,
+                    started=started,
+                ).run(__version__)
+    found = summary({(a, s): run_folder(out, a, s) for s in seeds for a in agents})
+    write_json_atomic(out / "comparison.json", found)
+    return found
+
+
+def summary(runs: Mapping[tuple[str, int], RunFolder]) -> dict[str, Any]:
+    """Return what finished runs say together (see `autoprune.comparison.summarize`).
+
+    Raises:
+        UsageError: if one is not finished, or damaged.
+    """
+    with reading(f"A run below '{next(iter(runs.values())).path.parent}'", "remove its folder, it is made anew"):
+        found = summarize(runs, rules=RULES)
+    return found
+
+
+def run_folder(out: Path, agent: str, seed: int) -> RunFolder:
+    """Return the folder of one agent's run with one seed."""
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in agent)
+    return RunFolder(out / f"{name}-s{seed}")

@@ -1,0 +1,226 @@
+"""What a comparison of agents says: means over seeds, best-so-far curves, and which differences are more than chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprune.evaluation import Agents, Difference, stacked
+from autoprune.report import Row, images_of
+from autoprune.runs import RunFolder, distinct
+from autoprune.support.answers import BoolArray
+from autoprune.support.files import write_atomic
+from autoprune.support.text import aligned
+
+
+def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the comparison of finished runs as JSON-ready values.
+
+    Args:
+        runs: The runs by agent and seed, every agent with every seed.
+        rules: Which agents are simple rules.
+
+    Raises:
+        UsageError: if a run is not finished.
+    """
+    agents = list(dict.fromkeys(agent for agent, _ in runs))
+    seeds = list(dict.fromkeys(seed for _, seed in runs))
+    accuracy = {a: [float(runs[a, s].read_report()["final"]["accuracy"]) for s in seeds] for a in agents}
+    best = max(agents, key=lambda agent: float(np.mean(accuracy[agent])))
+    tested = Agents(*results(runs, agents, seeds))
+    gaps = {agent: tested.difference(agents.index(best), place) for place, agent in enumerate(agents)}
+    rows = []
+    for agent in agents:
+        reports = [runs[agent, seed].read_report() for seed in seeds]
+        curves = [curve(runs[agent, seed], agent) for seed in seeds]
+        rows.append(
+            {
+                "agent": agent,
+                "rule": agent in rules,
+                "accuracy": float(np.mean(accuracy[agent])),
+                "accuracies": accuracy[agent],
+                "spread": float(np.std(accuracy[agent], ddof=1)) if len(seeds) > 1 else None,
+                "search_accuracy": float(np.mean([report["final"]["search_accuracy"] for report in reports])),
+                "loss": _mean([report["final"]["loss"] for report in reports]),
+                "policies": float(np.mean([len(some["reward"]) for some in curves])),
+                "cost": float(np.mean([some["cost"][-1] if some["cost"] else 0.0 for some in curves])),
+                "images": _mean([some["images"][-1] if some["images"] else 0.0 for some in curves]),
+                "behind": gaps[agent].to_dict() if agent != best else None,
+                "curves": curves,
+            }
+        )
+    report = runs[agents[0], seeds[0]].read_report()
+    return {
+        "version": 2,
+        "model": report["model"],
+        "budget": report["budget"],
+        "part": report["accuracy_part"],
+        "seeds": seeds,
+        "best": best,
+        "dense": float(report["dense"]["accuracy"]),
+        "rows": rows,
+    }
+
+
+def results(
+    runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int]
+) -> tuple[list[list[float]], list[BoolArray | None], int | None]:
+    """Return what differences are tested on: accuracies (agents, seeds), answers (seeds, N) by agent, the number of images.
+
+    Raises:
+        UsageError: if a run is not finished, or its answers by image are damaged.
+    """
+    finals = {key: Row.from_dict(folder.read_report()["final"]) for key, folder in runs.items()}
+    sizes = {images_of(row) for row in finals.values()}
+    return (
+        [[finals[agent, seed].accuracy for seed in seeds] for agent in agents],
+        [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents],
+        sizes.pop() if len(sizes) == 1 else None,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
+    """Return an agent's best reward and least loss within the budget so far, and what it spent, after each new policy.
+
+    Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images"), those
+    included that the agent computed beside its scores.
+
+    A policy that was scored before for another player is charged with what it cost then.
+    """
+    episodes = folder.read_episodes()
+    names = sorted(episodes[0].counts) if episodes else []
+    charged = {tuple(e.counts[n] for n in names): e.score for e in reversed(episodes) if not e.reused}
+    probed = next((row.get("probe_images", 0.0) for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
+    best, least, spent, through = -math.inf, math.inf, 0.0, float(probed)
+    found: dict[str, list[float]] = {"reward": [], "loss": [], "cost": [], "images": []}
+    for episode in distinct(e for e in episodes if e.agent == agent):
+        score = charged[tuple(episode.counts[name] for name in names)]
+        spent, through = spent + score.cost, through + score.images
+        if episode.feasible:
+            best, least = max(best, episode.score.reward), min(least, episode.score.loss)
+        for key, value in (("reward", best), ("loss", least), ("cost", spent), ("images", through)):
+            found[key].append(value)
+    return found
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return the comparison as an aligned text table."""
+    head = (
+        "",
+        f"{found['part']} acc",
+        "search acc",
+        "loss",
+        "behind the best",
+        "p",
+        "policies",
+        "dense passes",
+        "dense images",
+    )
+    lines = []
+    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
+        spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
+        behind = row["behind"]
+        lines.append(
+            (
+                row["agent"],
+                f"{100 * row['accuracy']:.2f}{spread}",
+                f"{100 * row['search_accuracy']:.2f}",
+                "-" if row["loss"] is None else f"{row['loss']:.4f}",
+                "-" if behind is None else _points(behind),
+                "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
+                f"{row['policies']:.0f}",
+                f"{row['cost']:.0f}",
+                "-" if row["images"] is None or not math.isfinite(row["images"]) else f"{row['images']:,.0f}",
+            )
+        )
+    return aligned(head, lines)
+
+
+def _points(gap: Mapping[str, Any]) -> str:
+    width = gap["half_width"]
+    return f"{100 * gap['mean']:.2f}" + ("" if width is None else f" ± {100 * width:.2f}")
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """Return who is first, from whom no difference is shown, and by how much it is above ``uniform`` and ``random``."""
+    rows = {row["agent"]: row for row in found["rows"]}
+    best, seeds = rows[found["best"]], len(found["seeds"])
+    of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
+    gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
+    level = [name for name, gap in gaps.items() if not gap.shown]
+    first = f"{found['best']} {'has the highest accuracy' if level else 'wins'}, {100 * best['accuracy']:.2f} ({of})"
+    if best["rule"]:
+        first = f"A simple rule: {first}; searching did not pay here"
+    out = [f"{first}."]
+    if seeds < 2:
+        out.append(
+            "What other seeds would have given is not known, so no difference between agents is shown; give --seeds 4."
+        )
+    elif level:
+        out.append(f"No difference is shown between {found['best']} and {', '.join(level)}.")
+    for name in ("uniform", "random"):
+        if name in gaps:
+            gap = gaps[name]
+            out.append(f"It is {gap.text()} above {name}" + (f" ({gap.verdict})." if seeds > 1 else "."))
+    if seeds > 1:
+        paired = all(gap.paired for gap in gaps.values())
+        out.append(
+            f"± in the first column: standard deviation over seeds; behind the best: 95 % intervals for other seeds and other "
+            f"images, which hold for all pairs of {len(rows)} agents at once, as do the p-values"
+            + (
+                ", by image."
+                if paired
+                else "; answers by image are not known, so images count as independent, which is wider."
+            )
+        )
+    return out
+
+
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Draw best-so-far curves with their spread over seeds, against policies and against cost; needs matplotlib.
+
+    Raises:
+        UsageError: if matplotlib is missing or the ending is not known.
+    """
+    from autoprune.report import check_path
+
+    check_path(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for place, row in enumerate(found["rows"]):
+        curves = [some for some in row["curves"] if some["reward"]]
+        if not curves:
+            continue
+        length = min(len(some["reward"]) for some in curves)
+        # What is not finite is None in a file.
+        values = np.array([some["reward"][:length] for some in curves], dtype=np.float64)
+        values[~np.isfinite(values)] = np.nan
+        costs = np.mean([some["cost"][:length] for some in curves], axis=0)
+        for axes, x in ((left, np.arange(1, length + 1)), (right, costs)):
+            axes.plot(
+                x,
+                values.mean(axis=0),
+                color=f"C{place % 10}",
+                linestyle="-" if place < 10 else "--",
+                label=row["agent"],
+                marker="o" if length == 1 else None,
+            )
+            axes.fill_between(
+                x, values.min(axis=0), values.max(axis=0), color=f"C{place % 10}", alpha=0.15, linewidth=0
+            )
+    left.set_xlabel("policies")
+    right.set_xlabel("dense passes")
+    left.set_ylabel("best reward so far (search part)")
+    left.legend(fontsize=8)
+    write_atomic(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:].lower()))

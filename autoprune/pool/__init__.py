@@ -1,0 +1,8 @@
+"""Processes that score policies at the same time."""
+
+from autoprune.pool._workers import Workers, check_workers
+
+__all__ = [
+    "Workers",
+    "check_workers",
+]

@@ -1,0 +1,45 @@
+"""What a run says: rows, table, sentences, measured times, TensorBoard events, an Optuna study."""
+
+from autoprune.report._goals import drop_sentences, front_sentences
+from autoprune.report._plot import WHOLE, Picture, check_path, draw, picture
+from autoprune.report._progress import Progress
+from autoprune.report._report import (
+    Row,
+    build_report,
+    finetuned_sentence,
+    front_table,
+    images_of,
+    limit_sentences,
+    make_row,
+    sentences,
+    table,
+)
+from autoprune.report._study import write_study
+from autoprune.report._tensorboard import FinetuneEvents, SearchEvents
+from autoprune.report._timing import FILE, read_timing, time_run
+
+__all__ = [
+    "FILE",
+    "WHOLE",
+    "FinetuneEvents",
+    "Picture",
+    "Progress",
+    "Row",
+    "SearchEvents",
+    "build_report",
+    "check_path",
+    "draw",
+    "drop_sentences",
+    "finetuned_sentence",
+    "front_sentences",
+    "front_table",
+    "images_of",
+    "limit_sentences",
+    "make_row",
+    "picture",
+    "read_timing",
+    "sentences",
+    "table",
+    "time_run",
+    "write_study",
+]

@@ -1,0 +1,80 @@
+"""What a report says where the size is not fixed: of the smallest network within a drop of accuracy, and of a front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autoprune.budget import Budget, Drop, noun
+
+
+def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
+    """Return what is to be said of the smallest network within a drop of accuracy."""
+    final, dense, kind = report["final"], report["dense"], str(budget.minimize)
+    costs = [{**row.get("costs", {}), "macs": row["macs"], "params": row["params"]}[kind] for row in (final, dense)]
+    smaller = 1.0 - costs[0] / costs[1]
+    share = f"{costs[0] / costs[1]:.3f} of the dense network's"
+    decided = report.get("drop") or {}
+    last, failed = (None if decided.get(key) is None else Drop(**decided[key]) for key in ("smallest", "failed"))
+    if smaller <= 0:
+        out = [_unconfirmed(budget, noun(kind), share, failed)]
+    elif last is None:
+        out = [
+            f"* exported: the least {noun(kind)} that lost at most {budget.max_drop:g} points on the search part, found by "
+            f"{report['exported']}: {share}. Its images are not known one by one, so how sure that is is not known either."
+        ]
+    else:
+        out = [
+            f"* exported: the least {noun(kind)} that was confirmed to lose at most {budget.max_drop:g} points, found by "
+            f"{report['exported']}: {share}. {_decided(last)}: at most {100 * last.most:.2f} with 95 % confidence."
+        ]
+    lost = 100 * (dense["accuracy"] - final["accuracy"])
+    part = "the report part" if report["accuracy_part"] == "report" else "the search part"
+    if final["drop_se"] is None:
+        return [*out, f"On {part} it lost {lost:.2f} points."]
+    error = 100 * final["drop_se"]
+    low, high = lost - 1.96 * error, lost + 1.96 * error
+    verdict = (
+        "the drop is confirmed"
+        if high <= budget.max_drop
+        else "the drop is not exceeded, but the images are too few to be sure"
+        if lost <= budget.max_drop
+        else "more than asked for, though within the error of so many images"
+        if low <= budget.max_drop
+        else "more than asked for"
+    )
+    return [
+        *out,
+        f"On {part} it lost {lost:.2f} ± {error:.2f} points (95 % confidence: {low:.2f} to {high:.2f}): {verdict}.",
+    ]
+
+
+def _unconfirmed(budget: Budget, what: str, share: str, failed: Drop | None) -> str:
+    """Return why the dense network is the result, and what may be done about it."""
+    text = f"* exported: the dense network ({share}); no smaller network was confirmed to lose at most {budget.max_drop:g} points"
+    if failed is None:
+        return f"{text}, since none that was scored was within the drop; give more --episodes or allow a larger drop."
+    return (
+        f"{text}. {_decided(failed)} by the first that was tried, up to {100 * failed.most:.2f} with 95 % confidence; allow "
+        "a larger drop, or search on more images."
+    )
+
+
+def _decided(drop: Drop) -> str:
+    return f"On the {drop.images:,} search images that no policy was scored on {100 * drop.value:.2f} points were lost"
+
+
+def front_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of a front."""
+    found = report["front"]
+    areas = sorted(found["areas"].items(), key=lambda item: -item[1])
+    out = [
+        f"{len(found['points'])} points of {report['agent']}'s front are in front/, each with its policy and weights; * the one "
+        "farthest above the line between both ends is the run's policy too.",
+        "Area below each front, accuracy over the share of the cost (larger is better), by scores: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in areas)
+        + ".",
+    ]
+    if areas[0][0] != report["agent"]:
+        out.append(f"Note: {areas[0][0]} did better than {report['agent']}.")
+    return out

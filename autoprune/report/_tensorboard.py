@@ -1,0 +1,137 @@
+"""Event files for TensorBoard, in ``RUN/tensorboard``: the search's policies and the epochs of every fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from autoprune.errors import UsageError
+from autoprune.finetuning import FinetuneProgress
+from autoprune.report._progress import Progress
+from autoprune.report._report import Row
+from autoprune.runs import Episode, RunFolder
+
+FOLDER = "tensorboard"
+
+
+class _Writer:
+    """Writes numbers; the file is made with the first one. Used in a ``with`` statement.
+
+    Args:
+        folder: The run folder, None if it is not known yet.
+
+    Raises:
+        UsageError: if TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        if find_spec("tensorboard") is None:
+            raise UsageError("TensorBoard is not installed: pip install 'autoprune[tensorboard]'.")
+        self.folder = folder
+        self._writers: dict[str, Any] = {}
+
+    def add(self, run: str, values: Mapping[str, float | None], step: int) -> None:
+        """Add some values of one step to the curves of ``run``; None is left out."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        assert self.folder is not None
+        if run not in self._writers:
+            self._writers[run] = SummaryWriter(str(self.folder / FOLDER / run))
+        for name, value in values.items():
+            if value is not None:
+                self._writers[run].add_scalar(name, value, step)
+        self._writers[run].flush()
+
+    def close(self) -> None:
+        """End the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+class SearchEvents(Progress):
+    """Writes what a search scores, and passes every event on to another receiver. Used in a ``with`` statement.
+
+    Args:
+        inner: The receiver.
+
+    Raises:
+        UsageError: if TensorBoard is not installed.
+    """
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._writer = _Writer(None)
+
+    def __enter__(self) -> SearchEvents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def stage(self, text: str) -> None:
+        """Pass it on."""
+        self._inner.stage(text)
+
+    def opened(self, folder: RunFolder) -> None:
+        """Remember where files go."""
+        self._writer.folder = folder.path
+        self._inner.opened(folder)
+
+    def begin(self, total: int, done: int) -> None:
+        """Pass it on."""
+        self._inner.begin(total, done)
+
+    def scored(self, episode: Episode, best: Episode | None) -> None:
+        """Write the policy's numbers as curves of its agent."""
+        score = episode.score
+        values = {"search/accuracy": score.accuracy, "search/loss": score.loss, "search/reward": score.reward}
+        values |= {"search/macs": float(score.macs)} | ({} if best is None else {"search/best": best.score.reward})
+        self._writer.add(f"search-{episode.agent.replace(':', '-')}", values, episode.episode)
+        self._inner.scored(episode, best)
+
+    def finished(self, row: Row) -> None:
+        """Pass it on."""
+        self._inner.finished(row)
+
+
+class FinetuneEvents(FinetuneProgress):
+    """Writes the epochs of a fine-tuning. Used in a ``with`` statement.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        UsageError: if TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = _Writer(folder)
+        self._run = ""
+
+    def __enter__(self) -> FinetuneEvents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def begin(self, name: str, epochs: int, done: int, images: int) -> None:
+        """Remember whose curves come."""
+        self._run = f"finetune-{name}"
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Write the epoch's numbers."""
+        names = ("lr", "train_loss", "search_accuracy", "search_loss", "seconds")
+        self._writer.add(self._run, {f"finetune/{name}": record[name] for name in names}, record["epoch"])
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """Write the result on the report part."""
+        values = {"finetune/report_accuracy": result["accuracy"], "finetune/report_loss": result["loss"]}
+        self._writer.add(self._run, values, result["best_epoch"])

@@ -1,0 +1,98 @@
+"""Measured times of the networks of a run, kept in ``RUN/timing.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from autoprune.errors import UsageError
+from autoprune.graph import PruningGraph, build_graph
+from autoprune.registry import only_named_by
+from autoprune.support.files import read_json, write_json_atomic
+from autoprune.surgery import prune_model
+from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
+
+FILE = "timing.json"
+
+
+@only_named_by("model")
+def time_run(
+    run: Path,
+    *,
+    model: str | None = None,
+    batches: Sequence[int] = (1, 32),
+    targets: Sequence[str] = TARGETS,
+    threads: int | None = None,
+    budget_s: float = 5.0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Time a finished run's dense network, the simple rules' and the agent's, and write ``timing.json``.
+
+    The networks are rebuilt from the number of channels that each keeps; which channels these are, and the weights, do not
+    matter for the time. Fine-tuned networks are as fast as the agent's.
+
+    Args:
+        run: The run folder.
+        model: Specification of the dense network, for one that was passed from Python.
+        batches: See `autoprune.timing.time_networks`, as for the rest.
+        targets: See there.
+        threads: See there.
+        budget_s: See there.
+        progress: See there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: if there is no finished run, or its model cannot be made.
+        AutopruneError: if the file cannot be written.
+    """
+    from autoprune.agents import RULES  # the timer itself lies below all of these
+    from autoprune.runs import RunFolder, load_dense
+    from autoprune.surgery import Policy
+
+    folder = RunFolder(run).require()
+    report = folder.read_report()
+    dense = load_dense(Policy.load(folder.policy_path).model, model=model)
+    example = dense.example_input()
+    graph = build_graph(dense.model, example)
+    networks: dict[str, nn.Module] = {"dense": dense.model}
+    for row in report["rows"]:
+        if row["name"] in (*RULES, report["agent"]):
+            networks[row["name"]] = _with_counts(dense.model, graph, row["counts"])
+    found = time_networks(
+        networks,
+        example,
+        batches=batches,
+        targets=targets,
+        threads=threads,
+        budget_s=budget_s,
+        progress=progress,
+    )
+    write_json_atomic(folder.path / FILE, found)
+    return found
+
+
+def read_timing(run: Path) -> dict[str, Any] | None:
+    """Return what `time_run` wrote, None if there is nothing.
+
+    Raises:
+        UsageError: if it is damaged or of another version.
+    """
+    path = run / FILE
+    if not path.is_file():
+        return None
+    values = read_json(path, "timing")
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != TIMING_VERSION:
+        raise UsageError(f"The timing '{path}' has version {version!r}, but this autoprune reads {TIMING_VERSION}.")
+    return dict(values)
+
+
+def _with_counts(model: nn.Module, graph: PruningGraph, counts: Mapping[str, int]) -> nn.Module:
+    """Return a network that keeps so many channels of each group, the first ones."""
+    return prune_model(model, graph, {name: np.arange(count, dtype=np.int64) for name, count in counts.items()})

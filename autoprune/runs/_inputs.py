@@ -1,0 +1,193 @@
+"""What a search works on: a dense model and its images, loaded from specifications and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.data import Adapted, Data, Expected, Preparation, Stream, adapt, load_data
+from autoprune.errors import UsageError
+from autoprune.evaluation import Evaluate
+from autoprune.guard import eval_mode, run_once, unchanged
+from autoprune.models import LoadedModel, load_model
+from autoprune.runs._config import RunConfig
+from autoprune.support.device import resolve_device
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A dense model with its three disjoint data parts.
+
+    Attributes:
+        model: The dense model.
+        example_input: One batch, shape (B, C, H, W).
+        calibration: Images that statistics are collected on.
+        search: What policies are scored on.
+        report: What finished networks are reported on; None if there is no such part.
+        model_spec: How a policy file names the model.
+        reward: The reward function, if it was passed as one; else None.
+        recorded: What the run configuration records: fingerprints and preprocessing.
+    """
+
+    model: nn.Module
+    example_input: Tensor
+    calibration: Adapted
+    search: Adapted | Evaluate
+    report: Adapted | Evaluate | None
+    model_spec: Mapping[str, Any]
+    reward: Callable[..., float] | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_parts(
+    data: str,
+    loaded: LoadedModel,
+    *,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    num_classes: int | None = None,
+    download: bool = False,
+    preparation: Preparation | None = None,
+) -> Data:
+    """Load data for a model: images of its size, preprocessed as it wants them unless other statistics are given.
+
+    Args:
+        data: Specification, as for ``--data``.
+        loaded: The model.
+        mean: Subtracted per channel; empty for the model's.
+        std: Divided by per channel; empty for the model's.
+        num_classes: How many classes the labels may name; None to leave that unchecked.
+        download: Whether the data may be downloaded.
+        preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
+
+    Raises:
+        UsageError: if the data are missing, damaged or do not fit.
+    """
+    statistics = (mean or loaded.mean, std or loaded.std)
+    return load_data(
+        data,
+        mean=statistics[0],
+        std=statistics[1],
+        input_shape=loaded.input_shape,
+        num_classes=num_classes,
+        transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
+        download=download,
+        preparation=preparation,
+    )
+
+
+def prepared_as(asked: Preparation | None, config: RunConfig, data: str) -> Preparation | None:
+    """Return what is done to pictures: what is asked, else what was in a run, if the data are the run's."""
+    if asked is not None and asked.asked:
+        return asked
+    return config.preparation if data == config.data else None
+
+
+def load_inputs(
+    model: str,
+    data: str | None,
+    *,
+    weights: str | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    input_shape: tuple[int, ...] = (),
+    download: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] | None = None,
+    preparation: Preparation | None = None,
+) -> Inputs:
+    """Load a model and data and check that they fit.
+
+    Args:
+        model: Specification, as for ``--model``.
+        data: Specification, as for ``--data``; None is refused once the model is known to be one.
+        weights: Weights file or enum name; None for the model's own.
+        mean: Subtracted per channel; empty for the model's.
+        std: Divided by per channel; empty for the model's.
+        input_shape: Shape (C, H, W) of one image; empty for the model's.
+        download: Whether the data may be downloaded.
+        device: Torch device the search will use; checked only.
+        say: Told in one line what takes time, and what is done to images.
+        preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
+
+    Raises:
+        UsageError: if anything is missing, damaged or does not fit; says what and what to do.
+    """
+    check_device(device)
+    loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
+    if data is None:
+        raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
+    classes = check_output(loaded.model, loaded.example_input())
+    parts = load_parts(
+        data, loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+    )
+    if say is not None and parts.prepared:
+        say(f"Images: {parts.prepared}")
+    expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
+    calibration = adapt(parts.calibration, "calibration", expected, labelled=False)
+    example = example_batch(calibration)
+    check_output(loaded.model, example)
+    return Inputs(
+        model=loaded.model,
+        example_input=example,
+        calibration=calibration,
+        search=adapt(parts.search, "search", expected),
+        report=adapt(parts.report, "report", expected),
+        model_spec={
+            "name": model,
+            "weights": weights,
+            "input_shape": list(loaded.input_shape),
+            "num_classes": classes,
+            "buildable": True,
+        },
+        recorded={
+            "model_fingerprint": loaded.fingerprint,
+            "data_fingerprint": parts.fingerprint,
+            "mean": tuple(parts.mean) or mean,  # a data factory's own are not known, but it was told these
+            "std": tuple(parts.std) or std,
+            "input_shape": tuple(loaded.input_shape),
+            "prepared": parts.prepared,
+        },
+    )
+
+
+def check_device(device: str) -> None:
+    """See that a device exists.
+
+    Raises:
+        UsageError: if it does not, or its name cannot be read.
+    """
+    kind = resolve_device(device)
+    if kind.type not in ("cpu", "cuda"):
+        raise UsageError(f"The device '{device}' is not supported; use cpu or cuda.")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here; "
+            "they count from cuda:0."
+        )
+
+
+def example_batch(data: Adapted) -> Tensor:
+    """Return two images as a batch, shape (2, C, H, W); twice the same one where there are no more."""
+    if isinstance(data, Stream):
+        images = data.first(2)[0]
+    else:
+        images = torch.stack([data[index][0] for index in (0, min(1, len(data) - 1))])
+    return images if len(images) == 2 else images.expand(2, *images.shape[1:])
+
+
+def check_output(model: nn.Module, example: Tensor) -> int:
+    """See that the model takes such images, and return its number of outputs.
+
+    Raises:
+        UsageError: if it does not; says what shape the images have.
+    """
+    with unchanged(model), eval_mode(model), torch.no_grad():
+        output = run_once(model, example, advice="check the model, the data and the input size")
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
+    return int(output.shape[1])

@@ -1,0 +1,116 @@
+"""A pruned network from what is on disk: its constructor, its policy and, if there are any, its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from autoprune.errors import UsageError
+from autoprune.graph import PruningGraph, build_graph
+from autoprune.models import LoadedModel, load_model
+from autoprune.registry import only_named_by
+from autoprune.runs._run import RunFolder
+from autoprune.support.files import load_safetensors
+from autoprune.surgery import Policy, load_pruned, prune_model
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """A pruned network.
+
+    Attributes:
+        model: The small network, in eval mode.
+        policy: The policy that made it.
+        example_input: One batch for it, shape (2, C, H, W).
+        loaded: The dense network and its preprocessing.
+        graph: The dense network's coupling graph.
+    """
+
+    model: nn.Module
+    policy: Policy
+    example_input: Tensor
+    loaded: LoadedModel
+    graph: PruningGraph
+
+
+@only_named_by("model")
+def load_dense(spec: Mapping[str, Any], *, model: str | None = None, weights: str | None = None) -> LoadedModel:
+    """Make the dense network that a policy's ``model`` entry names.
+
+    Args:
+        spec: The entry: ``name``, ``weights`` (only their preprocessing counts), ``input_shape``, ``num_classes``.
+        model: Another specification to make it by, for networks passed from Python.
+        weights: Dense weights; None for the constructor's own.
+
+    Raises:
+        UsageError: if there is no such model, or the entry names none.
+    """
+    name = model if model is not None else spec.get("name")
+    if not isinstance(name, str) or (model is None and not spec.get("buildable", True)):
+        raise UsageError(
+            f"The policy's model ({name}) was passed from Python and cannot be made by name; "
+            "give --model package.module:factory or path/to/file.py:factory."
+        )
+    return load_model(
+        name,
+        weights=weights,
+        num_classes=spec.get("num_classes"),
+        input_size=spec.get("input_shape") or None,
+        preprocessing=spec.get("weights") if model is None else None,
+    )
+
+
+def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedModel) -> Rebuilt:
+    """Apply a policy to a dense network.
+
+    Args:
+        policy: What stays.
+        state: The small network's state dict; None keeps the dense network's weights as they are (slices only).
+        dense: The dense network.
+
+    Raises:
+        UsageError: if the three do not belong together.
+    """
+    example = dense.example_input()
+    graph = build_graph(dense.model, example)
+    kept = policy.kept()
+    small = prune_model(dense.model, graph, kept) if state is None else load_pruned(dense.model, graph, policy, state)
+    return Rebuilt(small.eval(), policy, example, dense, graph)
+
+
+def finished_policy(folder: RunFolder) -> Policy:
+    """Return the policy of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
+
+    Raises:
+        UsageError: if there is no finished run, or the policy is damaged.
+    """
+    if folder.exists or not folder.policy_path.is_file():
+        folder.require().read_report()
+    return Policy.load(folder.policy_path)
+
+
+@only_named_by("model")
+def rebuild_run(folder: RunFolder, *, model: str | None = None, weights: Path | None = None) -> Rebuilt:
+    """Rebuild the network of a finished run, or of a folder that ``prune`` or ``SearchResult.save`` wrote.
+
+    Args:
+        folder: The folder, with ``policy.json`` and ``model.safetensors`` in it.
+        model: Specification of the dense network, for one that was passed from Python.
+        weights: Other weights of the small network, of a fine-tuning; None for the folder's own.
+
+    Raises:
+        UsageError: if there is no finished run, or the model cannot be made.
+    """
+    policy = finished_policy(folder)
+    state = load_safetensors(folder.model_path if weights is None else weights)
+    return rebuild(policy, state, load_dense(policy.model, model=model))
+
+
+def weights_beside(policy_path: Path) -> Path | None:
+    """Return the weights file that lies beside a policy file, or None."""
+    candidates = (policy_path.with_suffix(".safetensors"), policy_path.parent / "model.safetensors")
+    return next((path for path in candidates if path.is_file()), None)

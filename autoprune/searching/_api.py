@@ -1,0 +1,264 @@
+"""``autoprune.search``: the same search from Python, for a model and data in memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.agents import Agent
+from autoprune.budget import Budget
+from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
+from autoprune.errors import UsageError
+from autoprune.evaluation import Evaluate, Part, Score, default_reward
+from autoprune.graph import build_graph
+from autoprune.guard import check_example, unchanged
+from autoprune.latency import Target
+from autoprune.models import check_finite
+from autoprune.reconstruct import FINISH_STEPS
+from autoprune.report import Progress, sentences, table
+from autoprune.runs import DEFAULT_EPISODES, Inputs, RunConfig, RunFolder, check_device, check_output
+from autoprune.searching._session import check_plugins, default_agent, execute, target_for
+from autoprune.support.files import load_safetensors, save_safetensors_atomic, write_json_atomic
+from autoprune.support.fingerprint import fingerprint
+from autoprune.surgery import Policy, copy_model, load_pruned
+
+_SAMPLE = 64  # images of a data set that go into its fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        policy: What stays of each group, and what that achieved.
+        model: The pruned, refitted network, an ordinary module of the original's class, in eval mode on the CPU.
+        report: The report, as in a run folder's ``report.json``.
+    """
+
+    policy: Policy
+    model: nn.Module
+    report: Mapping[str, Any]
+
+    @property
+    def table(self) -> str:
+        """The report as a text table, with what there is to say about it below."""
+        return "\n".join([table(self.report), "", *sentences(self.report)])
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``policy.json``, ``model.safetensors`` and ``report.json`` into a folder, which is made if need be.
+
+        Raises:
+            AutopruneError: if it cannot be written.
+        """
+        path = Path(folder)
+        save_safetensors_atomic(path / "model.safetensors", self.model.state_dict())
+        self.policy.save(path / "policy.json")
+        write_json_atomic(path / "report.json", self.report)
+
+
+def search(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    calibration: Images,
+    evaluate: Part,
+    report: Part | None = None,
+    budget: float | str | Budget = 0.5,
+    budget_mode: Literal["exact", "at-most"] = "exact",
+    agent: str | type[Agent] | None = None,
+    agent_options: Mapping[str, Any] | None = None,
+    episodes: int = DEFAULT_EPISODES,
+    reward: str | Callable[[Score, Score, Budget], float] | None = None,
+    select: str = "obs",
+    score: Literal["sequential", "cached"] = "sequential",
+    race: bool = False,
+    finish_steps: int = FINISH_STEPS,
+    include_residual: bool = False,
+    min_keep: float = 0.1,
+    round_to: int | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int = 0,
+    target: Target | None = None,
+    profile: str | Path | None = None,
+    out: str | Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for the best pruned network within a budget, and compare it with the simple rules.
+
+    Args:
+        model: The trained network; images (B, C, H, W) in, logits (B, classes) out. It is not changed.
+        example_input: One batch of at least two images, shape (B, C, H, W).
+        calibration: Images for statistics, best from the training set: a tensor (N, C, H, W), a data set or a loader.
+            Labels are not used.
+        evaluate: What policies are scored on: labelled images as a data set or loader, or a function that takes a model
+            and returns ``{"accuracy": ..., "loss": ...}``.
+        report: The same, for images the search must not see; the table's accuracy is measured on them. Without it, that
+            accuracy is the one the search maximised, and flatters.
+        budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`.
+        budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
+        agent: Who proposes policies: a name, "package.module:Class", or a class; None for the best for this budget and reward.
+        agent_options: The agent's own options.
+        episodes: How many policies the agent may propose.
+        reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget); None for
+            "accuracy", or "smallest" where the budget is a drop of accuracy.
+        select: How the channels of a policy are chosen.
+        score: How policies are scored during the search.
+        race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
+        finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
+            the closed form alone.
+        include_residual: Whether groups that cross a residual join are decided too.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
+        batch_size: Images at a time.
+        device: Torch device.
+        seed: The one seed of the run.
+        target: What will run the network, where the budget limits latency or memory; by default PyTorch, one image at a time.
+        profile: File of times measured on this target before, which need not be measured again.
+        out: Run folder; an unfinished run there is continued, a finished one returned. None keeps nothing on disk.
+        workers: Processes that score policies at the same time, with one thread each; what is found does not depend on it.
+        progress: Receives what happens.
+
+    Raises:
+        UsageError: if what is asked cannot be done; says why.
+        AutopruneError: if something fails while it runs.
+    """
+    started = time.monotonic()
+    wanted = budget if isinstance(budget, Budget) else Budget(budget, budget_mode)
+    reward = default_reward(wanted) if reward is None else reward
+    agent = default_agent(wanted, reward) if agent is None else agent
+    check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
+    with unchanged(model):
+        inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
+        config = RunConfig(
+            model=_name(type(model)),
+            data="python",
+            budget=wanted,
+            agent=agent if isinstance(agent, str) else _name(agent),
+            agent_options=dict(agent_options or {}),
+            episodes=episodes,
+            seed=seed,
+            reward=reward if isinstance(reward, str) else _name(reward),
+            select=select,
+            score=score,
+            race=race,
+            finish_steps=finish_steps,
+            include_residual=include_residual,
+            min_keep=min_keep,
+            round_to=(0 if "latency" in wanted.kinds else 1) if round_to is None else round_to,
+            batch_size=batch_size,
+            device=device,
+            target=target_for(wanted, None if target is None else target.to_dict(), device),
+            profile=None if profile is None else str(profile),
+            **inputs.recorded,
+        )
+        with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+            folder = RunFolder(Path(path))
+            execute(
+                config,
+                inputs,
+                folder,
+                progress=progress or Progress(),
+                started=started,
+                agent=agent,
+                workers=workers,
+            )
+            policy = Policy.load(folder.policy_path)
+            state = load_safetensors(folder.model_path)
+            found = folder.read_report()
+        dense = copy_model(model).to(device)
+        small = load_pruned(dense, build_graph(dense, example_input.to(device)), policy, state).cpu().eval()
+    return SearchResult(policy=policy, model=small, report=found)
+
+
+def _inputs(
+    model: nn.Module,
+    example_input: Tensor,
+    calibration: Images,
+    evaluate: Part,
+    report: Part | None,
+    *,
+    reward: Any,
+    device: str,
+) -> Inputs:
+    """Check what was passed and put it together."""
+    check_device(device)
+    check_example(example_input)
+    if example_input.ndim < 2 or len(example_input) < 2:
+        raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
+    check_finite(model.state_dict(), weights="of the model")
+    classes = check_output(model, example_input)
+    expected = Expected(tuple(example_input.shape[1:]), example_input.dtype, classes)
+    images = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
+    search, held_out = (_labelled(part, name, expected) for part, name in ((evaluate, "evaluate"), (report, "report")))
+    assert search is not None
+    return Inputs(
+        model=model,
+        example_input=example_input,
+        calibration=images,
+        search=search,
+        report=held_out,
+        model_spec={
+            "name": _name(type(model)),
+            "input_shape": list(example_input.shape[1:]),
+            "num_classes": classes,
+            "buildable": False,
+        },
+        reward=None if isinstance(reward, str) else reward,
+        recorded={
+            "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
+            "data_fingerprint": _fingerprint_parts(images, search, held_out),
+            "input_shape": tuple(example_input.shape[1:]),
+        },
+    )
+
+
+def _labelled(part: Any, name: str, expected: Expected) -> Adapted | Evaluate | None:
+    """Return labelled images as they are understood, the user's own function, or None for neither."""
+    if part is None and name == "report":
+        return None
+    if is_function(part):
+        function: Evaluate = part
+        return function
+    return adapt(part, name, expected)
+
+
+def _fingerprint_parts(*parts: Any) -> str:
+    """Return a fingerprint of some images and labels of each part, and of its length; a function counts by its name."""
+    named: list[tuple[str, Tensor]] = []
+    for number, part in enumerate(parts):
+        if part is None or is_function(part):
+            named.append((f"{number} {'none' if part is None else _name(part)}", torch.zeros(0)))
+        elif isinstance(part, Held):
+            named += [(f"{number} {place}", tensor) for place, tensor in enumerate(part.tensors)]
+        elif isinstance(part, Items):
+            size = len(part)
+            chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
+            images, labels = zip(*(part[index] for index in chosen), strict=True)
+            named.append((f"{number} {size}", torch.stack(images)))
+            named += [(f"{number} label", torch.as_tensor(label)) for label in labels if label != UNLABELLED]
+        else:
+            images, labels = part.first(_SAMPLE)
+            named += [(f"{number} {part.size}", images), (f"{number} labels", labels)]
+    return fingerprint(named)
+
+
+def _name(thing: Any) -> str:
+    """Return ``package.module:name`` of a class or function."""
+    while isinstance(thing, partial):
+        thing = thing.func
+    if not hasattr(thing, "__qualname__"):
+        thing = type(thing)
+    return f"{thing.__module__}:{thing.__qualname__}"

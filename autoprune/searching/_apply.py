@@ -1,0 +1,174 @@
+"""What ``autoprune prune`` does: a policy file and a dense network in, the small network out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from autoprune.budget import Budget
+from autoprune.cost import CostModel
+from autoprune.data import Preparation
+from autoprune.errors import UsageError
+from autoprune.graph import PruningGraph
+from autoprune.models import LoadedModel, untrained
+from autoprune.problem import Problem
+from autoprune.registry import only_named_by
+from autoprune.runs import RunFolder, load_dense, load_inputs, rebuild, weights_beside
+from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.surgery import Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """A policy's network.
+
+    Attributes:
+        model: The small network.
+        policy: The policy.
+        weights: Where its weights are from, in words.
+        macs: Multiply-adds of one image.
+        params: Number of parameters.
+        dense_macs: The same of the dense network.
+        dense_params: The same of the dense network.
+        notes: What the user should know.
+    """
+
+    model: nn.Module
+    policy: Policy
+    weights: str
+    macs: int
+    params: int
+    dense_macs: int
+    dense_params: int
+    notes: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write ``policy.json`` and ``model.safetensors`` into a folder.
+
+        Raises:
+            AutopruneError: if it cannot be written.
+        """
+        save_safetensors_atomic(folder / "model.safetensors", self.model.state_dict())
+        self.policy.save(folder / "policy.json")
+
+
+@only_named_by("model", "data")
+def apply_policy(
+    path: Path,
+    *,
+    model: str | None,
+    weights: str | None,
+    data: str | None,
+    refit: bool,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    download: bool = False,
+    device: str = "cpu",
+    preparation: Preparation | None = None,
+) -> Applied:
+    """Rebuild the small network that a policy file describes.
+
+    Args:
+        path: The policy file.
+        model: Specification of the dense network; None for the policy's.
+        weights: Dense weights; None for the model's own.
+        data: Images to refit on, if no refitted weights lie beside the policy.
+        refit: Whether weights are refitted at all; if not, the dense ones are sliced.
+        mean: Preprocessing of the data; empty for the model's.
+        std: Preprocessing of the data; empty for the model's.
+        download: Whether the data may be downloaded.
+        device: Torch device of the refit.
+        preparation: What is done to the pictures of an image folder; None for what is usual.
+
+    Raises:
+        UsageError: if something is missing or does not belong together.
+    """
+    folder = RunFolder(path.parent)
+    if folder.exists and folder.finished:
+        folder.read_report()  # the run says which policy and weights are its own
+    policy = Policy.load(path)
+    beside = weights_beside(path)
+    if refit and beside is None and data is None:
+        raise UsageError(
+            f"There are no refitted weights beside '{path}'; give --data to refit them, or --no-refit to slice only."
+        )
+    dense = load_dense(policy.model, model=model, weights=weights)
+    if refit and beside is not None:
+        rebuilt = rebuild(policy, load_safetensors(beside), dense)
+        return _applied(rebuilt.model, policy, rebuilt.graph, f"refitted weights from {beside}")
+    if not refit:
+        rebuilt = rebuild(policy, None, dense)
+        applied = _applied(rebuilt.model, policy, rebuilt.graph, f"sliced from {weights or dense.spec}, not refitted")
+    else:
+        assert data is not None
+        applied = _refitted(
+            policy,
+            dense,
+            data,
+            weights=weights,
+            mean=mean,
+            std=std,
+            download=download,
+            device=device,
+            preparation=preparation,
+        )
+    if untrained(dense.spec, weights):
+        note = f"No --weights given: {dense.spec} has random weights, and so has the network made from it"
+        applied = replace(applied, notes=(note,))
+    return applied
+
+
+def _refitted(
+    policy: Policy,
+    dense: LoadedModel,
+    data: str,
+    *,
+    weights: str | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    download: bool,
+    device: str,
+    preparation: Preparation | None,
+) -> Applied:
+    shape = tuple(dense.input_shape)
+    inputs = load_inputs(
+        dense.spec,
+        data,
+        weights=weights,
+        mean=mean,
+        std=std,
+        input_shape=shape,
+        download=download,
+        device=device,
+        preparation=preparation,
+    )
+    rebuild(policy, None, dense)  # says what does not belong together before anything is computed
+    problem = Problem(
+        inputs.model,
+        inputs.example_input,
+        calibration=inputs.calibration,
+        evaluate=inputs.search,
+        budget=Budget(1.0, "at-most"),
+        include_residual=True,
+        device=device,
+        seed=policy.seed or 0,  # the calibration images of the search
+    )
+    finished = problem.finish_kept(policy.kept())
+    return _applied(finished.model, policy, problem.graph, f"refitted on {data}")
+
+
+def _applied(small: nn.Module, policy: Policy, graph: PruningGraph, weights: str) -> Applied:
+    groups = [graph.group(entry.name) for entry in policy.groups]
+    cost = CostModel(graph, groups)
+    counts = policy.counts()
+    return Applied(
+        model=small.cpu(),
+        policy=policy,
+        weights=weights,
+        macs=cost.macs(counts),
+        params=cost.params(counts),
+        dense_macs=cost.dense_macs,
+        dense_params=cost.dense_params,
+    )

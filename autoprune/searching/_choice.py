@@ -1,0 +1,110 @@
+"""Which of the scored policies a search ends with. Pure functions over scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from autoprune.budget import Budget
+from autoprune.evaluation import Score
+from autoprune.runs import Episode
+
+MOST_POINTS = 16
+"""Points of a front that are finished."""
+
+
+def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
+    """Return the episodes within the budget, the best first, each policy once.
+
+    At a fixed budget the best has the highest reward, of equals the least loss; within a drop of accuracy it is the smallest,
+    of equals the most accurate; of a front it is the knee, then the others by their distance from it.
+
+    Args:
+        episodes: What was scored, in order; of equals the first comes first.
+        budget: What was asked for.
+    """
+    seen: set[tuple[int, ...]] = set()
+    found = []
+    for episode in episodes:
+        counts = tuple(episode.counts.values())
+        if episode.feasible and counts not in seen:
+            seen.add(counts)
+            found.append(episode)
+    if budget.minimize is None:
+        return sorted(found, key=lambda e: (-e.score.reward, _finite(e.score.loss)))
+    kind = budget.minimize
+    if budget.max_drop is not None:
+        return sorted(found, key=lambda e: (e.score.of(kind), -e.score.accuracy))
+    points = front(found, kind)
+    if not points:
+        return []
+    middle = points.index(knee(points, kind))
+    return [points[place] for place in sorted(range(len(points)), key=lambda place: abs(place - middle))]
+
+
+def front(episodes: Iterable[Episode], kind: str) -> list[Episode]:
+    """Return the episodes than which no other is both smaller and more accurate, from the smallest up.
+
+    Args:
+        episodes: What was scored.
+        kind: The cost set against accuracy.
+    """
+    points: list[Episode] = []
+    for episode in sorted(episodes, key=lambda e: (e.score.of(kind), -e.score.accuracy)):
+        if not points or episode.score.accuracy > points[-1].score.accuracy:
+            points.append(episode)
+    return points
+
+
+def knee(points: Sequence[Episode], kind: str) -> Episode:
+    """Return the point of a front that lies farthest above the line between its ends."""
+    first, last = points[0].score, points[-1].score
+    width, height = last.of(kind) - first.of(kind), last.accuracy - first.accuracy
+
+    def above(point: Episode) -> float:
+        along = (point.score.of(kind) - first.of(kind)) / width if width else 0.0
+        return (point.score.accuracy - first.accuracy) - along * height
+
+    return max(points, key=above)
+
+
+def descent(episodes: Iterable[Episode], budget: Budget, dense: float, most: int) -> list[Episode]:
+    """Return what may be the smallest within a drop of accuracy: the front, from the largest policy down.
+
+    They are to be tried in this order on images that had no part in choosing them, each with full confidence, up to the first
+    that fails; the last that passes is the result. Whatever is tried, a network that loses too much is then taken with no more
+    than the chance of a single test ("fixed sequence": Maurer, Hothorn and Lehmacher, 1995).
+
+    Args:
+        episodes: What was scored and meets the limits, whether it is within the drop or not.
+        budget: What was asked for, with ``max_drop``.
+        dense: The dense network's accuracy on the images that scored them.
+        most: How many may be tried; evenly spaced, the largest and the smallest among them.
+    """
+    found = [e for e in episodes if budget.within(e.score.accuracy, dense)]
+    return thinned(front(found, str(budget.minimize)), most)[::-1]
+
+
+T = TypeVar("T")
+
+
+def thinned(points: Sequence[T], most: int = MOST_POINTS) -> list[T]:
+    """Return at most so many of the points, evenly spaced, both ends among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
+def area(points: Sequence[Episode], kind: str, dense: Score) -> float:
+    """Return the area below a front, in [0, 1]: accuracy over the dense cost's shares (the hypervolume; reference: 1, 0)."""
+    total, right = 0.0, 1.0
+    for point in reversed(points):
+        share = min(point.score.of(kind) / dense.of(kind), right)
+        total += (right - share) * point.score.accuracy
+        right = share
+    return total
+
+
+def _finite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf

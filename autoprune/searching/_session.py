@@ -1,0 +1,334 @@
+"""From what was asked to a finished run folder: completes the configuration, loads model and data, runs the driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from autoprune.agents import Agent, make_player, resolve_agent, rule_policies
+from autoprune.budget import Budget
+from autoprune.data import Preparation
+from autoprune.errors import UsageError
+from autoprune.evaluation import check_reward, default_reward, resolve_reward
+from autoprune.latency import Profile, Target
+from autoprune.models import untrained
+from autoprune.pool import check_workers
+from autoprune.problem import Problem
+from autoprune.registry import only_named_by
+from autoprune.report import Progress
+from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
+from autoprune.searching._driver import Driver
+from autoprune.select import Selection, selections
+from autoprune.support.files import write_bytes_atomic
+from autoprune.support.threads import pinned_threads
+
+INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape", "resize", "crop", "transform")
+"""What is asked of a run that decides its model and data."""
+FINISHED = "The run in '{}' is finished; this is its result"
+
+
+@only_named_by("asked")
+def search_to_folder(
+    asked: Mapping[str, Any],
+    out: Path | None,
+    *,
+    progress: Progress | None = None,
+    download: bool = False,
+    root: Path = Path("runs"),
+    workers: int = 1,
+) -> RunFolder:
+    """Run a search, continue it, or just find it finished.
+
+    Args:
+        asked: Values for the keys of ``RunConfig`` (without the fingerprints). What is left out is taken from the run
+            in ``out``, or from the defaults if there is none.
+        out: The run folder; None for one below ``root`` named after the configuration.
+        progress: Receives what happens.
+        download: Whether the data may be downloaded.
+        root: Where run folders go that are not named.
+        workers: Processes that score policies at the same time, with one thread each.
+
+    Returns:
+        The finished run's folder.
+
+    Raises:
+        UsageError: if what was asked cannot be done, or differs from the run that is there; says what differs.
+        AutopruneError: if another process writes the folder, or something else fails.
+    """
+    started = time.monotonic()
+    progress = progress or Progress()
+    check_workers(workers, str(asked.get("device", "cpu")))
+    values: dict[str, Any] = {"model": "digits", "data": "digits"}
+    if out is not None and (folder := RunFolder(out)).exists:
+        stored = folder.read_config()
+        values = {item.name: getattr(stored, item.name) for item in fields(stored)}
+        asked = _as_recorded(asked, stored)
+        wanted = RunConfig(**{**values, **asked})
+        refuse_differences(folder, stored, wanted)
+        if folder.finished and not any(key in asked for key in INPUT_KEYS):
+            progress.stage(FINISHED.format(folder.path))
+            return folder
+    elif "budget" not in asked:
+        raise UsageError(
+            "No budget was given; say how much of the MACs may stay, for instance --budget 0.5, or how much accuracy may be "
+            "lost, --max-drop 0.5, or ask for a whole front with --pareto."
+        )
+    if asked.get("model", values["model"]) != values["model"]:
+        values["data"] = None  # the default's data are for the default model only
+    values.update(asked)
+    budget: Budget = values["budget"]
+    if "latency" in budget.kinds:
+        values = {"round_to": 0, **values}
+    values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
+    values = {"reward": default_reward(budget), **values}
+    values = {"agent": default_agent(budget, values["reward"]), **values}
+    check_plugins(values)
+    progress.stage("Loading model and data")
+    if untrained(values["model"], values.get("weights")):
+        progress.stage(f"No --weights given: {values['model']} has random weights, so expect no accuracy from it")
+    inputs = load_inputs(
+        values["model"],
+        values["data"],
+        weights=values.get("weights"),
+        mean=values.get("mean", ()),
+        std=values.get("std", ()),
+        input_shape=values.get("input_shape", ()),
+        download=download,
+        device=values.get("device", "cpu"),
+        say=progress.stage,
+        preparation=Preparation(*(values.get(key) for key in ("resize", "crop", "transform"))),
+    )
+    config = RunConfig(**{**values, **inputs.recorded})
+    folder = RunFolder(out if out is not None else root / config.default_name())
+    progress.opened(folder)
+    execute(config, inputs, folder, progress=progress, started=started, workers=workers)
+    return folder
+
+
+def default_agent(budget: Budget, reward: object) -> str:
+    """Return who searches where nobody is named.
+
+    ``auto`` models the loss at one budget; what is to be made of several sizes, or of a reward that is not the accuracy, is
+    for agents that are led by that.
+    """
+    if budget.max_drop is not None:
+        return "sensitivity"
+    if budget.minimize is not None:
+        return "tpe"
+    return "auto" if budget.mode == "exact" and reward == "accuracy" else "ddpg"
+
+
+def execute(
+    config: RunConfig,
+    inputs: Inputs,
+    folder: RunFolder,
+    *,
+    progress: Progress,
+    started: float,
+    agent: str | type[Agent] | None = None,
+    workers: int = 1,
+) -> None:
+    """Run or continue a configured search in a folder; does nothing if it is finished already.
+
+    Args:
+        config: The configuration.
+        inputs: Model and data.
+        folder: Where the run is kept.
+        progress: Receives what happens.
+        started: ``time.monotonic()`` when this session began.
+        agent: The agent's class, where the configuration's name for it cannot be imported.
+        workers: Processes that score policies at the same time, with one thread each.
+
+    Raises:
+        UsageError: if the folder holds another run, or cannot be written.
+        AutopruneError: if another process writes the folder, or something else fails.
+    """
+    from autoprune import __version__
+
+    if folder.exists:
+        refuse_differences(folder, folder.read_config(), config)
+        if folder.finished:
+            progress.stage(FINISHED.format(folder.path))
+            return
+    check_workers(workers, config.device)
+    folder.check_writable()
+    with folder.lock(), pinned_threads(1 if workers > 1 else None):
+        progress.stage("Tracing the network, proving the groups, collecting statistics")
+        _take_over(config, folder)
+        problem = make_problem(config, inputs, profile=folder.profile_path, say=progress.stage)
+        make_player(  # a slip in its options is to be reported before there is a run
+            agent if agent is not None else config.agent,
+            problem,
+            seed=config.seed,
+            episodes=config.episodes,
+            options=config.agent_options,
+        )
+        folder.begin(config)
+        if folder.finished:  # another process ended it while this one waited or loaded
+            return
+        Driver(
+            problem,
+            config=config,
+            folder=folder,
+            model_spec=inputs.model_spec,
+            progress=progress,
+            report_images=problem.report_images,
+            held_out=inputs.report is not None,
+            started=started,
+            agent=agent,
+            workers=workers,
+        ).run(__version__)
+
+
+def target_for(budget: Budget, asked: Mapping[str, Any] | None, device: str) -> dict[str, Any] | None:
+    """Return the target that a run records, None where nothing depends on it.
+
+    Args:
+        budget: The budget.
+        asked: What was asked for of `autoprune.latency.Target`; the rest is the default.
+        device: Where the search computes.
+
+    Raises:
+        UsageError: if a target was asked for that the budget has nothing to do with, or that is none.
+    """
+    if {"latency", "memory"} & set(budget.kinds):
+        return Target.from_dict({**Target(device=device).to_dict(), **(asked or {})}).resolved.to_dict()
+    if asked:
+        raise UsageError(
+            "The target (--target, --batch, --threads, --dtype, --profile) is about a budget of latency or memory; give one, for "
+            "instance --budget latency=0.7."
+        )
+    return None
+
+
+def _take_over(config: RunConfig, folder: RunFolder) -> None:
+    """Copy a profile that was given into the run's folder, which goes on with it."""
+    if config.profile is None or config.target is None or folder.profile_path.exists():
+        return
+    Profile.load(config.profile, expect=Target.from_dict(config.target))
+    write_bytes_atomic(folder.profile_path, Path(config.profile).read_bytes())
+
+
+@only_named_by()
+def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str], None] | None = None) -> Inputs:
+    """Return the model and data of a run that was begun from specifications; whether they are still the same is not looked at.
+
+    Args:
+        config: The run's configuration.
+        download: Whether the data may be downloaded.
+        say: Told what is being loaded.
+
+    Raises:
+        UsageError: if something is missing.
+    """
+    return load_inputs(
+        config.model,
+        config.data,
+        weights=config.weights,
+        mean=config.mean,
+        std=config.std,
+        input_shape=config.input_shape,
+        download=download,
+        device=config.device,
+        say=say,
+        preparation=config.preparation,
+    )
+
+
+def make_problem(
+    config: RunConfig,
+    inputs: Inputs,
+    *,
+    profile: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    **others: Any,
+) -> Problem:
+    """Return the pruning problem that a configuration describes (traces, proves, collects statistics, measures times).
+
+    Args:
+        config: The configuration.
+        inputs: Model and data.
+        profile: Where measured times are kept.
+        say: Told what is being measured.
+        **others: Arguments of `Problem` that no configuration has.
+
+    Raises:
+        UsageError: if what is asked cannot be done; says why.
+    """
+    problem = Problem(
+        inputs.model,
+        inputs.example_input,
+        calibration=inputs.calibration,
+        evaluate=inputs.search,
+        report=inputs.report,
+        budget=config.budget,
+        reward=inputs.reward if inputs.reward is not None else config.reward,
+        select=config.select,
+        score=config.score,
+        finish_steps=config.finish_steps,
+        include_residual=config.include_residual,
+        min_keep=config.min_keep,
+        round_to=config.round_to,
+        device=config.device,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        target=None if config.target is None else Target.from_dict(config.target),
+        profile=profile,
+        say=say,
+        **others,
+    )
+    if config.race:
+        problem.race_against(rule_policies(problem))
+    return problem
+
+
+def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
+    """Return what was asked the way a run records it: one value per channel, the input's channels with its size."""
+    found = dict(asked)
+    for key in ("mean", "std"):
+        if len(found.get(key, ())) == 1:
+            found[key] = tuple(found[key]) * max(len(getattr(stored, key)), 1)
+    asked_shape, full = tuple(found.get("input_shape", ())), stored.input_shape
+    if len(asked_shape) == 1:
+        found["input_shape"] = (*full[:1], *asked_shape * (len(full) - 1))
+    elif 0 < len(asked_shape) == len(full) - 1:
+        found["input_shape"] = (*full[:1], *asked_shape)
+    if found.get("target") and stored.target is not None:
+        found["target"] = {**stored.target, **found["target"]}
+    return found
+
+
+def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) -> None:
+    """Refuse to go on with a run that was begun with another configuration.
+
+    Raises:
+        UsageError: saying what differs.
+    """
+    differences = stored.differences(wanted)
+    if differences:
+        raise UsageError(
+            f"The run in '{folder.path}' was begun differently ({'; '.join(differences)}); "
+            "give the same options or another --out."
+        )
+
+
+def check_plugins(values: Mapping[str, Any]) -> None:
+    """Look up every plug-in by name, so that a slip is reported before anything is loaded.
+
+    Raises:
+        UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
+    """
+    resolve_agent(values.get("agent", RunConfig.agent))
+    select = values.get("select", RunConfig.select)
+    selection: object = selections.get(select)
+    if not (isinstance(selection, type) and issubclass(selection, Selection)):
+        raise UsageError(
+            f"The selection '{select}' is not a subclass of autoprune.select.Selection; derive it from that."
+        )
+    reward = values.get("reward", RunConfig.reward)
+    resolve_reward(reward)
+    budget: Budget = values["budget"]
+    check_reward(reward, budget)

@@ -1,0 +1,156 @@
+"""What ``autoprune eval`` does: find the network and the images it is to be measured on, and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoprune.data import Expected, Preparation
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.evaluation import Evaluator, standard_error
+from autoprune.exporting import load_exported
+from autoprune.finetuning import finetuned_weights
+from autoprune.models import load_model
+from autoprune.registry import nearest, only_named_by
+from autoprune.runs import RunFolder, check_device, check_output, load_parts, prepared_as, rebuild_run
+from autoprune.support.checksums import file_digest
+from autoprune.verification._record import read_record
+
+PARTS = ("report", "search")
+
+
+@only_named_by("model", "data")
+def evaluate_target(
+    target: Path | None,
+    *,
+    model: str | None,
+    weights: str | None,
+    data: str | None,
+    part: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    input_shape: tuple[int, ...],
+    batch_size: int,
+    download: bool,
+    device: str,
+    finetuned: str | None = None,
+    preparation: Preparation | None = None,
+) -> dict[str, Any]:
+    """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
+
+    Args:
+        target: A run folder, an ``.onnx`` or ``.pt2`` file, or None for the dense network.
+        model: Specification of the dense network; None for the run's or digits. For a file it gives the preprocessing.
+        weights: Weights of the dense network; not for a run, which has its own.
+        data: Specification of the data; None for the run's or digits.
+        part: "report" or "search".
+        mean: Preprocessing; empty for the run's or the model's.
+        std: Preprocessing; empty for the run's or the model's.
+        input_shape: Shape (C, H, W) of one image; empty for the model's. Not for a run, which knows its own.
+        batch_size: Images at a time.
+        download: Whether the data may be downloaded.
+        device: Torch device; exported files run on the CPU.
+        preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
+        finetuned: Which fine-tuning of the run; None for the network as the search left it.
+
+    Raises:
+        UsageError: if anything is missing or does not fit.
+    """
+    if part not in PARTS:
+        raise UsageError(f"Unknown part '{part}'.{nearest(part, list(PARTS))} Known: {', '.join(PARTS)}.")
+    if batch_size < 1:
+        raise UsageError(f"The value of batch-size is {batch_size}, but must be at least 1.")
+    check_device(device)
+    if finetuned is not None and (target is None or not target.is_dir()):
+        raise UsageError(f"--finetuned {finetuned} is about the fine-tunings of a run; give the run's folder.")
+    network: nn.Module
+    if target is not None and target.is_dir():
+        folder = RunFolder(target)
+        _refuse_dense_options(target, weights, input_shape)
+        data = data or _known_data(folder, model)
+        tuned = None if finetuned is None else finetuned_weights(folder, finetuned)
+        loaded_run = rebuild_run(folder, model=model, weights=tuned)
+        network, loaded = loaded_run.model, loaded_run.loaded
+        if folder.exists:
+            config = folder.read_config()
+            mean, std = mean or config.mean, std or config.std
+            preparation = prepared_as(preparation, config, data or config.data)
+    else:
+        loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
+        network = loaded.model if target is None else _exported(target)
+        device = device if target is None else "cpu"
+    if data is None and loaded.spec != "digits":
+        raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
+    network = network.to(device)
+    classes = check_output(loaded.model, loaded.example_input())
+    parts = load_parts(
+        data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+    )
+    chosen = parts.report if part == "report" else parts.search
+    expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
+    evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected)
+    try:
+        accuracy, loss = evaluator(network)
+    except AutopruneError:
+        raise
+    except Exception as error:
+        if target is None or target.is_dir():
+            raise
+        raise UsageError(
+            f"The network in '{target}' does not take the images of '{data or 'digits'}' as they are made for "
+            f"'{loaded.spec}' (shape {tuple(loaded.input_shape)}); name what it was made from with --model and --data."
+        ) from error
+    return {
+        "network": (str(target) if target is not None else loaded.spec) + (f" ({finetuned})" if finetuned else ""),
+        "data": data or "digits",
+        "part": part,
+        "images": evaluator.size,
+        "accuracy": accuracy,
+        "accuracy_se": standard_error(accuracy, evaluator.size),
+        "loss": loss,
+    }
+
+
+def _exported(file: Path) -> nn.Module:
+    """Load an exported file, which must be what its record says, if there is one beside it."""
+    record = read_record(file) if file.is_file() else None
+    if record is not None and file_digest(file) != record["sha256"]:
+        raise AutopruneError(
+            f"The file '{file}' is not what was exported: its SHA-256 is not that of its record; export it again."
+        )
+    return load_exported(file)
+
+
+def _refuse_dense_options(target: Path, weights: str | None, input_shape: tuple[int, ...]) -> None:
+    """Refuse what can be said of a dense network only."""
+    if weights is not None:
+        raise UsageError(
+            f"--weights {weights} is about a dense network, but '{target}' has weights of its own; leave it out, "
+            "or name a fine-tuning's with --finetuned."
+        )
+    if input_shape:
+        raise UsageError(
+            f"--input-size {'x'.join(map(str, input_shape))} is about a dense network, but '{target}' was pruned for its own "
+            "size; leave it out."
+        )
+
+
+def _known_data(folder: RunFolder, model: str | None) -> str | None:
+    """Return the data of a run; None for a folder that says none.
+
+    Raises:
+        UsageError: if they were passed from Python.
+    """
+    if not folder.exists:
+        return None
+    data = folder.read_config().data
+    if data != "python":
+        return data
+    also = "" if model is not None else " (and --model package.module:factory, where the model was passed, too)"
+    raise UsageError(
+        f"The run in '{folder.path}' was made from Python, so its data have no name; give them with --data, for instance "
+        f"--data cifar10:ROOT{also}."
+    )

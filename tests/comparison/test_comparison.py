@@ -1,0 +1,172 @@
+"""Comparisons of agents: statistics against scipy, shared scores, a real one that goes on where it was stopped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from autoprune.budget import Budget
+from autoprune.comparison import SharedProblem, compare, draw, sentences, summarize, table
+from autoprune.errors import UsageError
+from autoprune.evaluation import Agents, Difference
+from autoprune.runs import RunFolder
+from autoprune.support.answers import pack, unpack
+from autoprune.support.files import read_json, read_jsonl, to_json, to_line, write_json_atomic
+from autoprune.testing import ToyProblem
+
+from ..page._runs import ACCURACY, make_run
+
+AGENTS = ("auto", "random", "uniform")
+
+
+def comparison(values, *, seeds=2, error=0.004, rules=("uniform",)):
+    """What `summarize` gives, of mean accuracies by agent."""
+    best = max(values, key=values.get)
+    gaps = {a: Difference(values[best] - v, error if seeds > 1 else None, 40.0, len(values)) for a, v in values.items()}
+    rows = [
+        {
+            "agent": agent,
+            "rule": agent in rules,
+            "accuracy": value,
+            "spread": 0.001,
+            "search_accuracy": value,
+            "loss": 0.1,
+            "behind": None if agent == best else gaps[agent].to_dict(),
+            "policies": 5,
+            "cost": 5.0,
+            "images": 100.0,
+        }
+        for agent, value in values.items()
+    ]
+    return {"rows": rows, "best": best, "seeds": list(range(seeds)), "part": "report"}
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "first", "also"),
+    [
+        ((0.92, 0.90, 0.88), 2, "auto wins, 92.00", ["above uniform (p < 0.001: a difference)"]),
+        ((0.92, 0.915, 0.88), 2, "auto has the highest accuracy", ["between auto and random.", "no difference shown)"]),
+        ((0.92, 0.92, 0.92), 2, "auto has the highest accuracy", ["and random, uniform.", "0.00 ± ", "p = 1.000: no"]),
+        ((0.90, 0.90, 0.92), 4, "A simple rule: uniform wins", ["searching did not pay"]),
+        ((0.92, 0.90, 0.88), 1, "auto has the highest accuracy", ["give --seeds 4", "4.00 points above uniform."]),
+    ],
+)
+def test_no_more_is_said_than_is_shown(values, seeds, first, also):
+    found = comparison(dict(zip(AGENTS, values, strict=True)), seeds=seeds)
+    said = " ".join(sentences(found))
+    assert said.startswith(first)
+    for part in also:
+        assert part in said
+    assert ("wins" in said) == all(row["behind"]["shown"] for row in found["rows"] if row["behind"])
+    assert table(found).count("\n") == 4
+
+
+def test_answers_by_image_of_all_seeds_are_compared_and_runs_without_them_more_widely(tmp_path):
+    rng = np.random.default_rng(0)
+    right = {
+        (agent, seed): rng.random(500) < value
+        for agent, value in (("auto", 0.9), ("uniform", 0.8), ("random", 0.87))
+        for seed in range(3)
+    }
+    widths = []
+    for kept in (True, False):
+        runs = {}
+        for (agent, seed), answers in right.items():
+            accuracy = {**ACCURACY, agent: float(answers.mean())}
+            path = make_run(tmp_path / f"{kept}-{agent}-{seed}", policies=2, agent=agent, accuracy=accuracy, images=500)
+            if kept:
+                report = read_json(path / "report.json")
+                report["final"]["right"] = pack(answers)
+                write_json_atomic(path / "report.json", report)
+            runs[agent, seed] = RunFolder(path)
+        found = summarize(runs, rules=("uniform",))
+        behind = {row["agent"]: row["behind"] for row in found["rows"]}
+        stacks = [np.stack([right[agent, seed] for seed in range(3)]) for agent in ("auto", "uniform", "random")]
+        tested = Agents([s.mean(1) for s in stacks], stacks if kept else [None] * 3, 500)
+        assert behind["auto"] is None
+        assert behind["uniform"] == pytest.approx(tested.difference(0, 1).to_dict())
+        assert behind["uniform"]["paired"] == kept
+        assert ("independent" in sentences(found)[-1]) != kept
+        widths.append(behind["uniform"]["half_width"])
+        again = json.loads(to_json(found))
+        assert sentences(again) == sentences(found)
+        assert table(again) == table(found)
+    assert widths[0] != widths[1]
+
+
+def test_no_policy_is_scored_twice_and_all_are_kept(tmp_path):
+    first = SharedProblem(ToyProblem(3), tmp_path / "scores.jsonl")
+    counts = first.projector.project([0.5] * 3)
+    score = first.score(counts)
+    assert first.score(list(counts)) == score
+    again = SharedProblem(ToyProblem(3), tmp_path / "scores.jsonl")
+    assert again.score(counts).accuracy == score.accuracy
+    assert again.score(counts).reward == score.reward
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"macs": 1}, "multiply-adds"),
+        ({"params": 1}, "multiply-adds"),
+        ({"counts": [1, 1]}, "it has 2 groups, not 3"),
+        ({"counts": [10**6] * 3}, "cannot keep"),
+        ({"counts": ["a", 1, 1]}, "cannot keep"),
+        ({"counts": 3}, "not iterable"),
+        ({"accuracy": "good"}, "'accuracy' is 'good'"),
+        ({"share": 0}, "the share is"),
+        ({"costs": None}, "the costs None"),
+        ({}, "its policy stood before"),
+    ],
+)
+def test_scores_that_are_not_of_this_problem_are_refused_though_their_checksums_are_right(tmp_path, change, says):
+    path = tmp_path / "scores.jsonl"
+    first = SharedProblem(ToyProblem(3), path)
+    for place in (0, -1):
+        first.score([levels[place] for levels in first.levels])
+    lines = read_jsonl(path)
+    path.write_text("".join(map(to_line, [lines[0], (lines[1] if change else lines[0]) | change])))
+    with pytest.raises(
+        UsageError, match=rf"Line 2 of the scores '.*scores.jsonl' is damaged \(.*{says}.*; remove the file"
+    ):
+        SharedProblem(ToyProblem(3), path)
+
+
+def test_agents_are_compared_on_the_digits_and_not_twice(tmp_path):
+    asked = {"budget": Budget(0.5), "episodes": 2}
+    found = compare(asked, tmp_path, agents=["random", "uniform"])
+    assert json.loads((tmp_path / "comparison.json").read_text())["best"] == found["best"]
+    rows = {row["agent"]: row for row in found["rows"]}
+    assert rows["random"]["policies"] == 2
+    assert rows["uniform"]["policies"] == 1
+    report = json.loads((tmp_path / "uniform-s0" / "report.json").read_text())
+    assert rows["uniform"]["accuracy"] == report["final"]["accuracy"]
+    for row in (report["dense"], report["final"], *report["rows"]):
+        assert unpack(row["right"]).mean() == row["accuracy"]
+    for row in rows.values():
+        for curve in row["curves"]:
+            assert (np.diff(curve["reward"]) >= 0).all()
+            assert (np.diff(curve["cost"]) > 0).all()
+    assert "random" in table(found)
+    assert found["best"] in sentences(found)[0]
+    if found["best"] == "uniform":
+        assert "simple rule" in sentences(found)[0]
+    scored = (tmp_path / "scores-s0.jsonl").read_text()
+    before = (tmp_path / "random-s0" / "episodes.jsonl").read_text()
+    assert compare(asked, tmp_path, agents=["random", "uniform"])["rows"] == found["rows"]
+    assert (tmp_path / "scores-s0.jsonl").read_text() == scored
+    assert (tmp_path / "random-s0" / "episodes.jsonl").read_text() == before
+    draw(found, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    with pytest.raises(UsageError, match="differ"):
+        compare({**asked, "episodes": 3}, tmp_path, agents=["random", "uniform"])
+
+
+@pytest.mark.parametrize(
+    ("agents", "budget", "word"),
+    [(["auto"], Budget(0.5), "two"), (["auto", "auto"], Budget(0.5), "once"), (["auto", "tpee"], Budget(0.5), "tpe")],
+)
+def test_what_cannot_be_compared_is_told(tmp_path, agents, budget, word):
+    with pytest.raises(UsageError, match=word):
+        compare({"budget": budget}, tmp_path, agents=agents)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoprune.comparison import curve
+from autoprune.errors import AutopruneError
+from autoprune.evaluation import Score
+from autoprune.runs import RunFolder, distinct
+from autoprune.support import files
+from autoprune.surgery import Policy
+
+from .._driven import EPISODES, Problem, comparable, run
+
+
+def test_rows_policies_and_files(tmp_path: Path) -> None:
+    problem = Problem()
+    report = run("random", tmp_path / "run", problem=problem)
+    assert [row["name"] for row in report["rows"]] == ["dense", "uniform", "shallow", "deep", "random"]
+    episodes = RunFolder(tmp_path / "run").read_episodes()
+    own = [e for e in episodes if e.agent == "random"]
+    assert [e.episode for e in own] == list(range(EPISODES))
+    best = max((e for e in own if e.feasible), key=lambda e: e.score.reward)
+    assert report["final"]["counts"] == best.counts
+    assert report["final"]["search_accuracy"] == pytest.approx(best.score.accuracy + 0.01)
+    assert report["final"]["accuracy"] == pytest.approx(best.score.accuracy - 0.01)
+    assert report["final"]["accuracy_se"] == pytest.approx(
+        (report["final"]["accuracy"] * (1 - report["final"]["accuracy"]) / 100) ** 0.5
+    )
+    assert report["dense"]["accuracy"] == 0.94
+    assert report["notes"] == ["One thing to know."]
+    assert report["policies_scored"] == EPISODES
+    assert report["score_cost"] == 1.0
+    policy = Policy.load(tmp_path / "run" / "policy.json")
+    assert policy.counts() == tuple(best.counts.values())
+    assert policy.achieved["macs"] == problem.cost.macs(policy.counts())
+    assert problem.projector.fits(policy.counts())
+    assert files.load_safetensors(tmp_path / "run" / "model.safetensors")["weight"].shape == (sum(policy.counts()), 2)
+    assert files.read_json(tmp_path / "run" / "report.json") == report
+
+
+def test_random_gets_as_many_policies_as_the_agent(tmp_path: Path) -> None:
+    report = run("tpe", tmp_path, problem=Problem(steps=12), episodes=7)
+    rows = {row["name"]: row["policies_scored"] for row in report["rows"]}
+    assert rows == {"dense": 0, "uniform": 1, "shallow": 1, "deep": 1, "random": 7, "tpe": 7}
+
+
+@pytest.mark.parametrize("agent", ["random", "tpe", "cmaes"])
+def test_equal_policies_are_scored_and_counted_once(agent: str, tmp_path: Path) -> None:
+    problem = Problem(budget=1.0)  # only one policy uses all of it
+    report = run(agent, tmp_path, problem=problem)
+    assert problem.scored == 1
+    assert {row["name"]: row["policies_scored"] for row in report["rows"][1:]} == dict.fromkeys(
+        ("uniform", "shallow", "deep", "random", agent), 1
+    )
+    assert report["policies_scored_in_all"] == 1
+    assert report["total_cost"] == 1.0
+    proposed = EPISODES if agent == "cmaes" else 1  # which has to be told of what it proposes
+    assert [e.reused for e in RunFolder(tmp_path).read_episodes() if e.agent == agent] == [False] + [True] * (
+        proposed - 1
+    )
+
+
+@pytest.mark.parametrize("agent", ["random", "tpe", "uniform", "sensitivity"])
+def test_stopped_before_any_write_and_continued_gives_the_same_report(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Problem()
+    whole = run(agent, tmp_path / "whole", problem=undisturbed)
+    finished = undisturbed.finished
+    lines = [replace(e, elapsed_s=0) for e in RunFolder(tmp_path / "whole").read_episodes()]
+    sync, writes = files.os.fsync, 0
+
+    class Killed(BaseException):
+        pass
+
+    for stop in range(1, 1000):
+        writes = 0
+
+        def stopping(handle: int, *, last: int = stop) -> None:
+            nonlocal writes
+            writes += 1
+            if writes == last:
+                raise Killed
+            sync(handle)
+
+        path = tmp_path / str(stop)
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "fsync", stopping)
+            try:
+                run(agent, path)
+            except Killed:
+                pass
+            else:
+                break
+        problem = Problem()
+        before = RunFolder(path).read_episodes()
+        networks = len(list((path / "finished").glob("*.safetensors")))
+        assert comparable(run(agent, path, problem=problem)) == comparable(whole)
+        after = RunFolder(path).read_episodes()
+        assert [replace(e, elapsed_s=0) for e in after] == lines
+        assert problem.scored == len(distinct(after)) - len(distinct(before))
+        assert not networks or len(set(problem.finished)) <= len(set(finished)) - networks
+        assert not (path / "finished").exists()
+    assert stop > len(lines)
+
+
+class Seen(Problem):
+    """A problem that shows how much errors matter, for 12.5 images; a score takes 100."""
+
+    def errors(self) -> list[np.ndarray[Any, Any]]:
+        return [(1 - np.arange(group.size + 1) / group.size) ** 2 for group in self.decisions]
+
+    def sensitivities(self) -> tuple[np.ndarray[Any, Any], float]:
+        return np.ones(len(self.decisions)), 12.5
+
+    def score(self, counts: Sequence[int], /) -> Score:
+        return replace(super().score(counts), images=100.0)
+
+
+def test_what_an_agent_looks_at_beside_its_scores_is_part_of_its_cost(tmp_path: Path) -> None:
+    report = run("auto", tmp_path, problem=Seen())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert rows["auto"]["probe_images"] == 12.5
+    assert rows["auto"]["images"] == 7.0 + 12.5 + 100.0 * EPISODES
+    assert rows["uniform"]["images"] == 7.0 + 100.0
+    assert curve(RunFolder(tmp_path), "auto")["images"] == [12.5 + 100.0 * n for n in range(1, EPISODES + 1)]
+    assert curve(RunFolder(tmp_path), "uniform")["images"] == [100.0]
+
+
+def test_ddpg_stopped_and_continued_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    append = RunFolder.append
+
+    def stopping(self: RunFolder, episode: Any) -> None:
+        append(self, episode)
+        if episode.agent == "ddpg" and episode.episode == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", stopping)
+        with pytest.raises(Killed):
+            run("ddpg", tmp_path)
+    assert len(RunFolder(tmp_path).read_episodes()) == 4
+    problem = Problem()
+    report = run("ddpg", tmp_path, problem=problem)
+    own = [e for e in RunFolder(tmp_path).read_episodes() if e.agent == "ddpg"]
+    assert [e.episode for e in own] == list(range(EPISODES))
+    assert report["policies_scored"] == len({tuple(e.counts.values()) for e in own})
+
+
+def test_an_agent_without_a_policy_within_the_budget_is_an_error(tmp_path: Path) -> None:
+    problem = Problem()
+    problem.projector.budget_macs = 0
+    with pytest.raises(AutopruneError, match=r"'random' proposed no policy within the budget \(1 scored\);"):
+        run("random", tmp_path, problem=problem)
+
+
+def test_a_journal_that_lost_lines_of_a_finished_row_is_refused(tmp_path: Path) -> None:
+    """The last line may be torn by a kill, but not when a row was already made of it."""
+    run("uniform", tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.report_path.unlink()
+    lines = folder.episodes_path.read_bytes().splitlines(keepends=True)
+    folder.episodes_path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(AutopruneError, match=r"has \d+ lines of (random|uniform), but its row was made of \d+"):
+        run("uniform", tmp_path)

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import autoprune
+from autoprune import Budget, Policy, Score, SearchResult, UsageError
+from autoprune.agents import Uniform
+from autoprune.graph import build_graph
+from autoprune.searching import search_to_folder
+from autoprune.support.files import load_safetensors, read_json
+from autoprune.surgery import load_pruned
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(2, 12, 3, padding=1)
+        self.b = nn.Conv2d(12, 8, 3, padding=1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.b(self.a(x).relu()).relu().mean((2, 3)))
+        return y
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def images(count: int, seed: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(
+        torch.randn(count, 2, 6, 6, generator=generator), torch.randint(3, (count,), generator=generator)
+    )
+
+
+CALIBRATION, SEARCH, REPORT = images(40, 1), images(30, 2), images(20, 3)
+
+
+def search(net: nn.Module, **options: object) -> SearchResult:
+    given = {"calibration": CALIBRATION, "evaluate": SEARCH, "report": REPORT, "agent": "uniform", **options}
+    return autoprune.search(net, torch.zeros(2, 2, 6, 6), **given)  # type: ignore[arg-type]
+
+
+NETS = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+def net():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+
+def part(n):
+    return TensorDataset(torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)), torch.arange(n) % 3)
+
+def data(mean=()):
+    return {"calibration": part(20), "validation": part(21), "test": part(22)}
+"""
+
+
+def test_a_drop_of_accuracy_is_led_by_the_smallest_from_python_as_from_the_command_line(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(max_drop=50.0)
+    result = search(net, budget=budget, episodes=1, finish_steps=0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    asked = {"model": "nets.py:net", "data": "nets.py:data", "input_shape": (8, 8), "budget": budget}
+    asked |= {"agent": "uniform", "finish_steps": 0, "episodes": 1}
+    report = search_to_folder(asked, tmp_path / "run").read_report()
+    assert result.report["reward"] == report["reward"] == "smallest"
+    assert set(report["drop"]) == {"smallest", "failed"}
+
+
+def test_result_is_a_smaller_network_of_the_same_class_and_the_original_is_untouched(net: Net, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    result = search(net, budget=0.5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert type(result.model) is Net
+    assert [group.kept for group in result.policy.groups] == [result.model.a.out_channels, result.model.b.out_channels]
+    a, b = result.policy.counts()
+    macs, dense = 36 * 9 * (2 * a + a * b) + 3 * b, 36 * 9 * (2 * 12 + 12 * 8) + 3 * 8
+    assert result.report["final"]["macs"] == macs <= 0.5 * dense
+    x, y = REPORT.tensors
+    with torch.no_grad():
+        assert result.report["final"]["accuracy"] == (result.model(x).argmax(1) == y).double().mean().item()
+    for name in ("dense", "uniform", "shallow", "deep", "random", "report acc"):
+        assert name in result.table
+    result.save(tmp_path / "kept")
+    policy = Policy.load(tmp_path / "kept" / "policy.json")
+    state = load_safetensors(tmp_path / "kept" / "model.safetensors")
+    again = load_pruned(Net(), build_graph(Net(), torch.zeros(2, 2, 6, 6)), policy, state)
+    with torch.no_grad():
+        assert torch.equal(again(x), result.model(x))
+    assert read_json(tmp_path / "kept" / "report.json") == result.report
+
+
+def test_the_model_stays_in_the_mode_and_on_the_device_it_was_in(net: Net) -> None:
+    net.train()
+    net.b.eval()
+    search(net)
+    assert [module.training for module in (net, net.a, net.b, net.head)] == [True, True, False, True]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result = search(net, device=device)
+    assert {tensor.device.type for network in (net, result.model) for tensor in network.state_dict().values()} == {
+        "cpu"
+    }
+
+
+def test_a_loader_scores_like_its_data_set_and_so_does_a_function_that_does_the_same(net: Net) -> None:
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        x, y = SEARCH.tensors
+        with torch.no_grad():
+            logits = model(x)
+        loss = nn.functional.cross_entropy(logits, y).item()
+        return {"accuracy": (logits.argmax(1) == y).double().mean().item(), "loss": loss}
+
+    rows = []
+    for part in (SEARCH, DataLoader(SEARCH, batch_size=7), evaluate):
+        found = search(net, evaluate=part, report=part)
+        rows.append(
+            (found.policy.groups, found.report["final"]["accuracy"], pytest.approx(found.report["final"]["loss"]))
+        )
+        assert (found.report["final"]["accuracy_se"] is None) == (part is evaluate)
+    assert rows[0] == rows[1] == rows[2]
+
+
+def test_calibration_as_tensor_or_loader_gives_the_same_network(net: Net) -> None:
+    loaders = (DataLoader(CALIBRATION, batch_size=9, shuffle=shuffle) for shuffle in (False, True))
+    own = DataLoader(CALIBRATION, batch_size=9, collate_fn=lambda items: torch.stack([image for image, _ in items]))
+    parts = (CALIBRATION, CALIBRATION.tensors[0], *loaders, own)
+    nets = [search(net, calibration=part).model.state_dict() for part in parts]
+    for other in nets[1:]:
+        for name, tensor in nets[0].items():
+            torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_a_reward_of_ones_own_decides(net: Net) -> None:
+    def small(score: Score, dense: Score, budget: Budget) -> float:
+        return -score.params / dense.params
+
+    result = search(net, budget=0.9, budget_mode="at-most", agent="random", episodes=12, reward=small)
+    random = [row for row in result.report["rows"] if row["name"] == "random"]
+    assert result.report["final"] == random[0]
+    assert result.report["reward"].endswith("small")
+    assert result.report["final"]["params"] < 0.9 * result.report["dense"]["params"]
+    assert (
+        result.report["final"]["search_reward"] == -result.report["final"]["params"] / result.report["dense"]["params"]
+    )
+
+
+def test_without_a_report_part_the_table_says_that_its_accuracies_flatter(net: Net) -> None:
+    result = search(net, report=None)
+    assert result.report["accuracy_part"] == "search"
+    assert result.report["final"]["accuracy"] == result.report["final"]["search_accuracy"]
+    assert "flatter" in result.table
+
+
+def test_agent_as_a_class_with_a_run_folder_that_is_continued_and_guarded(net: Net, tmp_path: Path) -> None:
+    class Mine(Uniform):
+        pass
+
+    first = search(net, agent=Mine, out=tmp_path / "run")
+    assert first.report["agent"].endswith("Mine")
+    assert [row["name"] for row in first.report["rows"]][-1] == first.report["agent"]
+    assert search(net, agent=Mine, out=tmp_path / "run").report == first.report
+    with pytest.raises(UsageError, match=r"data_fingerprint: \w+… in the run"):
+        search(net, agent=Mine, out=tmp_path / "run", evaluate=REPORT)
+    with torch.no_grad():
+        net.a.weight[0] += 1
+    with pytest.raises(UsageError, match="model_fingerprint: "):
+        search(net, agent=Mine, out=tmp_path / "run")
+
+
+class _Lazy(Dataset[tuple[Tensor, int]]):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index >= len(self):
+            raise IndexError
+        return torch.full((2, 6, 6), float(index)), index % 3
+
+
+def test_a_data_set_that_is_read_image_by_image(net: Net) -> None:
+    result = search(net, calibration=_Lazy(), evaluate=_Lazy(), report=_Lazy())
+    assert result.report["final"]["accuracy"] * 12 == pytest.approx(round(result.report["final"]["accuracy"] * 12))
+
+
+class _Relabelled(_Lazy):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__(index)[0], (index + 1) % 3
+
+
+def test_other_labels_are_other_data(net: Net, tmp_path: Path) -> None:
+    search(net, evaluate=_Lazy(), out=tmp_path / "run")
+    with pytest.raises(UsageError, match="data_fingerprint: "):
+        search(net, evaluate=_Relabelled(), out=tmp_path / "run")
+
+
+class _Unlabelled(_Lazy):
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return super().__getitem__(index)[0]
+
+
+def test_calibration_images_need_no_labels(net: Net) -> None:
+    labelled, bare = (search(net, calibration=part).model.state_dict() for part in (_Lazy(), _Unlabelled()))
+    assert all(torch.equal(tensor, bare[name]) for name, tensor in labelled.items())
+
+
+def test_sensitivity_goes_by_the_errors_where_the_evaluate_function_gives_no_loss(net: Net) -> None:
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        x, y = SEARCH.tensors
+        return {"accuracy": (model(x).argmax(1) == y).double().mean().item()}
+
+    result = search(net, evaluate=evaluate, agent="sensitivity", episodes=9)
+    assert result.report["final"]["macs"] <= 0.5 * result.report["dense"]["macs"]
+    assert result.report["final"]["loss"] is not None  # that of the report part, which is labelled images
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"evaluate": TensorDataset(torch.zeros(0, 2, 6, 6), torch.zeros(0).long())},
+            "evaluate part of the data holds no",
+        ),
+        ({"calibration": torch.zeros(0, 2, 6, 6)}, "calibration part of the data holds no"),
+        ({"budget": 0}, r"'0', but must be a ratio in \(0, 1\]"),
+        ({"budget": "half"}, r"'half', but must be a ratio in \(0, 1\]"),
+        ({"agent": "unifrom"}, "Did you mean 'uniform'"),
+        ({"calibration": torch.zeros(9, 3, 6, 6)}, r"shape"),
+        ({"evaluate": lambda model: {"acc": 1.0}}, "must return a dict with 'accuracy'"),
+        ({"evaluate": lambda model: {"accuracy": 93.2}}, "a share in .*, not a percentage"),
+    ],
+)
+def test_what_cannot_be_done(net: Net, change: dict[str, object], message: str) -> None:
+    with pytest.raises(autoprune.AutopruneError, match=message):
+        search(net, **change)
+
+
+def test_example_input_and_output_are_checked(net: Net) -> None:
+    for example, message in (
+        (torch.zeros(1, 2, 6, 6), "at least two"),
+        (torch.zeros(2, 3, 6, 6), r"of shape \(2, 3, 6, 6\)"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            autoprune.search(net, example, calibration=CALIBRATION, evaluate=SEARCH)
+    with pytest.raises(UsageError, match="logits"):
+        autoprune.search(net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH)
