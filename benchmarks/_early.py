@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.comparison import results, run_folder
 from autoprune.evaluation import Agents, stacked
-from autoprune.searching import FINISHED, inputs_of, make_problem, ranked
+from autoprune.searching import inputs_of, make_problem, ranked
 from autoprune.support.answers import pack, unpack
 from autoprune.support.files import read_json, write_json_atomic
 
@@ -52,7 +52,10 @@ def finish_early(out: Path) -> None:
         problem = make_problem(config, inputs_of(config))
         scored = [episode for episode in folder.read_episodes() if episode.agent == "auto"][:policies]
         names = [group.name for group in problem.decisions]
-        best = [tuple(episode.counts[name] for name in names) for episode in ranked(scored, problem.budget)[:FINISHED]]
+        best = [
+            tuple(episode.counts[name] for name in names)
+            for episode in ranked(scored, problem.budget)[: config.finish_policies]
+        ]
         chosen = max(map(problem.finish, best), key=lambda one: (one.search.reward, -one.search.loss))
         assert chosen.report is not None
         values = {

@@ -23,8 +23,8 @@ from scipy import stats
 
 from autoprune.budget import Budget, Drop
 from autoprune.evaluation import Agents, Score
-from autoprune.runs import Episode
-from autoprune.searching import MOST_TRIED, descent
+from autoprune.runs import Episode, RunConfig
+from autoprune.searching import descent
 
 Bools = npt.NDArray[np.bool_]
 
@@ -160,7 +160,7 @@ def outcome(
         for number, (some, share) in enumerate(zip(scored, policies.shares, strict=True))
     ]
     result = (0.0, 1.0)
-    for episode in descent(episodes, budget, float(dense[::2].mean()), MOST_TRIED):
+    for episode in descent(episodes, budget, float(dense[::2].mean()), RunConfig.most_tried):
         if not Drop.between(dense[1::2], held[episode.episode]).confirms(allowed / 100):
             break
         result = policies.losses[episode.episode], policies.shares[episode.episode]

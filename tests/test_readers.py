@@ -45,7 +45,7 @@ from autoprune.models import DigitsNet, load_into, read_weights
 from autoprune.page import write_page
 from autoprune.report import read_timing
 from autoprune.runs import RunConfig, RunFolder
-from autoprune.searching import target_for
+from autoprune.searching import resolve
 from autoprune.support.files import write_json_atomic
 from autoprune.surgery import Policy, PolicyGroup
 from autoprune.testing import ToyProblem
@@ -228,7 +228,7 @@ def make_readers(root: Path) -> dict[str, Reader]:
     option(
         "target of a configuration",
         Target().to_dict(),
-        lambda values: target_for(Budget(latency=0.5), values, "cpu"),
+        lambda values: resolve({"budget": "latency=0.5", "target": values}),
         mutate.of_json,
     )
     option("--mean", "0.485,0.456,0.406", lambda text: options.numbers(text, "--mean"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from autoprune.budget import Budget
 from autoprune.cli import _options as options
+from autoprune.cli import _search_options as search_options
 from autoprune.cli._output import complain, result, result_json, say
 from autoprune.cli._signals import stopped
 from autoprune.errors import UsageError
@@ -29,12 +29,34 @@ def compare(
     agents: Annotated[
         str, typer.Option("--agents", metavar="A,B,..", help="Agents to compare.")
     ] = "auto,ddpg,tpe,random,uniform,shallow",
-    episodes: Annotated[int, typer.Option("--episodes", help="Policies that each may propose.")] = 100,
+    episodes: search_options.Episodes = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds, from 0.")] = 1,
+    reward: search_options.Reward = None,
+    select: search_options.Select = None,
+    score: search_options.Score = None,
     race: options.Race = None,
+    baselines: search_options.Baselines = None,
+    finish_policies: search_options.FinishPolicies = None,
+    most_tried: search_options.MostTried = None,
+    finish_steps: search_options.FinishSteps = None,
+    budget_mode: search_options.BudgetMode = None,
+    include_residual: search_options.IncludeResidual = None,
+    min_keep: search_options.MinKeep = None,
+    round_to: search_options.RoundTo = None,
+    target: search_options.Target = None,
+    batch: search_options.Batch = None,
+    threads: search_options.TargetThreads = None,
+    dtype: search_options.Dtype = None,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    input_size: options.InputSize = None,
+    batch_size: search_options.BatchSize = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
     allow: options.Allow = None,
@@ -49,10 +71,39 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"The number of seeds is {seeds}, but must be at least 1.")
-    asked: dict[str, Any] = {"model": model, "weights": weights, "data": data, "device": device}
-    asked |= {"episodes": episodes, "race": race}
-    asked = {key: value for key, value in asked.items() if value is not None} | {"budget": Budget(budget)}
-    names = [name.strip() for name in agents.split(",") if name.strip()]
+    asked = search_options.asked(
+        budget=budget,
+        budget_mode=budget_mode,
+        model=model,
+        weights=weights,
+        data=data,
+        agent_option=None,
+        episodes=episodes,
+        reward=reward,
+        select=select,
+        score=score,
+        race=race,
+        baselines=baselines,
+        finish_policies=finish_policies,
+        most_tried=most_tried,
+        finish_steps=finish_steps,
+        include_residual=include_residual,
+        min_keep=min_keep,
+        round_to=round_to,
+        target=target,
+        batch=batch,
+        threads=threads,
+        dtype=dtype,
+        mean=mean,
+        std=std,
+        input_size=input_size,
+        resize=resize,
+        crop=crop,
+        transform=transform,
+        batch_size=batch_size,
+        device=device,
+    )
+    names = search_options.names(agents)
     with RichProgress(quiet=quiet) as progress:
         try:
             found = run(asked, out, agents=names, seeds=range(seeds), progress=progress, download=download)

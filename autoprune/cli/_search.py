@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from autoprune.budget import Budget, Mode
 from autoprune.cli import _options as options
+from autoprune.cli import _search_options as search_options
 from autoprune.cli._output import complain, result, result_json, say
 from autoprune.cli._signals import stopped
 from autoprune.errors import UsageError
@@ -30,32 +30,10 @@ Examples:
 
 
 def search(
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="BUDGET",
-            help="Share of the MACs that may stay, for instance 0.5; or several limits: "
-            "macs=0.5,latency=12ms,params=0.6,size=4MB,memory=2MB.",
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            metavar="POINTS",
-            help="Find the smallest network that loses at most so many points of accuracy, with 95 % confidence.",
-        ),
-    ] = None,
-    pareto: Annotated[bool, typer.Option("--pareto", help="Find a whole front of accuracy against cost.")] = False,
-    minimize: Annotated[
-        str | None,
-        typer.Option(
-            "--minimize",
-            metavar="COST",
-            help="What --max-drop and --pareto make small: macs, params, size, ...  [default: macs]",
-        ),
-    ] = None,
+    budget: search_options.Budget = None,
+    max_drop: search_options.MaxDrop = None,
+    pareto: search_options.Pareto = None,
+    minimize: search_options.Minimize = None,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
@@ -68,13 +46,8 @@ def search(
             "--max-drop sensitivity, with --pareto tpe]",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", help="amc: agent, budget, selection and score as He et al. published them."),
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option("--episodes", help="Policies the agent may propose.  [default: 100]")
-    ] = None,
+    preset: search_options.Preset = None,
+    episodes: search_options.Episodes = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The one seed of the run.  [default: 0]")] = None,
     out: Annotated[
         Path | None,
@@ -84,78 +57,29 @@ def search(
             "[default: runs/MODEL-AGENT-BUDGET-sSEED]",
         ),
     ] = None,
-    reward: Annotated[
-        str | None,
-        typer.Option(
-            "--reward",
-            help="accuracy, accuracy-flops, accuracy-params, accuracy-latency, smallest or package.module:function.  "
-            "[default: accuracy; with "
-            "--max-drop smallest]",
-        ),
-    ] = None,
-    select: Annotated[
-        str | None, typer.Option("--select", help="lasso, thinet, magnitude or obs.  [default: obs]")
-    ] = None,
-    score: Annotated[
-        str | None,
-        typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
-    ] = None,
+    reward: search_options.Reward = None,
+    select: search_options.Select = None,
+    score: search_options.Score = None,
     race: options.Race = None,
-    finish_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--finish-steps",
-            help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
-            "0: closed form only.  [default: 60]",
-        ),
-    ] = None,
-    budget_mode: Annotated[
-        str | None,
-        typer.Option("--budget-mode", help="exact: use all of the budget; at-most: may be smaller.  [default: exact]"),
-    ] = None,
-    include_residual: Annotated[
-        bool | None, typer.Option("--include-residual", help="Prune groups that cross a residual join too.")
-    ] = None,
-    min_keep: Annotated[
-        float | None, typer.Option("--min-keep", help="Least share of a group's channels that stays.  [default: 0.1]")
-    ] = None,
-    round_to: Annotated[
-        str | None,
-        typer.Option(
-            "--round-to",
-            help="Keep multiples of so many channels; auto: of what is fast on the target.  [default: 1; auto for latency]",
-        ),
-    ] = None,
-    agent_option: Annotated[
-        list[str] | None, typer.Option("--agent-option", metavar="NAME=VALUE", help="An option of the agent's own.")
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="What will run the network, for budgets of latency: eager, compile or onnxruntime.  [default: eager]",
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Images in one batch there, for latency and memory.  [default: 1]")
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads there.  [default: PyTorch's]")] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32, bfloat16 or float16 there.  [default: float32]")
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile", metavar="FILE", help="Times measured before (autoprune profile), for the same target."
-        ),
-    ] = None,
+    baselines: search_options.Baselines = None,
+    finish_policies: search_options.FinishPolicies = None,
+    most_tried: search_options.MostTried = None,
+    finish_steps: search_options.FinishSteps = None,
+    budget_mode: search_options.BudgetMode = None,
+    include_residual: search_options.IncludeResidual = None,
+    min_keep: search_options.MinKeep = None,
+    round_to: search_options.RoundTo = None,
+    agent_option: search_options.AgentOption = None,
+    target: search_options.Target = None,
+    batch: search_options.Batch = None,
+    threads: search_options.TargetThreads = None,
+    dtype: search_options.Dtype = None,
+    profile: search_options.Profile = None,
     mean: options.Mean = None,
     std: options.Std = None,
     input_size: options.InputSize = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 64]")] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", help="Processes that score policies at the same time, one thread each.")
-    ] = 1,
+    batch_size: search_options.BatchSize = None,
+    workers: search_options.Workers = 1,
     resize: options.Resize = None,
     crop: options.Crop = None,
     transform: options.Transform = None,
@@ -185,67 +109,50 @@ def search(
 
     from autoprune.cli._finetune import recipe_options, tune
     from autoprune.cli._progress import RichProgress
-    from autoprune.evaluation import SIZE_TRADING
-    from autoprune.registry import nearest
     from autoprune.report import Progress
-    from autoprune.runs import PRESETS, RunFolder
+    from autoprune.runs import RunFolder
     from autoprune.searching import search_to_folder
 
-    there = {"runtime": target, "batch": batch, "threads": threads, "dtype": dtype}
-    there = {key: value for key, value in there.items() if value is not None}
-    asked: dict[str, Any] = {
-        "target": there or None,
-        "profile": profile,
-        "model": model,
-        "weights": weights,
-        "data": data,
-        "agent": agent,
-        "episodes": episodes,
-        "seed": seed,
-        "reward": reward,
-        "select": select,
-        "score": score,
-        "race": race,
-        "finish_steps": finish_steps,
-        "include_residual": include_residual,
-        "min_keep": min_keep,
-        "round_to": None if round_to is None else options.multiple(round_to) or 0,
-        "batch_size": batch_size,
-        "device": device,
-        "agent_options": options.settings(agent_option) if agent_option else None,
-        "mean": options.numbers(mean, "--mean") or None,
-        "std": options.numbers(std, "--std") or None,
-        "input_shape": options.shape(input_size) or None,
-        **options.preparation(resize, crop, transform),
-    }
-    asked = {key: value for key, value in asked.items() if value is not None}
-    if preset is not None:
-        if preset not in PRESETS:
-            raise UsageError(f"Unknown preset '{preset}'.{nearest(preset, list(PRESETS))} Known: {', '.join(PRESETS)}.")
-        chosen = dict(PRESETS[preset])
-        preset_mode = chosen.pop("budget_mode")
-        budget_mode = budget_mode or (preset_mode if budget is not None else None)
-        asked = {**chosen, **asked}
-    begun = RunFolder(out).read_config().budget if out is not None and RunFolder(out).exists else None
-    if max_drop is not None and pareto:
-        raise UsageError("--max-drop asks for one network and --pareto for a whole front; give one of them.")
-    if minimize is not None and max_drop is None and not pareto:
-        raise UsageError("--minimize is about --max-drop and --pareto; give one of them too.")
-    if max_drop is not None or pareto:
-        limits = Budget(budget).limits if budget is not None else ()
-        asked["budget"] = Budget(limits, max_drop=max_drop, minimize=minimize or "macs")
-    elif budget is not None or (begun is not None and budget_mode is not None):
-        mode = budget_mode or ("exact" if begun is None else begun.mode)
-        value = budget if budget is not None or begun is None else begun.limits
-        asked["budget"] = Budget(
-            value,
-            cast(Mode, mode),
-            max_drop=None if begun is None else begun.max_drop,
-            minimize=None if begun is None else begun.minimize,
-        )
-    elif begun is None and (reward in SIZE_TRADING or budget_mode == "at-most"):
-        asked["budget"] = Budget(1.0, "at-most")
-    if not quiet and begun is None and model is None and data is None:
+    wanted = search_options.asked(
+        budget=budget,
+        budget_mode=budget_mode,
+        max_drop=max_drop,
+        pareto=pareto,
+        minimize=minimize,
+        preset=preset,
+        model=model,
+        weights=weights,
+        data=data,
+        agent=agent,
+        agent_option=agent_option,
+        episodes=episodes,
+        seed=seed,
+        reward=reward,
+        select=select,
+        score=score,
+        race=race,
+        baselines=baselines,
+        finish_policies=finish_policies,
+        most_tried=most_tried,
+        finish_steps=finish_steps,
+        include_residual=include_residual,
+        min_keep=min_keep,
+        round_to=round_to,
+        target=target,
+        batch=batch,
+        threads=threads,
+        dtype=dtype,
+        profile=profile,
+        mean=mean,
+        std=std,
+        input_size=input_size,
+        resize=resize,
+        crop=crop,
+        transform=transform,
+        batch_size=batch_size,
+        device=device,
+    )
+    if not quiet and not (out is not None and RunFolder(out).exists) and model is None and data is None:
         say(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."
@@ -267,7 +174,7 @@ def search(
 
             events = stack.enter_context(SearchEvents(progress))
         try:
-            folder = search_to_folder(asked, out, progress=events, download=download, workers=workers)
+            folder = search_to_folder(wanted, out, progress=events, download=download, workers=workers)
         except KeyboardInterrupt as stop:
             if debug:
                 raise

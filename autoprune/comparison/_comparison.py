@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,16 @@ from autoprune.evaluation import Score
 from autoprune.problem import Finished, Problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
-from autoprune.runs import RunConfig, RunFolder, load_inputs
-from autoprune.searching import Driver, check_plugins, check_score, make_problem, refuse_differences
+from autoprune.runs import RunFolder
+from autoprune.searching import (
+    Driver,
+    check_plugins,
+    check_score,
+    load_asked,
+    make_problem,
+    refuse_differences,
+    resolve,
+)
 from autoprune.support.files import append_jsonl, repair_jsonl, write_json_atomic
 from autoprune.support.reading import reading
 
@@ -83,7 +91,7 @@ def compare(
     """Run, or go on with, every agent with every seed, and return what came out, which is then in the folder too.
 
     Args:
-        asked: Values for the keys of ``RunConfig``, as for a search, without agent and seed.
+        asked: What is asked for, as for a search (see `autoprune.searching.resolve`), without agent and seed.
         out: The folder.
         agents: The agents' names, each once.
         seeds: The seeds.
@@ -99,30 +107,18 @@ def compare(
     progress = progress or Progress()
     if len(agents) < 2 or len(set(agents)) < len(agents):
         raise UsageError(f"The agents to compare are '{','.join(agents)}', but must be at least two, each once.")
-    if "budget" not in asked:
-        raise UsageError("No budget was given; say how much of the MACs may stay, for instance --budget 0.5.")
-    if asked["budget"].minimize is not None or "latency" in asked["budget"].kinds:
+    plain = resolve(asked)
+    if plain.budget.minimize is not None or "latency" in plain.budget.kinds:
         raise UsageError(
             "A comparison needs a budget without a drop, a front or measured latency; give for instance 0.5."
         )
-    values: dict[str, Any] = {"model": "digits", "data": "digits", **asked}
-    if values["model"] != "digits" and "data" not in asked:
-        values["data"] = None
     for agent in agents:
-        check_plugins({**values, "agent": agent})
-    keys = ("weights", "mean", "std", "input_shape")
-    inputs = load_inputs(
-        values["model"],
-        values["data"],
-        **{key: values[key] for key in keys if key in values},
-        download=download,
-        device=values.get("device", "cpu"),
-        say=progress.stage,
-    )
+        check_plugins(resolve({**asked, "agent": agent}))
+    inputs = load_asked(plain, download=download, say=progress.stage)
     for seed in seeds:
         shared: SharedProblem | None = None
         for agent in agents:
-            config = RunConfig(**{**values, **inputs.recorded, "agent": agent, "seed": seed})
+            config = replace(resolve({**asked, "agent": agent, "seed": seed}), **inputs.recorded)
             folder = run_folder(out, agent, seed)
             if folder.exists:
                 refuse_differences(folder, folder.read_config(), config)

@@ -158,7 +158,7 @@ def _rows(
 ) -> list[Row]:
     if report is not None:
         return _checked(folder.report_path, "report", lambda: [_row(values) for values in report["rows"]])
-    names = dict.fromkeys([*RULES, "random", *(episode.agent for episode in episodes), config.agent])
+    names = dict.fromkeys([*config.baselines, *(episode.agent for episode in episodes), config.agent])
     order = [name for name in names if name != config.agent] + [config.agent]
     found = {name: values for name in order if (values := folder.read_row(name)) is not None}
     return _checked(folder.path / "rows", "table line", lambda: [_row(values) for values in found.values()])

@@ -3,18 +3,10 @@
 from autoprune.report._goals import drop_sentences, front_sentences
 from autoprune.report._plot import WHOLE, Picture, check_path, draw, picture
 from autoprune.report._progress import Progress
-from autoprune.report._report import (
-    Row,
-    build_report,
-    finetuned_sentence,
-    front_table,
-    images_of,
-    limit_sentences,
-    make_row,
-    sentences,
-    table,
-)
+from autoprune.report._rows import Row, build_report, images_of, make_row
+from autoprune.report._sentences import finetuned_sentence, limit_sentences, sentences
 from autoprune.report._study import write_study
+from autoprune.report._table import front_table, table
 from autoprune.report._tensorboard import FinetuneEvents, SearchEvents
 from autoprune.report._timing import FILE, read_timing, time_run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.report._report import Row
+from autoprune.report._rows import Row
 from autoprune.runs import Episode, RunFolder
 
 

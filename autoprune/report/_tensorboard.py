@@ -11,7 +11,7 @@ from typing import Any
 from autoprune.errors import UsageError
 from autoprune.finetuning import FinetuneProgress
 from autoprune.report._progress import Progress
-from autoprune.report._report import Row
+from autoprune.report._rows import Row
 from autoprune.runs import Episode, RunFolder
 
 FOLDER = "tensorboard"

@@ -21,6 +21,7 @@ SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
 MOST_SEED = 2**63 - 1
 """The largest seed: the generators of torch take 64 bits."""
+BASELINES = ("uniform", "shallow", "deep", "random")
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "amc": {
         "agent": "amc",
@@ -62,6 +63,9 @@ class RunConfig:
         select: How the channels of a policy are chosen.
         score: How the policies are scored during the search, "sequential" or "cached".
         race: Whether scoring stops at policies that are clearly worse than the best simple rule.
+        baselines: Agents that are scored beside it: the simple rules, and random search with as many policies.
+        finish_policies: Policies of each agent that are finished: scores are on fewer images than the refit of the result takes.
+        most_tried: Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
@@ -97,6 +101,9 @@ class RunConfig:
     select: str = "obs"
     score: str = "sequential"
     race: bool = False
+    baselines: tuple[str, ...] = BASELINES
+    finish_policies: int = 3
+    most_tried: int = 8
     finish_steps: int = FINISH_STEPS
     include_residual: bool = False
     min_keep: float = 0.1
@@ -118,6 +125,8 @@ class RunConfig:
         _check_range("round-to", self.round_to, 0 if "latency" in self.budget.kinds else 1)
         _check_range("batch-size", self.batch_size, 1)
         _check_range("finish-steps", self.finish_steps, 0)
+        _check_range("finish-policies", self.finish_policies, 1)
+        _check_range("most-tried", self.most_tried, self.finish_policies)
         if not 0 < self.min_keep <= 1:
             raise UsageError(f"The value of min-keep is {short(self.min_keep)}, but must be above 0 and at most 1.")
         if self.race and (self.budget.minimize is not None or self.budget.mode != "exact"):
@@ -159,6 +168,7 @@ class RunConfig:
             )
         values = {"target": None, "profile": None, "race": False, "finish_steps": 0, **values}  # autoprune 0.1 had none
         values = {"resize": None, "crop": None, "transform": None, "prepared": "", **values}  # nor autoprune 0.2
+        values = {"baselines": BASELINES, "finish_policies": 3, "most_tried": 8, **values}  # these were always so
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -222,7 +232,7 @@ def _told(budget: Budget) -> str:
     return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
-_TUPLES = ("mean", "std", "input_shape", "resize", "crop")
+_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -246,6 +256,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "select": (str,),
     "score": (str,),
     "race": (bool,),
+    "baselines": (list, tuple),
+    "finish_policies": (int,),
+    "most_tried": (int,),
     "finish_steps": (int,),
     "include_residual": (bool,),
     "min_keep": _NUMBER,

@@ -3,21 +3,20 @@
 from autoprune.searching._api import SearchResult, search
 from autoprune.searching._apply import apply_policy
 from autoprune.searching._choice import area, descent, front, knee, ranked, thinned
-from autoprune.searching._driver import FINISHED, MOST_TRIED, Driver
+from autoprune.searching._driver import Driver
 from autoprune.searching._lanes import checked
 from autoprune.searching._recheck import check_score
+from autoprune.searching._resolve import resolve
 from autoprune.searching._session import (
     check_plugins,
     inputs_of,
+    load_asked,
     make_problem,
     refuse_differences,
     search_to_folder,
-    target_for,
 )
 
 __all__ = [
-    "FINISHED",
-    "MOST_TRIED",
     "Driver",
     "SearchResult",
     "apply_policy",
@@ -29,11 +28,12 @@ __all__ = [
     "front",
     "inputs_of",
     "knee",
+    "load_asked",
     "make_problem",
     "ranked",
     "refuse_differences",
+    "resolve",
     "search",
     "search_to_folder",
-    "target_for",
     "thinned",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +18,15 @@ from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
 from autoprune.errors import UsageError
-from autoprune.evaluation import Evaluate, Part, Score, default_reward
+from autoprune.evaluation import Evaluate, Part, Score
 from autoprune.graph import build_graph
 from autoprune.guard import check_example, unchanged
 from autoprune.latency import Target
 from autoprune.models import check_finite
-from autoprune.reconstruct import FINISH_STEPS
 from autoprune.report import Progress, sentences, table
-from autoprune.runs import DEFAULT_EPISODES, Inputs, RunConfig, RunFolder, check_device, check_output
-from autoprune.searching._session import check_plugins, default_agent, execute, target_for
+from autoprune.runs import Inputs, RunFolder, check_device, check_output
+from autoprune.searching._resolve import resolve
+from autoprune.searching._session import check_plugins, execute
 from autoprune.support.files import load_safetensors, save_safetensors_atomic, write_json_atomic
 from autoprune.support.fingerprint import fingerprint
 from autoprune.surgery import Policy, copy_model, load_pruned
@@ -72,22 +72,29 @@ def search(
     calibration: Images,
     evaluate: Part,
     report: Part | None = None,
-    budget: float | str | Budget = 0.5,
-    budget_mode: Literal["exact", "at-most"] = "exact",
+    budget: float | str | Budget | None = None,
+    budget_mode: Literal["exact", "at-most"] | None = None,
+    max_drop: float | None = None,
+    pareto: bool | None = None,
+    minimize: str | None = None,
+    preset: str | None = None,
     agent: str | type[Agent] | None = None,
     agent_options: Mapping[str, Any] | None = None,
-    episodes: int = DEFAULT_EPISODES,
+    episodes: int | None = None,
     reward: str | Callable[[Score, Score, Budget], float] | None = None,
-    select: str = "obs",
-    score: Literal["sequential", "cached"] = "sequential",
-    race: bool = False,
-    finish_steps: int = FINISH_STEPS,
-    include_residual: bool = False,
-    min_keep: float = 0.1,
+    select: str | None = None,
+    score: Literal["sequential", "cached"] | None = None,
+    race: bool | None = None,
+    baselines: Sequence[str] | None = None,
+    finish_policies: int | None = None,
+    most_tried: int | None = None,
+    finish_steps: int | None = None,
+    include_residual: bool | None = None,
+    min_keep: float | None = None,
     round_to: int | None = None,
-    batch_size: int = 64,
-    device: str = "cpu",
-    seed: int = 0,
+    batch_size: int | None = None,
+    device: str | None = None,
+    seed: int | None = None,
     target: Target | None = None,
     profile: str | Path | None = None,
     out: str | Path | None = None,
@@ -95,6 +102,9 @@ def search(
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search for the best pruned network within a budget, and compare it with the simple rules.
+
+    What is None is as in the run in ``out``, or the default of `autoprune.runs.RunConfig`: the command line's options of the same
+    names lead to the same search.
 
     Args:
         model: The trained network; images (B, C, H, W) in, logits (B, classes) out. It is not changed.
@@ -107,6 +117,10 @@ def search(
             accuracy is the one the search maximised, and flatters.
         budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`.
         budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
+        max_drop: Instead of a budget: find the smallest network that loses at most so many points of accuracy.
+        pareto: Instead: find a whole front of accuracy against cost.
+        minimize: The cost that ``max_drop`` and ``pareto`` make small; "macs" where it is not said.
+        preset: "amc": agent, budget, selection and score as He et al. (ECCV 2018) published them, where nothing else is said.
         agent: Who proposes policies: a name, "package.module:Class", or a class; None for the best for this budget and reward.
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
@@ -115,6 +129,9 @@ def search(
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
+        baselines: The simple rules (and "random") that are scored too.
+        finish_policies: How many of each agent's best policies are finished, since scores are on fewer images than results.
+        most_tried: How many are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
             the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
@@ -134,36 +151,44 @@ def search(
         AutopruneError: if something fails while it runs.
     """
     started = time.monotonic()
-    wanted = budget if isinstance(budget, Budget) else Budget(budget, budget_mode)
-    reward = default_reward(wanted) if reward is None else reward
-    agent = default_agent(wanted, reward) if agent is None else agent
-    check_plugins({"agent": agent, "select": select, "reward": reward, "budget": wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
+    asked = {
+        "model": _name(type(model)),
+        "data": "python",
+        "budget": budget,
+        "budget_mode": budget_mode,
+        "max_drop": max_drop,
+        "pareto": pareto,
+        "minimize": minimize,
+        "preset": preset,
+        "agent": agent if agent is None or isinstance(agent, str) else _name(agent),
+        "agent_options": None if agent_options is None else dict(agent_options),
+        "episodes": episodes,
+        "reward": reward if reward is None or isinstance(reward, str) else _name(reward),
+        "select": select,
+        "score": score,
+        "race": race,
+        "baselines": None if baselines is None else tuple(baselines),
+        "finish_policies": finish_policies,
+        "most_tried": most_tried,
+        "finish_steps": finish_steps,
+        "include_residual": include_residual,
+        "min_keep": min_keep,
+        "round_to": round_to,
+        "batch_size": batch_size,
+        "device": device,
+        "seed": seed,
+        "target": None if target is None else target.to_dict(),
+        "profile": None if profile is None else str(profile),
+    }
+    stored = RunFolder(Path(out)).read_config() if out is not None and RunFolder(Path(out)).exists else None
+    config = resolve(asked, stored)
+    check_plugins(config, agent=agent, reward=reward)
     with unchanged(model):
-        inputs = _inputs(model, example_input, calibration, evaluate, report, reward=reward, device=device)
-        config = RunConfig(
-            model=_name(type(model)),
-            data="python",
-            budget=wanted,
-            agent=agent if isinstance(agent, str) else _name(agent),
-            agent_options=dict(agent_options or {}),
-            episodes=episodes,
-            seed=seed,
-            reward=reward if isinstance(reward, str) else _name(reward),
-            select=select,
-            score=score,
-            race=race,
-            finish_steps=finish_steps,
-            include_residual=include_residual,
-            min_keep=min_keep,
-            round_to=(0 if "latency" in wanted.kinds else 1) if round_to is None else round_to,
-            batch_size=batch_size,
-            device=device,
-            target=target_for(wanted, None if target is None else target.to_dict(), device),
-            profile=None if profile is None else str(profile),
-            **inputs.recorded,
-        )
+        function = None if isinstance(reward, str) else reward
+        inputs = _inputs(model, example_input, calibration, evaluate, report, reward=function, device=config.device)
+        config = replace(config, **inputs.recorded)
         with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
             folder = RunFolder(Path(path))
             execute(
@@ -178,8 +203,8 @@ def search(
             policy = Policy.load(folder.policy_path)
             state = load_safetensors(folder.model_path)
             found = folder.read_report()
-        dense = copy_model(model).to(device)
-        small = load_pruned(dense, build_graph(dense, example_input.to(device)), policy, state).cpu().eval()
+        dense = copy_model(model).to(config.device)
+        small = load_pruned(dense, build_graph(dense, example_input.to(config.device)), policy, state).cpu().eval()
     return SearchResult(policy=policy, model=small, report=found)
 
 
@@ -190,7 +215,7 @@ def _inputs(
     evaluate: Part,
     report: Part | None,
     *,
-    reward: Any,
+    reward: Callable[..., float] | None,
     device: str,
 ) -> Inputs:
     """Check what was passed and put it together."""
@@ -216,7 +241,7 @@ def _inputs(
             "num_classes": classes,
             "buildable": False,
         },
-        reward=None if isinstance(reward, str) else reward,
+        reward=reward,
         recorded={
             "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
             "data_fingerprint": _fingerprint_parts(images, search, held_out),

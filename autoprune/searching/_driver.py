@@ -28,10 +28,6 @@ from autoprune.searching._recheck import check_episodes, read_row, read_tried
 from autoprune.support.files import save_safetensors_atomic
 from autoprune.surgery import Policy
 
-FINISHED = 3
-"""Policies of each player that are finished: the score ranks them on fewer images than the refit of the result takes."""
-MOST_TRIED = 8
-"""Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough."""
 MOST_TIGHTENED = 4
 """How often a network that is slower than predicted is made smaller."""
 
@@ -45,7 +41,7 @@ class Driver:
 
     Args:
         problem: What is pruned and how it is scored.
-        config: The run's configuration; only agent, options, episodes and seed are read here.
+        config: The run's configuration; only what is about agents is read here.
         folder: Where the run is kept; locked by the caller.
         model_spec: How the policy file names the model.
         progress: Receives what happens.
@@ -81,7 +77,7 @@ class Driver:
         self._held_out = held_out
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
-        self._proposers = [config.agent, *(name for name in (*RULES, "random") if name != config.agent)]
+        self._proposers = [config.agent, *(name for name in config.baselines if name != config.agent)]
         check_episodes(folder, self._episodes, problem, problem.dense, agents=self._proposers)
         self._scores = {self._counts(e): e.score for e in self._episodes if not e.reused}
         self._proposed = {(e.agent, self._counts(e)) for e in self._episodes}
@@ -104,7 +100,7 @@ class Driver:
         if self._workers > 1:
             self._search_together(self._proposers)
         rows = {name: row for name in self._proposers if (row := self._play(name)) is not None}
-        order = [name for name in (*RULES, "random") if name in rows and name != own]
+        order = [name for name in self._config.baselines if name in rows and name != own]
         exported, drop = own, None
         if self._problem.budget.max_drop is not None:
             exported, drop = self._export_confirmed(rows)
@@ -267,11 +263,15 @@ class Driver:
         budget, dense = self._problem.budget, self._problem.dense
         first: list[tuple[Episode, Finished]] = []
         if budget.minimize is None:
-            first = [(episode, self._finished(self._counts(episode))) for episode in best[:FINISHED]]
+            first = [
+                (episode, self._finished(self._counts(episode))) for episode in best[: self._config.finish_policies]
+            ]
             first.sort(key=lambda pair: (-pair[1].search.reward, _finite(pair[1].search.loss)))
         elif budget.max_drop is None:
             best = best[:1]
-        others = ((episode, self._finished(self._counts(episode))) for episode in best[len(first) : MOST_TRIED])
+        others = (
+            (episode, self._finished(self._counts(episode))) for episode in best[len(first) : self._config.most_tried]
+        )
         slow: list[tuple[Episode, Finished, Ratio]] = []
         for episode, found in chain(first, others):
             if not budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
@@ -327,7 +327,9 @@ class Driver:
         best = Episode(own, -1, whole, problem.dense, True, True, 0.0)
         found, drop, failed = None, None, None
         fitting = [e for e in self._episodes if problem.projector.fits(self._counts(e))]
-        for number, episode in enumerate(descent(fitting, problem.budget, problem.dense.accuracy, MOST_TRIED)):
+        for number, episode in enumerate(
+            descent(fitting, problem.budget, problem.dense.accuracy, self._config.most_tried)
+        ):
             tried = self._tried(f"within-{number:02d}", episode)
             if not tried["fast"]:
                 continue

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autoprune.agents import Agent, make_player, resolve_agent, rule_policies
-from autoprune.budget import Budget
-from autoprune.data import Preparation
 from autoprune.errors import UsageError
-from autoprune.evaluation import check_reward, default_reward, resolve_reward
+from autoprune.evaluation import RewardFn, check_reward, resolve_reward
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.pool import check_workers
@@ -21,6 +19,7 @@ from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
 from autoprune.searching._driver import Driver
+from autoprune.searching._resolve import resolve
 from autoprune.select import Selection, selections
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.threads import pinned_threads
@@ -43,8 +42,8 @@ def search_to_folder(
     """Run a search, continue it, or just find it finished.
 
     Args:
-        asked: Values for the keys of ``RunConfig`` (without the fingerprints). What is left out is taken from the run
-            in ``out``, or from the defaults if there is none.
+        asked: What is asked for, see `resolve`. What is left out is taken from the run in ``out``, or from the defaults if
+            there is none.
         out: The run folder; None for one below ``root`` named after the configuration.
         progress: Receives what happens.
         download: Whether the data may be downloaded.
@@ -60,65 +59,25 @@ def search_to_folder(
     """
     started = time.monotonic()
     progress = progress or Progress()
-    check_workers(workers, str(asked.get("device", "cpu")))
-    values: dict[str, Any] = {"model": "digits", "data": "digits"}
+    check_workers(workers, str(asked.get("device") or RunConfig.device))
+    stored = None
     if out is not None and (folder := RunFolder(out)).exists:
         stored = folder.read_config()
-        values = {item.name: getattr(stored, item.name) for item in fields(stored)}
-        asked = _as_recorded(asked, stored)
-        wanted = RunConfig(**{**values, **asked})
-        refuse_differences(folder, stored, wanted)
-        if folder.finished and not any(key in asked for key in INPUT_KEYS):
+        refuse_differences(folder, stored, resolve(asked, stored))
+        if folder.finished and not any(asked.get(key) is not None for key in INPUT_KEYS):
             progress.stage(FINISHED.format(folder.path))
             return folder
-    elif "budget" not in asked:
-        raise UsageError(
-            "No budget was given; say how much of the MACs may stay, for instance --budget 0.5, or how much accuracy may be "
-            "lost, --max-drop 0.5, or ask for a whole front with --pareto."
-        )
-    if asked.get("model", values["model"]) != values["model"]:
-        values["data"] = None  # the default's data are for the default model only
-    values.update(asked)
-    budget: Budget = values["budget"]
-    if "latency" in budget.kinds:
-        values = {"round_to": 0, **values}
-    values["target"] = target_for(budget, values.get("target"), values.get("device", "cpu"))
-    values = {"reward": default_reward(budget), **values}
-    values = {"agent": default_agent(budget, values["reward"]), **values}
-    check_plugins(values)
+    config = resolve(asked, stored)
+    check_plugins(config)
     progress.stage("Loading model and data")
-    if untrained(values["model"], values.get("weights")):
-        progress.stage(f"No --weights given: {values['model']} has random weights, so expect no accuracy from it")
-    inputs = load_inputs(
-        values["model"],
-        values["data"],
-        weights=values.get("weights"),
-        mean=values.get("mean", ()),
-        std=values.get("std", ()),
-        input_shape=values.get("input_shape", ()),
-        download=download,
-        device=values.get("device", "cpu"),
-        say=progress.stage,
-        preparation=Preparation(*(values.get(key) for key in ("resize", "crop", "transform"))),
-    )
-    config = RunConfig(**{**values, **inputs.recorded})
+    if untrained(config.model, config.weights):
+        progress.stage(f"No --weights given: {config.model} has random weights, so expect no accuracy from it")
+    inputs = load_asked(config, download=download, say=progress.stage)
+    config = replace(config, **inputs.recorded)
     folder = RunFolder(out if out is not None else root / config.default_name())
     progress.opened(folder)
     execute(config, inputs, folder, progress=progress, started=started, workers=workers)
     return folder
-
-
-def default_agent(budget: Budget, reward: object) -> str:
-    """Return who searches where nobody is named.
-
-    ``auto`` models the loss at one budget; what is to be made of several sizes, or of a reward that is not the accuracy, is
-    for agents that are led by that.
-    """
-    if budget.max_drop is not None:
-        return "sensitivity"
-    if budget.minimize is not None:
-        return "tpe"
-    return "auto" if budget.mode == "exact" and reward == "accuracy" else "ddpg"
 
 
 def execute(
@@ -183,27 +142,6 @@ def execute(
         ).run(__version__)
 
 
-def target_for(budget: Budget, asked: Mapping[str, Any] | None, device: str) -> dict[str, Any] | None:
-    """Return the target that a run records, None where nothing depends on it.
-
-    Args:
-        budget: The budget.
-        asked: What was asked for of `autoprune.latency.Target`; the rest is the default.
-        device: Where the search computes.
-
-    Raises:
-        UsageError: if a target was asked for that the budget has nothing to do with, or that is none.
-    """
-    if {"latency", "memory"} & set(budget.kinds):
-        return Target.from_dict({**Target(device=device).to_dict(), **(asked or {})}).resolved.to_dict()
-    if asked:
-        raise UsageError(
-            "The target (--target, --batch, --threads, --dtype, --profile) is about a budget of latency or memory; give one, for "
-            "instance --budget latency=0.7."
-        )
-    return None
-
-
 def _take_over(config: RunConfig, folder: RunFolder) -> None:
     """Copy a profile that was given into the run's folder, which goes on with it."""
     if config.profile is None or config.target is None or folder.profile_path.exists():
@@ -224,9 +162,23 @@ def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str],
     Raises:
         UsageError: if something is missing.
     """
+    return load_asked(config, download=download, say=say)
+
+
+def load_asked(config: RunConfig, *, download: bool, say: Callable[[str], None] | None) -> Inputs:
+    """Return the model and data that a configuration names.
+
+    Args:
+        config: The configuration.
+        download: Whether the data may be downloaded.
+        say: Told what is being loaded.
+
+    Raises:
+        UsageError: if something is missing, damaged or does not fit.
+    """
     return load_inputs(
         config.model,
-        config.data,
+        config.data or None,
         weights=config.weights,
         mean=config.mean,
         std=config.std,
@@ -285,22 +237,6 @@ def make_problem(
     return problem
 
 
-def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
-    """Return what was asked the way a run records it: one value per channel, the input's channels with its size."""
-    found = dict(asked)
-    for key in ("mean", "std"):
-        if len(found.get(key, ())) == 1:
-            found[key] = tuple(found[key]) * max(len(getattr(stored, key)), 1)
-    asked_shape, full = tuple(found.get("input_shape", ())), stored.input_shape
-    if len(asked_shape) == 1:
-        found["input_shape"] = (*full[:1], *asked_shape * (len(full) - 1))
-    elif 0 < len(asked_shape) == len(full) - 1:
-        found["input_shape"] = (*full[:1], *asked_shape)
-    if found.get("target") and stored.target is not None:
-        found["target"] = {**stored.target, **found["target"]}
-    return found
-
-
 def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) -> None:
     """Refuse to go on with a run that was begun with another configuration.
 
@@ -315,20 +251,25 @@ def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) 
         )
 
 
-def check_plugins(values: Mapping[str, Any]) -> None:
+def check_plugins(
+    config: RunConfig, *, agent: str | type[Agent] | None = None, reward: str | RewardFn | None = None
+) -> None:
     """Look up every plug-in by name, so that a slip is reported before anything is loaded.
+
+    Args:
+        config: The configuration.
+        agent: The agent itself, where its name in the configuration may lead nowhere.
+        reward: The reward function itself, likewise.
 
     Raises:
         UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
     """
-    resolve_agent(values.get("agent", RunConfig.agent))
-    select = values.get("select", RunConfig.select)
-    selection: object = selections.get(select)
+    resolve_agent(config.agent if agent is None else agent)
+    selection: object = selections.get(config.select)
     if not (isinstance(selection, type) and issubclass(selection, Selection)):
         raise UsageError(
-            f"The selection '{select}' is not a subclass of autoprune.select.Selection; derive it from that."
+            f"The selection '{config.select}' is not a subclass of autoprune.select.Selection; derive it from that."
         )
-    reward = values.get("reward", RunConfig.reward)
+    reward = config.reward if reward is None else reward
     resolve_reward(reward)
-    budget: Budget = values["budget"]
-    check_reward(reward, budget)
+    check_reward(reward, config.budget)

@@ -46,6 +46,7 @@ def _search(model: nn.Module, images: Tensor, folder: Path) -> None:
         images,
         calibration=DATA,
         evaluate=DATA,
+        budget=0.5,
         agent="uniform",
         episodes=1,
         finish_steps=2,
@@ -69,7 +70,9 @@ def _evaluated(model: nn.Module, images: Tensor, folder: Path) -> None:
         with torch.no_grad():
             return {"accuracy": 0.5, "loss": float(network.train()(DATA.tensors[0]).square().mean())}
 
-    autoprune.search(model, images, calibration=DATA, evaluate=evaluate, agent="uniform", episodes=1, finish_steps=0)
+    autoprune.search(
+        model, images, calibration=DATA, evaluate=evaluate, budget=0.5, agent="uniform", episodes=1, finish_steps=0
+    )
 
 
 CALLS: dict[str, Callable[[nn.Module, Tensor, Path], object]] = {

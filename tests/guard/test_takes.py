@@ -67,7 +67,7 @@ def doors(model: nn.Module, example: Any) -> dict[str, Callable[[], Any]]:
     return {
         "graph": lambda: build_graph(model, example),
         "inspect": lambda: inspect_model(model, example),
-        "search": lambda: search(model, example, calibration=IMAGES, evaluate=data, episodes=1),
+        "search": lambda: search(model, example, calibration=IMAGES, evaluate=data, budget=0.5, episodes=1),
     }
 
 

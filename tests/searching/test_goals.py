@@ -16,8 +16,8 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 from autoprune.latency import Ratio
 from autoprune.report import drop_sentences, front_sentences, front_table, limit_sentences, sentences, table
-from autoprune.runs import RunFolder
-from autoprune.searching import MOST_TRIED, descent, front
+from autoprune.runs import RunConfig, RunFolder
+from autoprune.searching import descent, front
 from autoprune.support import files
 from autoprune.surgery import Policy
 from autoprune.testing import ToyProblem
@@ -81,7 +81,7 @@ def test_the_result_is_the_smallest_that_images_which_no_policy_saw_confirm(
 ) -> None:
     problem = problem_at_deciding(losses)
     report = run("random", tmp_path, problem=problem, episodes=40)
-    order = descent(RunFolder(tmp_path).read_episodes(), problem.budget, problem.dense.accuracy, MOST_TRIED)
+    order = descent(RunFolder(tmp_path).read_episodes(), problem.budget, problem.dense.accuracy, RunConfig.most_tried)
     confirmed = []
     for episode in order:
         lost = round(10 * losses(episode.score.macs / problem.cost.dense_macs))

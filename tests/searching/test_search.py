@@ -46,7 +46,8 @@ CALIBRATION, SEARCH, REPORT = images(40, 1), images(30, 2), images(20, 3)
 
 
 def search(net: nn.Module, **options: object) -> SearchResult:
-    given = {"calibration": CALIBRATION, "evaluate": SEARCH, "report": REPORT, "agent": "uniform", **options}
+    given = {"calibration": CALIBRATION, "evaluate": SEARCH, "report": REPORT, "agent": "uniform"}
+    given |= {"budget": 0.5, **options}
     return autoprune.search(net, torch.zeros(2, 2, 6, 6), **given)  # type: ignore[arg-type]
 
 
@@ -253,6 +254,6 @@ def test_example_input_and_output_are_checked(net: Net) -> None:
         (torch.zeros(2, 3, 6, 6), r"of shape \(2, 3, 6, 6\)"),
     ):
         with pytest.raises(UsageError, match=message):
-            autoprune.search(net, example, calibration=CALIBRATION, evaluate=SEARCH)
+            autoprune.search(net, example, calibration=CALIBRATION, evaluate=SEARCH, budget=0.5)
     with pytest.raises(UsageError, match="logits"):
-        autoprune.search(net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH)
+        autoprune.search(net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH, budget=0.5)

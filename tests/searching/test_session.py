@@ -13,8 +13,8 @@ from autoprune import Budget, UsageError
 from autoprune.models import LoadedModel, load_model
 from autoprune.runs import RunConfig, load_inputs
 from autoprune.runs import _inputs as inputs
-from autoprune.searching import check_plugins, target_for
-from autoprune.searching._session import _as_recorded
+from autoprune.searching import check_plugins, resolve
+from autoprune.searching._resolve import _as_recorded
 
 DATA = """
 import torch
@@ -44,7 +44,7 @@ def test_one_value_for_all_channels_and_a_side_are_what_the_run_recorded() -> No
 
 
 def test_what_is_said_of_a_target_is_compared_with_what_the_run_recorded_of_it() -> None:
-    target = target_for(Budget(latency=0.8), {"batch": 32}, "cpu")
+    target = resolve({"budget": Budget(latency=0.8), "target": {"batch": 32}}).target
     assert target is not None
     assert target["batch"] == 32
     assert target["threads"] == torch.get_num_threads()
@@ -53,9 +53,9 @@ def test_what_is_said_of_a_target_is_compared_with_what_the_run_recorded_of_it()
     )
     assert _as_recorded({"target": {"batch": 32}}, stored)["target"] == target
     assert _as_recorded({"target": {"batch": 1}}, stored)["target"] == {**target, "batch": 1}
-    assert target_for(Budget(0.5), None, "cpu") is None
+    assert resolve({"budget": 0.5}).target is None
     with pytest.raises(UsageError, match="--budget latency"):
-        target_for(Budget(0.5), {"batch": 2}, "cpu")
+        resolve({"budget": 0.5, "target": {"batch": 2}})
 
 
 def test_the_mean_that_a_data_factory_was_told_is_recorded(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_published_preprocessing_is_kept_with_the_statistics_that_were_recorded(
 
 
 def test_a_selection_by_module_and_name() -> None:
-    check_plugins({"select": "autoprune.select:Lasso", "budget": Budget(0.5)})
+    check_plugins(resolve({"select": "autoprune.select:Lasso", "budget": 0.5}))
     for name in ("math:pi", "math:sqrt", "autoprune.agents:Random"):
         with pytest.raises(UsageError, match=r"not a subclass of autoprune\.select\.Selection"):
-            check_plugins({"select": name, "budget": Budget(0.5)})
+            check_plugins(resolve({"select": name, "budget": 0.5}))

@@ -1,0 +1,163 @@
+"""The options of a search, which a comparison takes too, and what they ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.cli import _options as options
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="BUDGET",
+        help="Share of the MACs that may stay, for instance 0.5; or several limits: "
+        "macs=0.5,latency=12ms,params=0.6,size=4MB,memory=2MB.",
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="POINTS",
+        help="Find the smallest network that loses at most so many points of accuracy, with 95 % confidence.",
+    ),
+]
+Pareto = Annotated[bool | None, typer.Option("--pareto", help="Find a whole front of accuracy against cost.")]
+Minimize = Annotated[
+    str | None,
+    typer.Option(
+        "--minimize",
+        metavar="COST",
+        help="What --max-drop and --pareto make small: macs, params, size, ...  [default: macs]",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", help="amc: agent, budget, selection and score as He et al. published them."),
+]
+Episodes = Annotated[int | None, typer.Option("--episodes", help="Policies the agent may propose.  [default: 100]")]
+Reward = Annotated[
+    str | None,
+    typer.Option(
+        "--reward",
+        help="accuracy, accuracy-flops, accuracy-params, accuracy-latency, smallest or package.module:function.  "
+        "[default: accuracy; with "
+        "--max-drop smallest]",
+    ),
+]
+Select = Annotated[str | None, typer.Option("--select", help="lasso, thinet, magnitude or obs.  [default: obs]")]
+Score = Annotated[
+    str | None,
+    typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
+]
+FinishSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--finish-steps",
+        help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
+        "0: closed form only.  [default: 60]",
+    ),
+]
+BudgetMode = Annotated[
+    str | None,
+    typer.Option("--budget-mode", help="exact: use all of the budget; at-most: may be smaller.  [default: exact]"),
+]
+IncludeResidual = Annotated[
+    bool | None, typer.Option("--include-residual", help="Prune groups that cross a residual join too.")
+]
+MinKeep = Annotated[
+    float | None, typer.Option("--min-keep", help="Least share of a group's channels that stays.  [default: 0.1]")
+]
+RoundTo = Annotated[
+    str | None,
+    typer.Option(
+        "--round-to",
+        help="Keep multiples of so many channels; auto: of what is fast on the target.  [default: 1; auto for latency]",
+    ),
+]
+AgentOption = Annotated[
+    list[str] | None, typer.Option("--agent-option", metavar="NAME=VALUE", help="An option of the agent's own.")
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="What will run the network, for budgets of latency: eager, compile or onnxruntime.  [default: eager]",
+    ),
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Images in one batch there, for latency and memory.  [default: 1]")
+]
+TargetThreads = Annotated[int | None, typer.Option("--threads", help="Threads there.  [default: PyTorch's]")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16 there.  [default: float32]")]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="FILE", help="Times measured before (autoprune profile), for the same target."),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images at a time.  [default: 64]")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes that score policies at the same time, one thread each.")
+]
+Baselines = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="A,B,..",
+        help="Simple rules (and random) that are scored too.  [default: uniform,shallow,deep,random]",
+    ),
+]
+FinishPolicies = Annotated[
+    int | None,
+    typer.Option("--finish-policies", help="How many of each agent's best policies are finished.  [default: 3]"),
+]
+MostTried = Annotated[
+    int | None,
+    typer.Option(
+        "--most-tried",
+        help="How many are finished at most until one is within the drop, or measured to be fast enough.  [default: 8]",
+    ),
+]
+
+
+def asked(
+    *,
+    target: str | None,
+    batch: int | None,
+    threads: int | None,
+    dtype: str | None,
+    mean: str | None,
+    std: str | None,
+    input_size: str | None,
+    resize: str | None,
+    crop: str | None,
+    transform: str | None,
+    round_to: str | None,
+    agent_option: list[str] | None,
+    baselines: str | None,
+    **plain: Any,
+) -> dict[str, Any]:
+    """Return what options ask for, as `autoprune.searching.resolve` takes it; those not named here are asked for as they are.
+
+    Raises:
+        UsageError: if a value cannot be read.
+    """
+    there = {"runtime": target, "batch": batch, "threads": threads, "dtype": dtype}
+    return {
+        **plain,
+        "target": {key: value for key, value in there.items() if value is not None} or None,
+        "mean": options.numbers(mean, "--mean") or None,
+        "std": options.numbers(std, "--std") or None,
+        "input_shape": options.shape(input_size) or None,
+        **options.preparation(resize, crop, transform),
+        "round_to": None if round_to is None else options.multiple(round_to) or 0,
+        "agent_options": options.settings(agent_option) if agent_option else None,
+        "baselines": None if baselines is None else names(baselines),
+    }
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read ``auto, tpe``."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))

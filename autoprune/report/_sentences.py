@@ -1,0 +1,125 @@
+"""What a report says in sentences. Pure functions over plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autoprune.budget import Budget, Limit, amount, noun
+from autoprune.report._goals import drop_sentences, front_sentences
+from autoprune.report._rows import Row
+from autoprune.report._table import with_error
+
+
+def limit_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return for each limit other than one ratio of MACs: what was asked for, what came out, and whether it is met."""
+    final, dense = report["final"], report["dense"]
+    budget = Budget.from_dict(report["budget"])
+    out = []
+    for limit in budget.limits:
+        value, whole = (Row.from_dict(row).cost(limit.kind) for row in (final, dense))
+        if len(budget.limits) == 1 and limit.kind == "macs":
+            continue
+
+        def said(cost: float, share: float, limit: Limit = limit) -> str:
+            return f"{share:.4f}" if limit.unit == "ratio" else amount(limit.kind, cost)
+
+        asked = said(limit.value, limit.value)
+        text = f"{noun(limit.kind)}: budget {asked}, "
+        found = final.get("measured") if limit.kind == "latency" else None
+        if found is None:
+            out.append(f"{text}used {said(value, value / whole)}.")
+            continue
+        share = found["ratio"] if limit.unit == "ratio" else found["seconds"]
+        verdict = (
+            "met"
+            if share <= limit.value
+            else "met as far as can be measured"
+            if share * (1 - found["known"]) <= limit.value
+            else "NOT met: measured above the budget; profile again on a quiet machine, or ask for a little less"
+        )
+        out.append(
+            f"{text}predicted {said(value, value / whole)}, measured {said(found['seconds'], found['ratio'])} "
+            f"± {100 * found['known']:.1f} % against the dense network in turn: {verdict}."
+        )
+    return out
+
+
+def finetuned_sentence(found: Mapping[str, Any]) -> str:
+    """Return what is to be said about a fine-tuning: how, how long, and which epoch was kept.
+
+    Args:
+        found: As in its ``result.json``.
+    """
+    start = "trained from random weights" if found["from_scratch"] else "fine-tuned"
+    how = " with distillation from the dense network" if found["distilled"] else ""
+    last = " (the last)" if found["best_epoch"] == found["epochs_done"] else ""
+    return (
+        f"{found['name']}: {start}{how} for {found['epochs_done']} epochs in {found['wall_s']:.0f} s; kept is epoch "
+        f"{found['best_epoch']}{last}, best on the search part ({100 * found['search_accuracy']:.2f}); "
+        f"accuracy {with_error(found)}."
+    )
+
+
+def sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said below the table: what was exported, what speaks against it, what the run cost."""
+    agent, final, dense = report.get("exported", report["agent"]), report["final"], report["dense"]
+    budget = Budget.from_dict(report["budget"])
+    if budget.max_drop is not None:
+        out = drop_sentences(report, budget)
+        return [*out, *limit_sentences(report), *report["notes"], *_cost_sentences(report)]
+    if budget.minimize is not None:
+        return [*front_sentences(report), *report["notes"], *_cost_sentences(report)]
+    out = [
+        f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent} with the best reward on the "
+        "search part, within the budget.",
+        *limit_sentences(report),
+    ]
+    rivals = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
+    better = [row for row in rivals if _merit(row) > _merit(final)]
+    if better:
+        best = max(better, key=_merit)
+        if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:
+            by = f"{100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}"
+        else:
+            by = f"reward {best['search_reward']:.4g} against {final['search_reward']:.4g}"
+        out.append(
+            f"Note: {best['name']} did better than {agent} on the search part ({by}); "
+            f"get its network with --agent {best['name']}"
+            + (f", or give {agent} more --episodes." if final["policies_scored"] > 1 else ".")
+        )
+    return [*out, *report["notes"], *_cost_sentences(report)]
+
+
+def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
+    agent, final = report["agent"], report["final"]
+    out = []
+    if report["accuracy_part"] == "search":
+        out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
+    out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
+    own = next((row for row in report["rows"] if row["name"] == agent), final)
+    count, cost = own["policies_scored"], own["score_cost"]
+    each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
+    out.append(
+        f"{agent} had {count} {'policies' if count > 1 else 'policy'} scored{each}. The whole run, with the simple rules' "
+        f"rows, scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
+        + (
+            ""
+            if own.get("images") is None
+            else f" In multiply-adds {agent}'s search took as much as {own['images']:,.0f} dense images."
+        )
+    )
+    if "policies_stopped" in report:
+        out.append(
+            f"The race stopped {report['policies_stopped']} of them after a part of the search images, clearly worse there than "
+            "the best simple rule; their accuracy and loss are estimates."
+            if report["policies_stopped"]
+            else "The race stopped none of them: none was clearly worse than the best simple rule."
+        )
+    return out
+
+
+def _merit(row: Mapping[str, Any]) -> float:
+    """Return what the search maximises of a finished network: its reward on the search part."""
+    reward = row["search_reward"]
+    return float(row["search_accuracy"] if reward is None else reward)

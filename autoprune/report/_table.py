@@ -1,0 +1,99 @@
+"""A report as a table to read. Pure functions over plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autoprune.budget import amount, noun
+from autoprune.support.text import aligned
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Return the report's rows as an aligned text table."""
+    dense = report["dense"]
+    head = (
+        "",
+        "MACs",
+        "ratio",
+        "params",
+        "ratio",
+        "search acc",
+        f"{report['accuracy_part']} acc",
+        "loss",
+        "policies",
+        "cost",
+        "images",
+        *(kind for kind in dense.get("costs", {}) if kind != "latency"),
+        *(("predicted", "measured") if "latency" in dense.get("costs", {}) else ()),
+    )
+    lines: list[tuple[str, ...]] = []
+    for row in report["rows"]:
+        own = " *" if row["name"] == report.get("exported", report["agent"]) else ""
+        several = " best" if row["policies_scored"] > 1 else ""
+        cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
+        policies = str(row["policies_scored"] or "-")
+        effort = "-" if row.get("images") is None else f"{row['images'] / 1e3:,.1f}k"
+        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, effort, *_costs(row, dense)))
+    lines += [
+        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), *(["-"] * (len(head) - 8)))
+        for found in report.get("finetuned", ())
+    ]
+    return aligned(head, lines)
+
+
+def _cells(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells that a row and a fine-tuning have in common: size, accuracies, loss."""
+    return (
+        f"{found['macs']:,}",
+        f"{found['macs'] / dense['macs']:.3f}",
+        f"{found['params']:,}",
+        f"{found['params'] / dense['params']:.3f}",
+        f"{100 * found['search_accuracy']:.2f}",
+        with_error(found),
+        "-" if found["loss"] is None else f"{found['loss']:.4f}",
+    )
+
+
+def _costs(row: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of the further costs: amounts with their share of the dense network's; latency predicted, measured."""
+    cells = [
+        f"{amount(kind, value)} ({value / dense['costs'][kind]:.3f})"
+        for kind, value in row.get("costs", {}).items()
+        if kind != "latency"
+    ]
+    if "latency" in row.get("costs", {}):
+        value = row["costs"]["latency"]
+        cells.append(f"{amount('latency', value)} ({value / dense['costs']['latency']:.3f})")
+        cells.append(_measured(row))
+    return tuple(cells)
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    found = row["measured"]
+    return "-" if found is None else f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})"
+
+
+def front_table(report: Mapping[str, Any]) -> str:
+    """Return the points of a front as an aligned text table."""
+    found = report["front"]
+    kind = found["kind"]
+    lines = [
+        (
+            f"{row['name']}{' *' if row['counts'] == report['final']['counts'] else ''}",
+            amount(kind, row["cost"]),
+            f"{row['cost'] / found['dense']:.3f}",
+            f"{100 * row['search_accuracy']:.2f}",
+            with_error(row),
+            *((_measured(row),) if kind == "latency" else ()),
+        )
+        for row in found["points"]
+    ]
+    head = ("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc")
+    return aligned((*head, "measured") if kind == "latency" else head, lines)
+
+
+def with_error(found: Mapping[str, Any]) -> str:
+    """Return an accuracy in percent with its standard error, if that is known."""
+    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
+    return f"{100 * found['accuracy']:.2f}{error}"
