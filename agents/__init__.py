@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from autoprune.agents._auto import Auto
 from autoprune.agents._base import Agent, Counts, Told, agents
+from autoprune.agents._budget_bisection import STEPS, BudgetBisection
 from autoprune.agents._ddpg import AMC, DDPG, SAC, TD3
 from autoprune.agents._evolution import Evolution
 from autoprune.agents._front import Front
 from autoprune.agents._generations import CMAES, NSGA2
 from autoprune.agents._gp import GP
-from autoprune.agents._ladder import STEPS, Ladder
 from autoprune.agents._netadapt import NetAdapt
 from autoprune.agents._players import make_player
 from autoprune.agents._random import Random, random_policy
@@ -36,12 +36,12 @@ __all__ = [
     "TPE",
     "Agent",
     "Auto",
+    "BudgetBisection",
     "Counts",
     "Deep",
     "Evolution",
     "FixedRule",
     "Front",
-    "Ladder",
     "NetAdapt",
     "Random",
     "Sensitivity",

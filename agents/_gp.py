@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.agents._base import agents
-from autoprune.agents._optuna import Retold
+from autoprune.agents._optuna import FromHistory
 from autoprune.envs import ProblemLike
 
 
 @agents.register("gp")
-class GP(Retold):
+class GP(FromHistory):
     """Optuna's GPSampler, told what was applied.
 
     Args:

@@ -81,7 +81,7 @@ class OptunaAgent(Agent):
             self._optuna.logging.set_verbosity(verbosity)
 
 
-class Retold(OptunaAgent):
+class FromHistory(OptunaAgent):
     """One whose study is made anew from the history for every proposal, so that it is a function of that alone.
 
     A policy that was scored already is proposed anew, and of a long history only a part is told (`informative`).

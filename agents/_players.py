@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.agents._base import Agent
+from autoprune.agents._budget_bisection import BudgetBisection
 from autoprune.agents._front import SAMPLERS, Front
-from autoprune.agents._ladder import Ladder
 from autoprune.agents._resolve import make_agent, resolve_agent
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
@@ -47,5 +47,5 @@ def make_player(
                 raise UsageError(f"A front by '{agent}' has no option '{wrong}'. It knows: {', '.join(known)}.")
             return Front(problem, seed=seed, episodes=episodes, sampler=agent, **given)
         if resolve_agent(agent).needs_budget:
-            return Ladder(problem, agent, seed=seed, episodes=episodes, options=given)
+            return BudgetBisection(problem, agent, seed=seed, episodes=episodes, options=given)
     return make_agent(agent, problem, seed=seed, episodes=episodes, **given)

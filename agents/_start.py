@@ -25,7 +25,7 @@ def first_policies(problem: ProblemLike, start: object, *, agent: str) -> list[C
     Args:
         problem: What is pruned.
         start: "nothing", "rules" (`uniform`, `shallow`, `deep`) or "statistics" (what minimises the error that the calibration
-            statistics foretell, with depth weighed in three ways).
+            statistics predict, with depth weighed in three ways).
         agent: Who asks, for the message.
 
     Raises:

@@ -27,13 +27,13 @@ from autoprune.errors import AutopruneError
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-LEAN = 1.0  # weight of the last group over the first, as a logarithm, where nothing better is known
-TILTS = (-2.0, -1.0, 0.0, 1.0)  # what is added to that
+DEPTH_WEIGHT = 1.0  # weight of the last group over the first, as a logarithm, where nothing better is known
+DEPTH_TILTS = (-2.0, -1.0, 0.0, 1.0)  # what is added to that
 SMALLEST = 0.02  # of the largest weight, that any is believed to be at least
 SPREAD = 0.45  # standard deviation of a weight around the curve, relative
 RESIDUALS = (0.05, 0.15)  # standard deviation of r, in the unit of a weight
 NOISE = 0.02  # of a score, in the same unit
-REACH = 0.35  # how far r is alike, in keep ratio, root mean square over the groups
+LENGTH_SCALE = 0.35  # how far r is alike, in keep ratio, root mean square over the groups
 
 
 class Surrogate:
@@ -51,7 +51,7 @@ class Surrogate:
         self._depth = np.linspace(0.0, 1.0, len(sizes)) if len(sizes) > 1 else np.array([0.5])
         self._told: FloatArray = np.zeros((0, len(sizes)))
         if weights is None:
-            self._prior: FloatArray = np.exp(LEAN * (self._depth - 0.5))
+            self._prior: FloatArray = np.exp(DEPTH_WEIGHT * (self._depth - 0.5))
         else:
             self._prior = np.maximum(weights, SMALLEST * weights.max()) / max(float(weights.mean()), 1e-12)
         self._settle(0.0, RESIDUALS[0], 1.0)
@@ -77,7 +77,9 @@ class Surrogate:
         """Return the covariance of r between policies (as counts), shape (left, right)."""
         a, b = left / self._sizes, right / self._sizes
         square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-        found: FloatArray = self._residual**2 * np.exp(-0.5 * np.maximum(square, 0.0) / (len(self._sizes) * REACH**2))
+        found: FloatArray = self._residual**2 * np.exp(
+            -0.5 * np.maximum(square, 0.0) / (len(self._sizes) * LENGTH_SCALE**2)
+        )
         return found
 
     def fit(self, counts: npt.ArrayLike, values: npt.ArrayLike) -> None:
@@ -96,7 +98,7 @@ class Surrogate:
         if not (np.isfinite(y).all() and np.isfinite(x).all()):
             raise _cannot_learn("not finite")
         found = []
-        for tilt, residual in product(TILTS, RESIDUALS):
+        for tilt, residual in product(DEPTH_TILTS, RESIDUALS):
             self._settle(tilt, residual, 1.0)
             mean = x @ self._profile
             factor = _factor(self._covariance(x))

@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.agents._base import agents
-from autoprune.agents._optuna import Retold
+from autoprune.agents._optuna import FromHistory
 from autoprune.envs import ProblemLike
 
 
 @agents.register("tpe")
-class TPE(Retold):
+class TPE(FromHistory):
     """Optuna's TPE sampler, seeded anew for every trial.
 
     Args:

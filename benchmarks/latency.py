@@ -31,7 +31,7 @@ from autoprune.graph import Group, PruningGraph, build_graph
 from autoprune.latency import (
     PLACEMENTS,
     LatencyCost,
-    Outlook,
+    PricedGroups,
     Profile,
     Target,
     best_multiple,
@@ -106,7 +106,7 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
         )
         say(f"profiled in {time.perf_counter() - started:.0f} s")
 
-        def look() -> Outlook:
+        def look() -> PricedGroups:
             cost, budget = midpoint(profile, graph, decisions, levels)
             return decisions, cost, Projector([(cost, budget * cost.dense)], levels)
 

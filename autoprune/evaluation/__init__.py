@@ -1,7 +1,7 @@
 """What good means: accuracy, loss and divergence of a network, score and reward of a policy, what counts as a difference."""
 
 from autoprune.evaluation._divergence import divergence
-from autoprune.evaluation._evaluate import CLEARLY, TEMPERATURE, Answers, Evaluator, Part, clearly_worse
+from autoprune.evaluation._evaluate import TEMPERATURE, Z_THRESHOLD, Answers, Evaluator, Part, clearly_worse
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
     RewardFn,
@@ -18,9 +18,9 @@ from autoprune.evaluation._significance import Agents, Difference, Networks, sta
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
-    "CLEARLY",
     "SIZE_TRADING",
     "TEMPERATURE",
+    "Z_THRESHOLD",
     "Agents",
     "Answers",
     "Difference",

@@ -24,13 +24,13 @@ Part = Images | Evaluate
 Batch = tuple[int, Tensor, Tensor]
 """Number of the first image, images, labels."""
 MAX_CACHED_BYTES = 2**31
-LOOKS = (4, 2)
+PEEK_STEPS = (4, 2)
 """A race looks after every fourth batch of the images was run, and after every second."""
 ENOUGH = 9
 """Batches whose median says what a pass takes."""
 TEMPERATURE = 4.0
 """Of distances between answers; see docs/search.md for what else was tried."""
-CLEARLY = 3.0
+Z_THRESHOLD = 3.0
 """Standard errors by which a model's loss must be larger, image by image, to be clearly worse: one in 740 is so by chance."""
 
 
@@ -167,15 +167,15 @@ class Evaluator:
         return self._batches is not None
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, rival: Answers | None = None) -> tuple[float, float]:
+    def __call__(self, model: nn.Module, baseline: Answers | None = None) -> tuple[float, float]:
         """Return (top-1 accuracy in [0, 1], mean cross-entropy in nats) of ``model`` in eval mode; `distance` is set too.
 
         In a race a model that is clearly worse is stopped after a quarter or half of the batches. What is returned is then
-        the rival's result over all images, and the mean difference on those that were seen.
+        the baseline's result over all images, and the mean difference on those that were seen.
 
         Args:
             model: The model.
-            rival: What another model answered to all images, to race against.
+            baseline: What another model answered to all images, to race against.
 
         Raises:
             AutopruneError: if a user's callable returns something else than a dict with an accuracy in [0, 1].
@@ -184,25 +184,25 @@ class Evaluator:
         with eval_mode(model):
             if self._call is not None:
                 return self._call(model)
-            if rival is not None and self.races:
-                return self._raced(model, rival)
+            if baseline is not None and self.races:
+                return self._raced(model, baseline)
             held = self._batches is not None
             self.answers, paces = self._answered(model, self._stream())
             self.seconds = len(self.answers.seen) * median(paces) if held and len(paces) >= ENOUGH else math.nan
             return self._told(_means(self.answers))
 
-    def _raced(self, model: nn.Module, rival: Answers) -> tuple[float, float]:
+    def _raced(self, model: nn.Module, baseline: Answers) -> tuple[float, float]:
         done: list[Answers] = []
         left = list(enumerate(self._stream()))
-        for step in (*LOOKS, 1):
+        for step in (*PEEK_STEPS, 1):
             if not (now := [batch for number, batch in left if number % step == 0]):
                 continue  # there are fewer batches
             done.append(self._answered(model, now)[0])
             left = [(number, batch) for number, batch in left if number % step]
             self.answers = found = _joined(done)
-            same = rival.of(found.seen)
+            same = baseline.of(found.seen)
             if left and clearly_worse(found.loss - same.loss):
-                whole, own, theirs = _means(rival), _means(found), _means(same)
+                whole, own, theirs = _means(baseline), _means(found), _means(same)
                 accuracy, loss, distance = (w + o - t for w, o, t in zip(whole, own, theirs, strict=True))
                 return self._told((min(1.0, max(0.0, accuracy)), loss, max(0.0, distance)))
         return self._told(_means(found))
@@ -267,11 +267,11 @@ class Evaluator:
 
 
 def clearly_worse(differences: Tensor) -> bool:
-    """Return whether losses are larger than a rival's by more than chance, given their differences image by image, shape (n,)."""
+    """Return whether losses are larger than a baseline's beyond chance, given their differences image by image, shape (n,)."""
     if len(differences) < 2:
         return False
     error = float(differences.double().std()) / math.sqrt(len(differences))
-    return float(differences.mean()) > CLEARLY * error
+    return float(differences.mean()) > Z_THRESHOLD * error
 
 
 def _means(answers: Answers) -> tuple[float, float, float]:

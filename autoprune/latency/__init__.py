@@ -4,7 +4,7 @@ from autoprune.latency._check import Ratio, measured_ratio, ratio_check
 from autoprune.latency._cost import LatencyCost
 from autoprune.latency._measure import PLACEMENTS, profile_model, refine
 from autoprune.latency._profile import Multiple, Profile
-from autoprune.latency._refine import Outlook, refine_around
+from autoprune.latency._refine import PricedGroups, refine_around
 from autoprune.latency._rounding import best_multiple, measure_multiples
 from autoprune.latency._target import Target
 
@@ -12,7 +12,7 @@ __all__ = [
     "PLACEMENTS",
     "LatencyCost",
     "Multiple",
-    "Outlook",
+    "PricedGroups",
     "Profile",
     "Ratio",
     "Target",

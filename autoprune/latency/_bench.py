@@ -62,7 +62,7 @@ def clock_of(target: Target) -> Callable[[], float]:
     return time.thread_time if own else time.perf_counter
 
 
-class Stand:
+class TargetSession:
     """A target with a batch of images, where networks are made ready. Used in a ``with`` statement.
 
     Args:
@@ -144,7 +144,7 @@ class Stand:
         return Path(self._folder.name) / f"{self._files}.onnx"
 
 
-class Bench(Stand):
+class VariantSession(TargetSession):
     """A stand for the pruned variants of one network.
 
     Args:

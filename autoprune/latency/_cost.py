@@ -12,10 +12,10 @@ import numpy.typing as npt
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray, PruningGraph
 from autoprune.latency._fit import BLOCKS, Observed, Rows, terms
+from autoprune.latency._local import NOISES, REACHES, LocalCorrection, alike, left_out
 from autoprune.latency._measure import LEAST_NETWORKS
-from autoprune.latency._near import NOISES, REACHES, Near, alike, left_out
-from autoprune.latency._patience import APART
 from autoprune.latency._profile import Profile, Sample
+from autoprune.latency._remeasuring import APART
 from autoprune.latency._segments import Segments
 
 FloatArray = npt.NDArray[np.float64]
@@ -60,13 +60,13 @@ class LatencyCost:
         self._weights = np.stack([coefficients[key] for key in self._segments.keys])
         whole = np.array([self._segments.sizes], dtype=np.int64)
         self._whole_channels = self._segments.channels(whole)[0, :, :2]
-        self._near: Near | None = None
+        self._local: LocalCorrection | None = None
         self._missed = 0.0
         samples = [profile.samples[number] for number in own]
         if chosen.near is not None:
             channels = np.stack([sample.channels for sample in samples])
             left = np.log([sample.ratio * self.dense for sample in samples]) - np.log(self._sums(channels))
-            self._near = Near.fit(self._shares(channels), left, *chosen.near)
+            self._local = LocalCorrection.fit(self._shares(channels), left, *chosen.near)
         self._missed = float(np.log(self.dense / self.many(whole)[0]))
 
     def _sums(self, channels: FloatArray) -> FloatArray:
@@ -85,8 +85,8 @@ class LatencyCost:
         channels = self._segments.channels(counts)
         shares = self._shares(channels)
         correction = self._missed * alike(shares, np.ones((1, shares.shape[1])), REACHES[0])[:, 0]
-        if self._near is not None:
-            correction = correction + self._near(shares)
+        if self._local is not None:
+            correction = correction + self._local(shares)
         seconds: FloatArray = self._sums(channels) * np.exp(correction)
         return seconds
 

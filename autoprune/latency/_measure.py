@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import Bench, Ready
+from autoprune.latency._bench import Ready, VariantSession
 from autoprune.latency._design import design
-from autoprune.latency._patience import Patience
 from autoprune.latency._profile import Profile, Sample
+from autoprune.latency._remeasuring import Remeasuring
 from autoprune.latency._segments import Segments
 from autoprune.latency._target import Target
 from autoprune.timing import Measured, busy_note, load_average, measure, measuring
@@ -153,10 +153,10 @@ def _measure_all(
     if not todo or enough(done):
         return
     profile.add_network(segments.network, segments.keys)
-    bench = Bench(model, graph, decisions, example, profile.target, expected=len(todo) + 1, clock=clock)
+    bench = VariantSession(model, graph, decisions, example, profile.target, expected=len(todo) + 1, clock=clock)
     with measuring(profile.target.threads, tell), bench:
         tell(f"Measuring {len(todo)} networks")
-        patience = Patience(say=tell)
+        patience = Remeasuring(say=tell)
         compiled = bench.ready(segments.sizes) if profile.target.runtime == "compile" else None
 
         def pair(counts: tuple[int, ...]) -> tuple[Ready, Ready]:
@@ -212,7 +212,7 @@ def _settled(
     ready: Ready,
     target: Target,
     clock: Callable[[], float],
-    patience: Patience,
+    patience: Remeasuring,
     usual: float | None,
 ) -> _Found:
     """Time a network in turn with the dense one, in no spell if possible, until the quotient is known.

@@ -13,7 +13,7 @@ from autoprune.latency._design import lines
 from autoprune.latency._measure import refine
 from autoprune.latency._profile import Profile
 
-Outlook = tuple[Sequence[Group], LatencyCost, Projector]
+PricedGroups = tuple[Sequence[Group], LatencyCost, Projector]
 """The groups that a policy decides, what is predicted now, and what makes policies meet the budget by that."""
 CLOSE = 0.01
 """A prediction has to be this near to the measured ratio."""
@@ -26,7 +26,7 @@ def refine_around(
     model: nn.Module,
     graph: PruningGraph,
     example: Tensor,
-    look: Callable[[], Outlook],
+    look: Callable[[], PricedGroups],
     *,
     clock: Callable[[], float] | None = None,
     say: Callable[[str], None] | None = None,
@@ -49,7 +49,7 @@ def refine_around(
     for _ in range(MOST):
         decisions, cost, projector = look()
         policies = [projector.project(shares) for shares in lines(len(decisions))]
-        foretold = [cost(counts) / cost.dense for counts in policies]
+        predicted = [cost(counts) / cost.dense for counts in policies]
         measured = refine(profile, model, graph, decisions, policies, example, clock=clock, say=say)
-        if max(abs(a - b) for a, b in zip(foretold, measured, strict=True)) <= CLOSE:
+        if max(abs(a - b) for a, b in zip(predicted, measured, strict=True)) <= CLOSE:
             return

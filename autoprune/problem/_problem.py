@@ -24,7 +24,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import Answers, Evaluator, Part, RewardFn, Score, call_reward, check_reward, resolve_reward
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
 from autoprune.guard import unchanged
-from autoprune.latency import LatencyCost, Outlook, Ratio, Target
+from autoprune.latency import LatencyCost, PricedGroups, Ratio, Target
 from autoprune.models import check_finite
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._finished import Finished, half, right_of
@@ -44,7 +44,7 @@ REFIT_ON = 100, 2000
 """Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
 PROBED = 256
 """Images that `Problem.sensitivities` looks at; on twice as many the first policies of ResNet-20 are no better."""
-SHRUNK, LATER = 0.75, 1.0
+SHRINKAGE, DEPTH_TREND = 0.75, 1.0
 """Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
 those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
@@ -237,7 +237,7 @@ class Problem:
         if stopwatch is None:
             return found
 
-        def look() -> Outlook:
+        def look() -> PricedGroups:
             now = decided()
             return now.decisions, cast(LatencyCost, now.costs["latency"]), now.projector
 
@@ -270,13 +270,13 @@ class Problem:
         evaluator: Evaluator,
         model: nn.Module,
         counts: Sequence[int],
-        rival: Answers | None = None,
+        baseline: Answers | None = None,
         *,
         refer: bool = False,
     ) -> Score:
         began = time.perf_counter()
         with unchanged(model) if model is self.model else nullcontext():
-            accuracy, loss = evaluator.refer(model) if refer else evaluator(model, rival)
+            accuracy, loss = evaluator.refer(model) if refer else evaluator(model, baseline)
             seconds = time.perf_counter() - began
         dense, own, distance = self._dense_answers.get(evaluator.name), evaluator.answers, evaluator.distance
         share = 1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size
@@ -332,8 +332,8 @@ class Problem:
         """Return how much a unit of `errors` matters in every decision, up to a common factor, shape (decisions,).
 
         Seen on up to `PROBED` search images (calibration images where those are not held) as the distance of the network's
-        answers from its own with that one group pruned, from which follows what is expected where all groups are (`SHRUNK`,
-        `LATER`); no label is read and no policy scored. At most one dense pass over the search images is spent, and what it
+        answers from its own with that one group pruned, from which follows what is expected where all groups are (`SHRINKAGE`,
+        `DEPTH_TREND`); no label is read and no policy scored. At most one dense pass over the search images is spent, and what it
         was, in images through the dense network, is returned too. None where nothing is refitted or the network has no blocks.
         """
         if not self._refits:
@@ -347,7 +347,7 @@ class Problem:
             return None
         errors, seen = probed
         alone = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
-        return alone**SHRUNK * np.exp(LATER * np.linspace(-0.5, 0.5, len(alone))), seen.images
+        return alone**SHRINKAGE * np.exp(DEPTH_TREND * np.linspace(-0.5, 0.5, len(alone))), seen.images
 
     def run(self, model: nn.Module) -> tuple[float, float]:
         """Run a network over the search part and return (accuracy, loss)."""

@@ -12,7 +12,7 @@ from autoprune.budget import Budget
 from autoprune.graph import Group, PruningGraph
 from autoprune.latency import (
     LatencyCost,
-    Outlook,
+    PricedGroups,
     Profile,
     Ratio,
     Target,
@@ -92,7 +92,7 @@ class Stopwatch:
         self._dense_s = cost.dense
         return cost
 
-    def refine_around(self, look: Callable[[], Outlook]) -> None:
+    def refine_around(self, look: Callable[[], PricedGroups]) -> None:
         """Measure policies at the budget, until they take what was predicted (see `autoprune.latency.refine_around`)."""
         assert self._profile is not None
         refine_around(self._profile, self._model, self._graph, self._example, look, say=self._say)

@@ -19,7 +19,7 @@ from autoprune.reconstruct._plan import Plan
 from autoprune.reconstruct._probes import ERROR, Prober, Probes
 from autoprune.reconstruct._sequential import Refit, Sequential, in_channels_kept, narrow_outputs
 from autoprune.reconstruct._statistics import MAX_WIDTH, Statistics, block_count, columns_kept
-from autoprune.select import Consumer, Evidence, NestedSelection, OptimalBrainSurgeon, Selection, elimination
+from autoprune.select import Consumer, NestedSelection, OptimalBrainSurgeon, Selection, SelectionInputs, elimination
 
 RIDGE = 3e-3
 MAX_ACTIVATION_BYTES = 2**31
@@ -130,7 +130,7 @@ class Backend:
         self._probed = np.array(errors), prober.run(like(some, images))
         return self._probed
 
-    def _evidence(self, group: Group, *, moments: bool = False) -> Evidence:
+    def _evidence(self, group: Group, *, moments: bool = False) -> SelectionInputs:
         wanted = moments or "moments" in self.selection.needs
         consumers: tuple[Consumer, ...] = self.statistics.consumers(group) if wanted else ()
         producers = {layer.weight: layer for layer in self.graph.layers if layer.name in group.producers}
@@ -140,7 +140,7 @@ class Backend:
                 weight = self._plan.tensor_by_name(part.tensor).double().cpu()
                 norms = weight.abs().sum(dim=[dim for dim in range(weight.dim()) if dim != part.dim])
                 magnitude.index_add_(0, torch.from_numpy(part.unit), norms[torch.from_numpy(part.position)])
-        return Evidence(group.size, consumers, magnitude.to(self.statistics.images.device))
+        return SelectionInputs(group.size, consumers, magnitude.to(self.statistics.images.device))
 
     def _choices(self, counts: Sequence[int]) -> dict[int, IntArray]:
         return {

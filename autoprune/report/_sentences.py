@@ -75,8 +75,8 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         "search part, within the budget.",
         *limit_sentences(report),
     ]
-    rivals = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
-    better = [row for row in rivals if _merit(row) > _merit(final)]
+    baselines = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
+    better = [row for row in baselines if _merit(row) > _merit(final)]
     if better:
         best = max(better, key=_merit)
         if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:

@@ -1,10 +1,10 @@
 """The search: agents propose, a problem scores, the best are finished, and everything is kept."""
 
+from autoprune.searching._agent_state import checked
 from autoprune.searching._api import SearchResult, search
 from autoprune.searching._apply import apply_policy
 from autoprune.searching._choice import area, descent, front, knee, ranked, thinned
 from autoprune.searching._driver import Driver
-from autoprune.searching._lanes import checked
 from autoprune.searching._recheck import check_score
 from autoprune.searching._resolve import resolve
 from autoprune.searching._session import (

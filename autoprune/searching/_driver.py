@@ -20,10 +20,10 @@ from autoprune.problem import Finished as FinishedNetwork
 from autoprune.problem import excess, measured_values, met
 from autoprune.report import Progress, Row, build_report, make_row
 from autoprune.runs import Episode, RunConfig, RunFolder, distinct
+from autoprune.searching._agent_state import AgentState, side_by_side
 from autoprune.searching._choice import area, descent, front, ranked, thinned
 from autoprune.searching._driven import DrivenProblem, Finished
 from autoprune.searching._kept import read_kept, remove_kept, write_kept
-from autoprune.searching._lanes import Lane, side_by_side
 from autoprune.searching._recheck import check_episodes, read_row, read_tried
 from autoprune.support.files import save_safetensors_atomic
 from autoprune.surgery import Policy
@@ -149,11 +149,11 @@ class Driver:
 
     def _search(self, name: str) -> list[Episode]:
         """Return the agent's policies within the budget after all its episodes, the best first."""
-        lane = self._lane(name)
-        while lane.ask() is not None:
-            self._tell(lane)
-        self._probed[name] = lane.agent.images
-        return self._ranked(lane.history)
+        state = self._state(name)
+        while state.ask() is not None:
+            self._tell(state)
+        self._probed[name] = state.agent.images
+        return self._ranked(state.history)
 
     def _search_together(self, players: Sequence[str]) -> None:
         """Score what all players propose, at the same time."""
@@ -166,17 +166,17 @@ class Driver:
 
         with Workers(self._problem.score, self._workers) as workers:
             side_by_side(
-                partial(self._lane, after=after),
+                partial(self._state, after=after),
                 players,
                 workers,
                 self._scores,
                 scored=scored,
                 tell=self._tell,
-                follower="random",
+                matched="random",
                 at_the_end=after,
             )
 
-    def _lane(self, name: str, *, after: bool = True) -> Lane:
+    def _state(self, name: str, *, after: bool = True) -> AgentState:
         """Return an agent with what it did so far; ``after`` the run's own agent, of which random proposes as many."""
         own = name == self._config.agent
         follows = after and not own and name not in RULES
@@ -192,18 +192,18 @@ class Driver:
         if history:
             told = [(episode.episode, self._counts(episode), episode.score) for episode in history]
             agent.restore(self._folder.agent_folder(name), told)
-        return Lane(name, agent, self._problem, episodes, history)
+        return AgentState(name, agent, self._problem, episodes, history)
 
-    def _tell(self, lane: Lane) -> None:
+    def _tell(self, state: AgentState) -> None:
         """Keep the score of the policy that waits longest, and tell the agent that proposed it."""
-        counts = lane.waiting.pop(0)
-        episode = self._score(lane.name, len(lane.history), counts)
-        lane.history.append(episode)
-        best = self._ranked(lane.history)
+        counts = state.waiting.pop(0)
+        episode = self._score(state.name, len(state.history), counts)
+        state.history.append(episode)
+        best = self._ranked(state.history)
         self._progress.scored(episode, best[0] if best else None)
-        lane.agent.tell(episode.episode, counts, episode.score)
+        state.agent.tell(episode.episode, counts, episode.score)
         self._folder.check_in_place()
-        lane.agent.save(self._folder.agent_folder(lane.name))
+        state.agent.save(self._folder.agent_folder(state.name))
 
     def _ranked(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the episodes within the budget, the best first; within a drop of accuracy the dense network is the last."""

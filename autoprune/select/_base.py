@@ -34,7 +34,7 @@ class Consumer:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class SelectionInputs:
     """All that is known of one coupling group when its channels are chosen.
 
     Attributes:
@@ -58,7 +58,7 @@ class Selection(ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     @abstractmethod
-    def keep(self, evidence: Evidence, count: int) -> IntArray:
+    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
 
 
@@ -66,18 +66,18 @@ class NestedSelection(Selection):
     """A selection whose choice for fewer channels lies within its choice for more: one order serves every count."""
 
     @abstractmethod
-    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order in which they go, first to go first, shape (size,).
 
         With ``count`` only the first ``size - count`` places need be in order.
         """
 
-    def keep(self, evidence: Evidence, count: int) -> IntArray:
+    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
         return np.sort(self.order(evidence, count)[evidence.size - count :])
 
 
-def channel_gram(evidence: Evidence) -> Tensor:
+def channel_gram(evidence: SelectionInputs) -> Tensor:
     """Return M with M[i, j] = Σ over consumers of tr(W_iᵀ G_ij W_j) / energy, float64 (size, size).
 
     The mean squared output that channel set T contributes is the sum of M over T x T, so that ThiNet and LASSO, which weigh

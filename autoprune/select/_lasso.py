@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.linear_model import lars_path_gram
 
 from autoprune.groups import IntArray
-from autoprune.select._base import Evidence, Selection, channel_gram, selections
+from autoprune.select._base import Selection, SelectionInputs, channel_gram, selections
 from autoprune.select._magnitude import Magnitude
 
 
@@ -22,7 +22,7 @@ class Lasso(Selection):
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
 
-    def keep(self, evidence: Evidence, count: int) -> IntArray:
+    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
         if count >= evidence.size:
             return np.arange(evidence.size, dtype=np.int64)

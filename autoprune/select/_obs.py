@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoprune.groups import IntArray
-from autoprune.select._base import Consumer, Evidence, NestedSelection, selections
+from autoprune.select._base import Consumer, NestedSelection, SelectionInputs, selections
 from autoprune.select._magnitude import Magnitude
 from autoprune.support.cholesky import cholesky
 
@@ -67,14 +67,14 @@ class OptimalBrainSurgeon(NestedSelection):
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
 
-    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order of elimination."""
         if not evidence.consumers:
             return Magnitude().order(evidence, count)
         return _eliminate(evidence, count)[0]
 
 
-def elimination(evidence: Evidence) -> tuple[IntArray, FloatArray]:
+def elimination(evidence: SelectionInputs) -> tuple[IntArray, FloatArray]:
     """Return the channels in the order of elimination, and the error at every number of channels kept.
 
     The error is that of the consumers, refitted, in shares of their mean squared output, summed over the consumers; 0 for all
@@ -93,7 +93,7 @@ def elimination(evidence: Evidence) -> tuple[IntArray, FloatArray]:
     return order, errors
 
 
-def _eliminate(evidence: Evidence, count: int) -> tuple[IntArray, FloatArray]:
+def _eliminate(evidence: SelectionInputs, count: int) -> tuple[IntArray, FloatArray]:
     """Return the channels in the order of elimination, and the rise of the error at each that went before ``count`` were left.
 
     Of a group of more than ``ONE_BY_ONE`` channels the cheapest few go together, so that it takes as many steps as one of

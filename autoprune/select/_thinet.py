@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from autoprune.groups import IntArray
-from autoprune.select._base import Evidence, NestedSelection, channel_gram, selections
+from autoprune.select._base import NestedSelection, SelectionInputs, channel_gram, selections
 from autoprune.select._magnitude import Magnitude
 
 
@@ -20,7 +20,7 @@ class ThiNet(NestedSelection):
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
 
-    def order(self, evidence: Evidence, count: int = 0) -> IntArray:
+    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order in which the greedy step removes them."""
         if not evidence.consumers:
             return Magnitude().order(evidence, count)

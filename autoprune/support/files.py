@@ -1,7 +1,7 @@
 """Files that are never half written: temporary file in the same folder, fsync, rename, fsync of the folder.
 
 JSON here is strict: NaN and infinities are written as null, duplicate keys and numbers out of range are refused on reading.
-Objects, lines of journals and safetensors carry a checksum (see `autoprune.support.checksums`), which is compared on reading. Nothing is
+Objects, lines of journals and safetensors carry a checksum (see `checksums.py`), which is compared on reading. Nothing is
 created or cut through a symbolic link.
 """
 

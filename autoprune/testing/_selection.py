@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from autoprune.select import Consumer, Evidence, NestedSelection, Selection, selections
+from autoprune.select import Consumer, NestedSelection, Selection, SelectionInputs, selections
 
 
 class SelectionContract:
@@ -32,7 +32,7 @@ class SelectionContract:
         """Return a new selection."""
         return selections.get(self.selection)()
 
-    def evidence(self, seed: int, *, consumers: int = 1) -> Evidence:
+    def evidence(self, seed: int, *, consumers: int = 1) -> SelectionInputs:
         """Return random evidence: correlated inputs, two of them a channel, and one input of another group."""
         generator = torch.Generator().manual_seed(seed)
         width = 2 * self.size + 1
@@ -43,9 +43,9 @@ class SelectionContract:
             inputs = torch.randn(200, width, generator=generator, dtype=torch.float64) @ mix
             weight = torch.randn(width, 4, generator=generator, dtype=torch.float64)
             found.append(Consumer(inputs.T @ inputs / len(inputs), weight, unit))
-        return Evidence(self.size, tuple(found), torch.rand(self.size, generator=generator, dtype=torch.float64))
+        return SelectionInputs(self.size, tuple(found), torch.rand(self.size, generator=generator, dtype=torch.float64))
 
-    def cases(self) -> list[Evidence]:
+    def cases(self) -> list[SelectionInputs]:
         """Return evidence with no consumer (channels that nothing reads linearly), one and two."""
         return [self.evidence(seed, consumers=seed % 3) for seed in range(6)]
 

@@ -10,7 +10,7 @@ import pytest
 from autoprune.agents import Auto, make_agent
 from autoprune.agents._allocate import allocate, improve
 from autoprune.agents._auto import growth
-from autoprune.agents._surrogate import NOISE, REACH, Surrogate
+from autoprune.agents._surrogate import LENGTH_SCALE, NOISE, Surrogate
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 from autoprune.testing import ToyProblem
@@ -71,7 +71,7 @@ def test_the_belief_is_the_conditioned_gaussian():
     both = np.concatenate([told, new])
     x, z = belief.errors(both), both / 8
     apart = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    joint = x @ np.diag(belief._spread) @ x.T + belief._residual**2 * np.exp(-0.5 * apart / (3 * REACH**2))
+    joint = x @ np.diag(belief._spread) @ x.T + belief._residual**2 * np.exp(-0.5 * apart / (3 * LENGTH_SCALE**2))
     seen = joint[:12, :12] + NOISE**2 * np.eye(12)
     conditioned = joint[12:, 12:] - joint[12:, :12] @ np.linalg.solve(seen, joint[:12, 12:])
     _, deviation = belief.predict(new)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprune.agents import STEPS, Counts, Front, Ladder, Told, make_player
+from autoprune.agents import STEPS, BudgetBisection, Counts, Front, Told, make_player
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.evaluation import accuracy, smallest
@@ -91,7 +91,7 @@ def test_a_fronts_policies_spread_and_beat_random_ones() -> None:
 def test_slips_are_refused() -> None:
     problem = ToyProblem(decisions=3)
     with pytest.raises(UsageError, match="--max-drop or --pareto"):
-        Ladder(problem, "uniform")
+        BudgetBisection(problem, "uniform")
     with pytest.raises(UsageError, match="--pareto"):
         Front(problem)
     goal = problem.at(Budget(minimize="macs"))

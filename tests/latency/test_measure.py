@@ -15,7 +15,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.latency import (
     LatencyCost,
     Multiple,
-    Outlook,
+    PricedGroups,
     Profile,
     Target,
     measured_ratio,
@@ -27,7 +27,7 @@ from autoprune.latency._check import middle
 from autoprune.latency._design import design
 from autoprune.latency._eager import EagerSegments, hooked_layers
 from autoprune.latency._measure import resolved_times, shares
-from autoprune.latency._patience import Patience
+from autoprune.latency._remeasuring import Remeasuring
 from autoprune.latency._rounding import smallest_fast
 from autoprune.timing._measure import Measured, Timing
 
@@ -114,7 +114,7 @@ def test_a_profile_is_refined_until_it_foretells(guesses: tuple[float, ...], rou
     macs = CostModel(GRAPH, DECISIONS)
     asked: list[float] = []
 
-    def look() -> Outlook:
+    def look() -> PricedGroups:
         asked.append(guesses[len(asked)])
         budget = (0.8 - 0.1 * len(asked)) * macs.dense_macs
         return DECISIONS, cast(LatencyCost, Guess(asked[-1])), Projector([(macs.macs_form, budget)], LEVELS)
@@ -182,14 +182,14 @@ def test_a_sample_is_not_taken_in_a_spell() -> None:
     def measure() -> Measured:
         return Measured({"dense": Timing((next(took),) * 5)}, precise=True)
 
-    assert Patience(say=said.append).best(measure, 0.01).timings["dense"].median_s == 0.011
+    assert Remeasuring(say=said.append).best(measure, 0.01).timings["dense"].median_s == 0.011
     assert said == [
         "The machine is not as it was: the dense network takes 30 instead of 10 ms; measuring again for up to 120 s"
     ]
     took = iter([0.005, 0.009])
-    assert Patience().best(measure, 0.01).timings["dense"].median_s == 0.009
+    assert Remeasuring().best(measure, 0.01).timings["dense"].median_s == 0.009
     took = iter([0.03, 0.01])
-    assert Patience(0.0).best(measure, 0.01).timings["dense"].median_s == 0.03  # what is left to wait is nothing
+    assert Remeasuring(0.0).best(measure, 0.01).timings["dense"].median_s == 0.03  # what is left to wait is nothing
 
 
 def test_designs_fill_the_space_and_begin_alike() -> None:

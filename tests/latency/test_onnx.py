@@ -9,7 +9,7 @@ import torch
 
 from autoprune.exporting import onnx_session
 from autoprune.latency import Target
-from autoprune.latency._bench import Bench
+from autoprune.latency._bench import VariantSession
 from autoprune.latency._family import OnnxFamily, _numbers, telling
 from autoprune.latency._onnx import OnnxSegments, attributed
 from autoprune.latency._segments import Segments
@@ -43,7 +43,7 @@ def test_kernels_belong_to_the_layer_they_are_of_or_follow() -> None:
 
 
 def test_cut_files_are_what_is_exported_and_run_in_segments(tmp_path: Path) -> None:
-    with Bench(NET, GRAPH, DECISIONS, EXAMPLE, Target("onnxruntime", threads=1)) as bench:
+    with VariantSession(NET, GRAPH, DECISIONS, EXAMPLE, Target("onnxruntime", threads=1)) as bench:
         family = OnnxFamily(lambda counts: bench.exported(bench.module(counts)), Segments(GRAPH, DECISIONS))
         assert family.cuts
         path = family.write([5, 9, 13], tmp_path / "cut.onnx")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
-from autoprune.evaluation import CLEARLY, Evaluator, Score, clearly_worse
+from autoprune.evaluation import Z_THRESHOLD, Evaluator, Score, clearly_worse
 from autoprune.runs import Episode, RunFolder
 
 from ..problem.test_problem import problem
@@ -50,12 +50,12 @@ def answers(right: list[bool], margin: float) -> Tensor:
 
 
 def race(
-    rival: Tensor, other: Tensor, *, loader: bool = False
+    baseline: Tensor, other: Tensor, *, loader: bool = False
 ) -> tuple[tuple[float, float], tuple[float, float], Table]:
-    """Return what a model gets alone and in a race against a rival, and the model that raced."""
-    data: Dataset[tuple[Tensor, ...]] | DataLoader[tuple[Tensor, ...]] = part(len(rival))
+    """Return what a model gets alone and in a race against a baseline, and the model that raced."""
+    data: Dataset[tuple[Tensor, ...]] | DataLoader[tuple[Tensor, ...]] = part(len(baseline))
     found = Evaluator(DataLoader(data, batch_size=10) if loader else data, name="search", device=CPU, batch_size=10)
-    found(Table(rival))
+    found(Table(baseline))
     best = found.answers
     alone = found(Table(other))
     table = Table(other)
@@ -65,14 +65,14 @@ def race(
 @pytest.mark.parametrize("loader", [False, True])
 def test_a_clearly_worse_model_is_stopped_and_its_result_is_the_rivals_and_the_difference(loader: bool) -> None:
     rng = np.random.default_rng(0)
-    rival = answers((rng.random(400) < 0.9).tolist(), 3.0)
+    baseline = answers((rng.random(400) < 0.9).tolist(), 3.0)
     other = answers((rng.random(400) < 0.4).tolist(), 3.0)
-    alone, raced, table = race(rival, other, loader=loader)
+    alone, raced, table = race(baseline, other, loader=loader)
     assert table.seen == 100  # every fourth of forty batches, of every class
     seen = torch.cat([torch.arange(start, start + 10) for start in range(0, 400, 40)])
     labels = torch.arange(400) * 4 // 400
-    right = [(logits.argmax(1) == labels).double() for logits in (rival, other)]
-    loss = [nn.functional.cross_entropy(logits, labels, reduction="none").double() for logits in (rival, other)]
+    right = [(logits.argmax(1) == labels).double() for logits in (baseline, other)]
+    loss = [nn.functional.cross_entropy(logits, labels, reduction="none").double() for logits in (baseline, other)]
     assert raced[0] == pytest.approx(float(right[0].mean() + (right[1] - right[0])[seen].mean()))
     assert raced[1] == pytest.approx(float(loss[0].mean() + (loss[1] - loss[0])[seen].mean()), rel=1e-5)
     assert abs(raced[0] - alone[0]) < 4 * 0.5 / math.sqrt(100)
@@ -103,7 +103,7 @@ def test_clearly_worse_is_a_paired_test() -> None:
     rng = np.random.default_rng(1)
     for shift in (0.05, 0.1, 0.2, 0.3):
         differences = rng.normal(shift, 1.0, 300)
-        expected = stats.ttest_1samp(differences, 0.0).statistic > CLEARLY
+        expected = stats.ttest_1samp(differences, 0.0).statistic > Z_THRESHOLD
         assert clearly_worse(torch.from_numpy(differences)) == expected
     assert not clearly_worse(torch.zeros(50))
     assert not clearly_worse(torch.ones(1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.select import Consumer, Evidence, OptimalBrainSurgeon, elimination
+from autoprune.select import Consumer, OptimalBrainSurgeon, SelectionInputs, elimination
 
 
 def evidence(size=6, width=2, outputs=5, seed=0, consumers=1):
@@ -16,7 +16,7 @@ def evidence(size=6, width=2, outputs=5, seed=0, consumers=1):
         weight = torch.randn(size * width, outputs, generator=draw, dtype=torch.float64)
         unit = torch.arange(size).repeat_interleave(width)
         made.append((inputs, Consumer(inputs.T @ inputs / len(inputs), weight, unit)))
-    found = Evidence(size, tuple(consumer for _, consumer in made), torch.ones(size, dtype=torch.float64))
+    found = SelectionInputs(size, tuple(consumer for _, consumer in made), torch.ones(size, dtype=torch.float64))
     return found, [inputs for inputs, _ in made]
 
 
@@ -41,7 +41,7 @@ def test_they_never_rise_with_the_count():
 
 
 def test_without_readers_it_is_a_parabola():
-    errors = elimination(Evidence(4, (), torch.ones(4, dtype=torch.float64)))[1]
+    errors = elimination(SelectionInputs(4, (), torch.ones(4, dtype=torch.float64)))[1]
     np.testing.assert_allclose(errors, [1.0, 0.5625, 0.25, 0.0625, 0.0])
 
 

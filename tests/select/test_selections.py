@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import lasso_path
 
 from autoprune.errors import UsageError
-from autoprune.select import Consumer, Evidence, NestedSelection, channel_gram, selections
+from autoprune.select import Consumer, NestedSelection, SelectionInputs, channel_gram, selections
 from autoprune.select._obs import RIDGE
 
 SIZE, TAPS, OUT, SAMPLES = 6, 3, 4, 200
@@ -35,9 +35,9 @@ class Raw:
         return Consumer(x.T @ x / SAMPLES, torch.from_numpy(self.w.reshape(-1, OUT)), unit)
 
 
-def evidence(*raws: Raw) -> Evidence:
+def evidence(*raws: Raw) -> SelectionInputs:
     rng = np.random.default_rng(9)
-    return Evidence(SIZE, tuple(raw.consumer() for raw in raws), torch.from_numpy(rng.random(SIZE)))
+    return SelectionInputs(SIZE, tuple(raw.consumer() for raw in raws), torch.from_numpy(rng.random(SIZE)))
 
 
 RAWS = [(Raw(0),), (Raw(1), Raw(2, scale=30.0))]
@@ -103,7 +103,7 @@ def test_lasso_equals_coordinate_descent_on_the_raw_contributions(raws: tuple[Ra
 
 
 def test_magnitude_keeps_the_largest_norms() -> None:
-    found = Evidence(4, (), torch.tensor([0.3, 2.0, 0.1, 1.0], dtype=torch.float64))
+    found = SelectionInputs(4, (), torch.tensor([0.3, 2.0, 0.1, 1.0], dtype=torch.float64))
     assert selections.get("magnitude")().keep(found, 2).tolist() == [1, 3]
 
 
@@ -113,7 +113,7 @@ def test_inputs_of_other_groups_take_part_in_the_refit_but_never_go() -> None:
     own = rng.normal(size=(500, 3)) * [5.0, 1.0, 1.0]
     x = torch.from_numpy(np.column_stack([own, own[:, 0] + 1e-6 * rng.normal(size=500)]))
     consumer = Consumer(x.T @ x / 500, torch.ones(4, 2, dtype=torch.float64), torch.tensor([0, 1, 2, -1]))
-    found = Evidence(3, (consumer,), torch.ones(3, dtype=torch.float64))
+    found = SelectionInputs(3, (consumer,), torch.ones(3, dtype=torch.float64))
     assert selections.get("obs")().keep(found, 2).tolist() == [1, 2]
     assert 0 in selections.get("thinet")().keep(found, 2).tolist()
 

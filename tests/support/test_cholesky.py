@@ -11,7 +11,7 @@ import torch
 from autoprune.agents._surrogate import Surrogate
 from autoprune.errors import AutopruneError
 from autoprune.reconstruct import fit_affine
-from autoprune.select import Consumer, Evidence, selections
+from autoprune.select import Consumer, SelectionInputs, selections
 from autoprune.support.cholesky import cholesky
 
 
@@ -63,7 +63,7 @@ def test_a_choice_from_nan_is_that_error(select: str, value: float) -> None:
     gram = semidefinite(6)[0]
     gram[2, 2] = value
     consumer = Consumer(gram, torch.randn(6, 4, dtype=torch.float64), torch.arange(6))
-    evidence = Evidence(6, (consumer,), torch.ones(6))
+    evidence = SelectionInputs(6, (consumer,), torch.ones(6))
     with pytest.raises(AutopruneError, match="Which channels stay cannot be solved for"):
         selections.get(select)().keep(evidence, 3)
 

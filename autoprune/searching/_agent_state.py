@@ -16,7 +16,7 @@ from autoprune.runs import Episode, distinct
 
 
 @dataclass(eq=False)
-class Lane:
+class AgentState:
     """An agent, what it did so far and what it asked.
 
     Attributes:
@@ -90,45 +90,45 @@ def checked(counts: object, problem: ProblemLike, agent: str, episode: int) -> C
 
 
 def side_by_side(
-    lane_of: Callable[[str], Lane],
+    state_of: Callable[[str], AgentState],
     players: Sequence[str],
     workers: Workers,
     known: Mapping[Counts, Score],
     *,
     scored: Callable[[Counts, Score], None],
-    tell: Callable[[Lane], None],
-    follower: str,
+    tell: Callable[[AgentState], None],
+    matched: str,
     at_the_end: bool,
 ) -> None:
     """Let agents propose at the same time until none does; each is told of its policies in the order of its own.
 
     Args:
-        lane_of: Makes a player's lane.
+        state_of: Makes a player's state.
         players: The players, those first whose policies are scored first.
         workers: What scores policies.
         known: The scores known, which ``scored`` adds to.
         scored: Called with every new score.
-        tell: Called with a lane whose first waiting policy has a score.
-        follower: The player that proposes as many policies as the first one did, which may be fewer than allowed.
+        tell: Called with a state whose first waiting policy has a score.
+        matched: The player that proposes as many policies as the first one did, which may be fewer than allowed.
         at_the_end: Whether it has to know how many that is before it begins.
     """
-    lanes: dict[str, Lane] = {}
+    states: dict[str, AgentState] = {}
     while True:
         moved = False
         for name in players:
-            leader = lanes.get(players[0]) if name == follower and name != players[0] else None
-            if name not in lanes:
+            leader = states.get(players[0]) if name == matched and name != players[0] else None
+            if name not in states:
                 if leader is not None and at_the_end and not (leader.ended and not leader.waiting):
                     continue
-                lanes[name] = lane_of(name)
-            lane = lanes[name]
+                states[name] = state_of(name)
+            state = states[name]
             limit = None if leader is None else len(distinct(leader.history))
-            while workers.free and (counts := lane.ask(limit)) is not None:
+            while workers.free and (counts := state.ask(limit)) is not None:
                 moved = True
                 if counts not in known and counts not in workers.busy:
                     workers.submit(counts)
-            while lane.waiting and lane.waiting[0] in known:
-                tell(lane)
+            while state.waiting and state.waiting[0] in known:
+                tell(state)
                 moved = True
         if not moved:
             if not workers.busy:

@@ -20,7 +20,7 @@ NOISES = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Near:
+class LocalCorrection:
     """Corrections around measured networks.
 
     Attributes:
@@ -34,7 +34,7 @@ class Near:
     reach: float
 
     @classmethod
-    def fit(cls, shares: FloatArray, left: FloatArray, reach: float, noise: float) -> Near:
+    def fit(cls, shares: FloatArray, left: FloatArray, reach: float, noise: float) -> LocalCorrection:
         """Learn from what is left, shape (M,), at the measured networks."""
         inner = alike(shares, shares, reach) + noise * np.eye(len(shares))
         weights: FloatArray = np.linalg.solve(inner, left).astype(np.float64)

@@ -14,7 +14,7 @@ PATIENCE_S = 120.0
 _PAUSE_S = 0.5
 
 
-class Patience:
+class Remeasuring:
     """Measures again what was measured in a spell, as long as there is time for it.
 
     Processors have such spells of minutes (clock rates, neighbours on the same machine, how fast threads wake), in which

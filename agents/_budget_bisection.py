@@ -17,7 +17,7 @@ STEPS = 8
 """Budgets that a ladder tries: a bisection then knows the smallest share to 1/256 of its range."""
 
 
-class Ladder(Agent):
+class BudgetBisection(Agent):
     """Lets an agent that works at a fixed budget propose policies at several.
 
     With ``budget.max_drop`` the budgets are bisected: a smaller one follows where a policy was within the drop, a larger one
