@@ -219,7 +219,7 @@ def comparable(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("agent", "lines"), [("tpe", 3), ("ddpg", 4)])
 def test_killed_and_continued(agent: str, lines: int, tmp_path: Path) -> None:
-    options = [*SEARCH, "--agent", agent, "--episodes", "6", "--quiet"]
+    options = [*SEARCH, "--agent", agent, "--episodes", "6", "--finish-steps", "2", "--quiet"]
     with start(*options, "--out", "killed", cwd=tmp_path) as process:
         wait_for_lines(tmp_path / "killed" / "episodes.jsonl", lines, process)
         process.kill()

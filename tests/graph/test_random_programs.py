@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from autoprune.graph import _trace, build_graph, prove
 from autoprune.testing import check_surgery, randomised
 
+from .._sample import count
 from ._programs import OPERATORS, REFUSED, SIDE, Program
 
-PROGRAMS = int(os.environ.get("AUTOPRUNE_PROGRAMS", "520"))
+PROGRAMS = int(os.environ.get("AUTOPRUNE_PROGRAMS", count(520, 160)))
 """Programs in the suite; set the variable for more."""
 BLOCKS = 10
 EXPORTED = 5
