@@ -161,8 +161,8 @@ def test_a_full_or_unwritable_disk_is_one_sentence_for_the_lock(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from autoprune.lock import Lock
-from autoprune.workers import Workers
+from autoprune.runs import Lock
+from autoprune.pool import Workers
 def score(counts):
     print(counts, flush=True)
     time.sleep(600)
