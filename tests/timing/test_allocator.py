@@ -10,7 +10,7 @@ from autoprune.timing import can_keep_memory
 
 MEASURE = """
 import resource, torch
-from autoprune.timing import kept_memory
+from autoprune.timing._allocator import kept_memory
 
 def pages():
     for _ in range(20):  # the heap grows at first: a freed block next to a small one is too short for the next, aligned one
