@@ -326,7 +326,8 @@ class Driver:
         whole = {group.name: group.size for group in problem.decisions}
         best = Episode(own, -1, whole, problem.dense, True, True, 0.0)
         found, drop, failed = None, None, None
-        fitting = [e for e in self._episodes if problem.projector.fits(self._counts(e))]
+        # By agent, as if they had searched one after another: of equal policies the first one's is the result.
+        fitting = [e for name in self._proposers for e in self._of(name) if problem.projector.fits(self._counts(e))]
         for number, episode in enumerate(
             descent(fitting, problem.budget, problem.dense.accuracy, self._config.most_tried)
         ):
@@ -412,7 +413,7 @@ class Driver:
         }
 
     def _players(self) -> list[str]:
-        return list(dict.fromkeys(episode.agent for episode in self._episodes))
+        return [name for name in self._proposers if self._of(name)]
 
     def _policy(self, name: str, kept: Mapping[str, IntArray], score: Score) -> Policy:
         dense = self._problem.dense

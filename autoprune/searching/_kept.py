@@ -94,7 +94,7 @@ def read_kept(folder: Path, counts: Sequence[int]) -> Kept | None:
 
 
 def remove_kept(folder: Path) -> None:
-    """Remove all finished networks, if there are any.
+    """Remove all finished networks, if there are any, and their folder unless something else lies in it.
 
     Raises:
         AutopruneError: if one cannot be removed.
@@ -104,7 +104,8 @@ def remove_kept(folder: Path) -> None:
     try:
         for path in folder.glob("*.safetensors"):
             path.unlink()
-        folder.rmdir()
+        if not any(folder.iterdir()):
+            folder.rmdir()
     except OSError as error:
         raise AutopruneError(
             f"Cannot remove the networks in '{folder}' that the search no longer needs: {error.strerror or error}."
