@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from autoprune.errors import AutopruneError, UsageError
@@ -171,10 +171,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
         try:
             os.close(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             mode = temporary.stat().st_mode
-            try:
-                write(temporary)
-            except SafetensorError as error:  # Its message carries the operating system's.
-                raise OSError(str(error)) from error
+            write(temporary)
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.chmod(mode)  # What the umask says, whatever ``write`` made of it.
@@ -438,13 +435,8 @@ def save_safetensors_atomic(
             continue
         seen.add(key)
         flat[name] = tensor.detach().to("cpu", copy=True).contiguous()
-
     said = {**(metadata or {}), KEY: tensors_checksum(flat, metadata or {})}
-
-    def write(temporary: Path) -> None:
-        save_file(flat, temporary, metadata=said)
-
-    write_atomic(path, write)
+    write_bytes_atomic(path, save(flat, metadata=said))  # safetensors' own writing has temporary files of other names
 
 
 def load_safetensors(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
