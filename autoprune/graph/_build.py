@@ -28,6 +28,7 @@ from autoprune.groups import (
     PruningGraph,
     Refusal,
 )
+from autoprune.surgery import calls_that_follow, foldable, folded, prune_model
 
 SINGLE = "it has a single channel, and one must stay"
 TIED = "all its channels are tied to one another by views, splits or shuffles of channels, and one must stay"
@@ -147,8 +148,6 @@ def _too_few(units: list[int], slices: list[ChannelSlice]) -> str | None:
 
 def _to_fold(model: nn.Module, traced: Traced) -> tuple[FoldedTensor, ...]:
     """Return the tensors that torch's hooks and parametrizations compute in a way that is not understood."""
-    from autoprune.surgery import foldable  # surgery reads this package's types
-
     found = foldable(model)
     if not found:
         return ()
@@ -260,8 +259,6 @@ def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argume
     In two runs every channel is taken away once, so that what is fixed shows. In two more the channels of some groups only are:
     what follows other channels than those that it counts shows.
     """
-    from autoprune.surgery import calls_that_follow, prune_model  # surgery reads this package's types
-
     rng = np.random.default_rng(0)
     free = [group for group in graph.groups if group.reason is None and group.size > 1]
     halves = [np.split(rng.permutation(group.size), [rng.integers(1, group.size)]) for group in free]
@@ -290,8 +287,6 @@ def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
     Raises:
         AutopruneError: if the model cannot be traced.
     """
-    from autoprune.surgery import folded  # surgery reads this package's types
-
     traced = trace(model, example_input)
     tensors = _to_fold(model, traced)
     if tensors:

@@ -27,6 +27,7 @@ from autoprune.graph._trace import at_least_two
 from autoprune.graph._watch import depends, questions
 from autoprune.groups import Group, IntArray, PruningGraph, Refusal
 from autoprune.guard import eval_mode, unchanged
+from autoprune.surgery import copy_model, folded, prune_model
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -156,8 +157,6 @@ class _Proof:
         generator: torch.Generator,
         variant: _Variant,
     ) -> None:
-        from autoprune.surgery import copy_model  # surgery reads this package's types
-
         self.graph = graph
         self.precision = precision
         self.generator = generator
@@ -221,8 +220,6 @@ class _Proof:
 
     def failure(self, removed: dict[int, IntArray]) -> str | None:
         """Remove units from the real module and compare; return what went wrong, or None."""
-        from autoprune.surgery import prune_model  # surgery reads this package's types
-
         with torch.no_grad():
             try:
                 outputs = output_tensors(prune_model(self.model, self.graph, self.kept(removed)).eval()(self.images))
@@ -307,8 +304,6 @@ class _Proof:
         Args:
             policies: What is left in the pruned networks that are compared with the whole one.
         """
-        from autoprune.surgery import prune_model  # surgery reads this package's types
-
         runs = []
         with torch.no_grad():
             for own, other in ({}, policies[0]), *((policy, {}) for policy in policies):
@@ -351,8 +346,6 @@ def prove(
     Raises:
         AutopruneError: if the traced program does not compute what the model does.
     """
-    from autoprune.surgery import folded  # surgery reads this package's types
-
     model = folded(model, graph.folded)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     with unchanged(model):

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from autoprune.agents import RULES
 from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph, build_graph
 from autoprune.registry import only_named_by
+from autoprune.runs import RunFolder, load_dense
 from autoprune.support.files import read_json, write_json_atomic
-from autoprune.surgery import prune_model
+from autoprune.surgery import Policy, prune_model
 from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
 
 FILE = "timing.json"
@@ -51,10 +53,6 @@ def time_run(
         UsageError: if there is no finished run, or its model cannot be made.
         AutopruneError: if the file cannot be written.
     """
-    from autoprune.agents import RULES  # the timer itself lies below all of these
-    from autoprune.runs import RunFolder, load_dense
-    from autoprune.surgery import Policy
-
     folder = RunFolder(run).require()
     report = folder.read_report()
     dense = load_dense(Policy.load(folder.policy_path).model, model=model)

@@ -60,14 +60,14 @@ def search_to_folder(
     started = time.monotonic()
     progress = progress or Progress()
     check_workers(workers, str(asked.get("device") or RunConfig.device))
-    stored = None
-    if out is not None and (folder := RunFolder(out)).exists:
-        stored = folder.read_config()
-        refuse_differences(folder, stored, resolve(asked, stored))
-        if folder.finished and not any(asked.get(key) is not None for key in INPUT_KEYS):
-            progress.stage(FINISHED.format(folder.path))
-            return folder
+    begun = RunFolder(out) if out is not None and RunFolder(out).exists else None
+    stored = None if begun is None else begun.read_config()
     config = resolve(asked, stored)
+    if begun is not None and stored is not None:
+        refuse_differences(begun, stored, config)
+        if begun.finished and not any(asked.get(key) is not None for key in INPUT_KEYS):
+            progress.stage(FINISHED.format(begun.path))
+            return begun
     check_plugins(config)
     progress.stage("Loading model and data")
     if untrained(config.model, config.weights):
