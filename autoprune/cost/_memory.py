@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from autoprune.cost._model import CostModel
 from autoprune.cost._quadratic import IntArray
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.graph import Executor, last_uses
 from autoprune.groups import Extent, Group, PruningGraph
 
 
@@ -107,7 +108,7 @@ class _Storage:
         self.last = last
 
 
-class _Run(fx.Interpreter):
+class _Run(Executor):
     """Runs a program on tensors without data and notes which storages are there when.
 
     Args:
@@ -120,21 +121,18 @@ class _Run(fx.Interpreter):
     """
 
     def __init__(self, graph: PruningGraph, batch: int) -> None:
-        super().__init__(graph.program.graph_module, garbage_collect_values=False)
+        super().__init__(graph.program)
         self.network = graph
         self.storages: dict[int, _Storage] = {}
         self.kept: list[Tensor] = []  # so that no address is used twice
-        nodes = list(graph.program.graph.nodes)
-        self.order = {node: number for number, node in enumerate(nodes)}
-        self.last_use = {
-            node: max((self.order[user] for user in node.users), default=self.order[node]) for node in nodes
-        }
-        placeholders = [node for node in nodes if node.op == "placeholder"]
+        self.order = {node: number for number, node in enumerate(self.nodes)}
+        self.last_use = self.order | last_uses(self.nodes, lambda node: node.all_input_nodes)
+        placeholders = [node for node in self.nodes if node.op == "placeholder"]
         mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         with mode, torch.no_grad():
             values = self._values(graph, placeholders, batch)
             try:
-                self.run(*values)
+                self.execute(values)
             except Exception as error:
                 raise AutopruneError(
                     f"The memory of this network is not known: its program cannot be run without data ({error})."
@@ -159,12 +157,12 @@ class _Run(fx.Interpreter):
             self._note(node, made if strides is None else values[-1], counted=is_input)
         return values
 
-    def run_node(self, n: fx.Node) -> Any:
-        """Run a node and note the storages that its value has."""
-        result = super().run_node(n)
-        if n.op == "call_function":
+    def call(self, node: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
+        """Compute a node and note the storages that its value has."""
+        result = super().call(node, env)
+        if node.op == "call_function":
             for place, tensor in enumerate(found for found in pytree.tree_leaves(result) if isinstance(found, Tensor)):
-                self._note(n, tensor, place=place)
+                self._note(node, tensor, place=place)
         return result
 
     def _note(self, node: fx.Node, tensor: Tensor, *, counted: bool = True, place: int = 0) -> None:

@@ -1,12 +1,14 @@
 """The coupling graph: which channels of a model must be removed together, found by tracing and proved on the model itself."""
 
 from autoprune.graph._build import build_graph
+from autoprune.graph._execute import Executor, free_after, last_uses
 from autoprune.graph._prove import prove
 from autoprune.graph._walk import known_ops, register_op
 from autoprune.groups import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 
 __all__ = [
     "ChannelSlice",
+    "Executor",
     "FoldedTensor",
     "Group",
     "IntArray",
@@ -14,7 +16,9 @@ __all__ = [
     "PruningGraph",
     "Refusal",
     "build_graph",
+    "free_after",
     "known_ops",
+    "last_uses",
     "prove",
     "register_op",
 ]

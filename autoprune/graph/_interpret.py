@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from autoprune.graph._computed import ComputedWeight
+from autoprune.graph._execute import Executor
 from autoprune.graph._trace import tensor_names
 from autoprune.groups import Group, IntArray, PruningGraph
 
@@ -134,24 +135,34 @@ def _masked_norm(target: str, factor: Tensor, args: tuple[Any, ...]) -> Tensor:
     return out if bias is None else out + bias
 
 
-class _Interpreter(fx.Interpreter):
+class _Masked(Executor):
+    """Runs a program with the inputs of layers, norms and products masked.
+
+    Args:
+        graph: The coupling graph.
+        masking: Where the units enter.
+        mask: The mask, shape (units + 1,), or None.
+        values: One value per placeholder.
+    """
+
     def __init__(self, graph: PruningGraph, masking: Masking, mask: Tensor | None, values: list[Any]) -> None:
-        super().__init__(graph.program.graph_module)
+        super().__init__(graph.program)
         placeholders = graph.program.graph.find_nodes(op="placeholder")
         self.given = dict(zip(placeholders, values, strict=True))
         self.computed: Mapping[str, ComputedWeight] = graph.computed
         self.masking = masking
         self.mask = mask
 
-    def run_node(self, n: fx.Node) -> Any:
+    def call(self, n: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
+        """Compute one node, with the channels that its mask removes at zero, or left out of what mixes them."""
         if n.op == "call_function" and "aten.detach" in str(n.target):
-            return self.fetch_args_kwargs_from_env(n)[0][0]  # a gradient must see through it
+            return self.arguments(n, env)[0][0]  # a gradient must see through it
         masking = self.masking
         if self.mask is None or not any(
             n.name in known for known in (masking.consumers, masking.norms, masking.statistics, masking.products)
         ):
-            return super().run_node(n)
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
+            return super().call(n, env)
+        args, kwargs = self.arguments(n, env)
         if n.name in masking.statistics:
             dim, units = masking.statistics[n.name]
             factor = self.mask[units.to(self.mask.device)]
@@ -244,7 +255,7 @@ def interpret(graph: PruningGraph, values: list[Any], masking: Masking, mask: Te
         masking: Where the units enter.
         mask: The mask, shape (units + 1,), or None.
     """
-    outputs = _Interpreter(graph, masking, mask, values).run(*values)
+    outputs = _Masked(graph, masking, mask, values).execute(values)
     specs = graph.program.graph_signature.output_specs
     return [
         out

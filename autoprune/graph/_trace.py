@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.fx import Interpreter, Node
+from torch.fx import Node
 
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.graph._execute import Executor
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.groups import CallFinder, RecordedCall, recorded_calls
@@ -297,7 +298,7 @@ def _takes_any_batch(model: nn.Module, program: ExportedProgram, example_input: 
     with unchanged(model), eval_mode(model), torch.no_grad():
         try:
             expected = output_tensors(model(images))
-            found = Interpreter(program.graph_module).run(*values)
+            found = Executor(program).execute(values)
             return all(
                 a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4)
                 for a, b in zip(output_tensors(found), expected, strict=True)

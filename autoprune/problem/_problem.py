@@ -261,7 +261,7 @@ class Problem:
             selection=self._selection,
             rows=rows,
             seed=self._seed,
-            turns=turns,
+            relu_iterations=turns,
             **others,
         )
 

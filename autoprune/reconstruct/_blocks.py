@@ -24,7 +24,7 @@ HELD_OUT = 8
 CHUNK = 256  # images at a time where no gradient is needed
 
 FINISH_STEPS = 60
-"""Steps for each block when a policy is finished."""
+"""Steps for each block in the final reconstruction."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Descent:
     rate: float = 0.02
     seed: int = 0
 
+    def images(self, there: int) -> int:
+        """Return how many images run forward and back through every block, of so many calibration images."""
+        return self.steps * min(self.batch, there)
+
 
 def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
     """Refit block by block: each layer in closed form, then all of the block together.
@@ -59,7 +63,7 @@ def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
             parts = [dense[start : start + CHUNK] for start in range(0, len(dense), CHUNK)]
             target = torch.cat([plan.run_block(block, part, as_it_is) for part in parts])
             result = plan.run_block(block, pruned, refits.fit)
-        if refits.lost:
+        if refits.input_pruned:
             result = _better(plan, block, pruned, target, result, refits, descent, generator)
         pruned, dense = result, target
 
@@ -85,10 +89,10 @@ def _better(
         least = float(distance(result[seen:], target[seen:]))
     _descend(plan, block, images[: max(1, seen)], target, distance, refits, descent, generator)
     with torch.no_grad():
-        result = plan.run_block(block, images, refits.settle)
+        result = plan.run_block(block, images, refits.recompute_statistics)
         if not float(distance(result[seen:], target[seen:])) <= least:  # or is NaN
             refits.weights, refits.biases = before
-            result = plan.run_block(block, images, refits.settle)
+            result = plan.run_block(block, images, refits.recompute_statistics)
     return result
 
 
@@ -97,8 +101,8 @@ class _Distance:
 
     def __init__(self, block: Block, target: Tensor, refits: Sequential) -> None:
         self._channels: Tensor | None = None
-        self._axis = 1 if block.reader is None else channel_axis(block.reader, target)
-        stays = None if block.reader is None else refits.inputs_kept(block.reader)
+        self._axis = 1 if block.consumer is None else channel_axis(block.consumer, target)
+        stays = None if block.consumer is None else refits.inputs_kept(block.consumer)
         if stays is not None and len(stays) < target.shape[self._axis]:
             self._channels = torch.from_numpy(stays).to(target.device)
 

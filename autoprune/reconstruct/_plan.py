@@ -7,8 +7,7 @@ the *whole* sum, if the other summand is known before it. Such layers are theref
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from autoprune.graph import Executor, free_after, last_uses
 from autoprune.graph._record import output_tensors
 from autoprune.groups import Layer, PruningGraph
 from autoprune.surgery import fast_layout
@@ -63,7 +63,7 @@ class Affine:
         other: Node of the other summand if the result goes into nothing but an addition, else None.
         total: That addition, else None.
         refit: Whether the weights may be refitted (not if they are tied, computed or transposed).
-        flat: Bounds of the rectifier that alone reads the result (or the addition), None if something else does.
+        saturation: Bounds of the rectifier that alone reads the result (or the addition), None if something else does.
     """
 
     layer: Layer
@@ -74,7 +74,7 @@ class Affine:
     other: Node | None
     total: Node | None
     refit: bool
-    flat: tuple[float, float] | None
+    saturation: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +85,13 @@ class Block:
         steps: Places of the first step and behind the last one.
         source: Node of the value that goes in.
         result: Node of the value that comes out.
-        reader: A layer that reads the result, None for the network's output.
+        consumer: A layer that reads the result, None for the network's output.
     """
 
     steps: tuple[int, int]
     source: Node
     result: Node
-    reader: Layer | None
+    consumer: Layer | None
 
 
 Step = Call | Affine
@@ -99,8 +99,8 @@ Dense = Callable[[Tensor], Tensor]
 Visit = Callable[[Affine, Tensor, Tensor | None, Dense], Tensor]
 
 
-class Plan:
-    """The steps of one forward pass, with what may be freed after each.
+class Plan(Executor):
+    """The steps of one forward pass: layers with their BatchNorms, in the order in which they can be refitted.
 
     Args:
         graph: The coupling graph; its program is run, nothing is traced again.
@@ -108,22 +108,25 @@ class Plan:
     """
 
     def __init__(self, graph: PruningGraph, model: nn.Module) -> None:
+        super().__init__(graph.program)
         self.graph = graph
         signature = graph.program.graph_signature
         self.tensor_names: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._constants: dict[str, str] = dict(signature.inputs_to_lifted_tensor_constants)
         self.image = str(signature.user_inputs[0])
         self.output = str(signature.user_outputs[0])
-        self._module = graph.program.graph_module
         self._state: dict[str, Tensor] = {
             **dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False)),
         }
-        nodes = [node for node in graph.program.graph.nodes if node.op != "output"]
+        nodes = [node for node in self.nodes if node.op != "output"]
         self.reorders = not any(_mutates_view(node) for node in nodes)
         self.steps = self._order(nodes)
         self._source = next(node for node in nodes if node.name == self.image)
-        self._free = self._last_uses()
+        self._free_after_step = [
+            [node for node in free if node.name != self.output and node.op != "placeholder"]
+            for free in free_after(self.steps, _used)
+        ]
         self._shapes = [node for node in nodes if isinstance(node.meta.get("val"), torch.SymInt)]
 
     def tensor(self, node: Node) -> Tensor:
@@ -136,6 +139,11 @@ class Plan:
     def tensor_by_name(self, name: str) -> Tensor:
         """Return the dense model's parameter or buffer called ``name``."""
         return self._state[name].detach()
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The dense model's parameters and buffers by name."""
+        return self._state
 
     def _order(self, nodes: list[Node]) -> list[Step]:
         by_name = {layer.node: layer for layer in self.graph.layers}
@@ -150,8 +158,8 @@ class Plan:
         deferred: dict[Node, Node] = {}  # addition -> layer node run right before it
         for node, step in affine.items():
             if step.total is not None and self.reorders:
-                rival = deferred.get(step.total)
-                if rival is None or depth[node] >= depth[rival]:
+                other = deferred.get(step.total)
+                if other is None or depth[node] >= depth[other]:
                     deferred[step.total] = node
         late = set(deferred.values())
         steps: list[Step] = []
@@ -163,8 +171,8 @@ class Plan:
                 continue
             if node in affine:
                 own = affine[node]
-                flat = own.flat if own.total is None else None
-                steps.append(replace(own, other=None, total=None, flat=flat))
+                saturation = own.saturation if own.total is None else None
+                steps.append(replace(own, other=None, total=None, saturation=saturation))
             else:
                 steps.append(Call(node))
         return steps
@@ -189,19 +197,13 @@ class Plan:
                 return Affine(layer, node, source, result, norm, other, total, refit, _rectifier(_sole_user(total)))
         return Affine(layer, node, source, result, norm, None, None, refit, _rectifier(total))
 
-    def _last_uses(self) -> list[list[Node]]:
-        last: dict[Node, int] = {}
-        for place, step in enumerate(self.steps):
-            last.update(dict.fromkeys(_used(step), place))
-        free: list[list[Node]] = [[] for _ in self.steps]
-        for node, place in last.items():
-            if node.name != self.output and node.op != "placeholder":
-                free[place].append(node)
-        return free
-
     @torch.no_grad()
     def run(self, images: Tensor, affine: Visit) -> Tensor:
-        """Run all steps.
+        """Run all steps without gradients; as `answer`."""
+        return self.answer(images, affine)
+
+    def answer(self, images: Tensor, affine: Visit) -> Tensor:
+        """Run all steps, with gradients where they are enabled.
 
         Args:
             images: Input batch, shape (N, ...).
@@ -213,7 +215,7 @@ class Plan:
         """
         env = self._given()
         env[self._source] = images
-        self._execute(env, (0, len(self.steps)), affine)
+        self._run_steps(env, (0, len(self.steps)), affine)
         (output,) = (value for node, value in env.items() if node.name == self.output)
         result: Tensor = output
         return result
@@ -233,7 +235,7 @@ class Plan:
         for node in self._shapes:
             env[node] = _sized(node, len(value))
         env[block.source] = value
-        self._execute(env, block.steps, affine)
+        self._run_steps(env, block.steps, affine)
         result: Tensor = env[block.result]
         return result
 
@@ -243,13 +245,13 @@ class Plan:
             node: self.tensor(node).detach() for node in nodes if node.op == "placeholder" and node.name != self.image
         }
 
-    def _execute(self, env: dict[Node, Any], steps: tuple[int, int], affine: Visit) -> None:
-        for step, free in zip(self.steps[slice(*steps)], self._free[slice(*steps)], strict=True):
+    def _run_steps(self, env: dict[Node, Any], steps: tuple[int, int], affine: Visit) -> None:
+        for step, free in zip(self.steps[slice(*steps)], self._free_after_step[slice(*steps)], strict=True):
             if isinstance(step, Affine):
                 other = env[step.other] if step.other is not None else None
                 env[step.result] = affine(step, env[step.source], other, partial(self._dense, step, env))
             elif step.node not in env:
-                env[step.node] = self._call(step.node, env)
+                env[step.node] = self.call(step.node, env)
             for node in free:
                 env.pop(node, None)
 
@@ -263,7 +265,7 @@ class Plan:
                 and step.node not in self._moving
                 and all(n in env for n in step.node.all_input_nodes)
             ):
-                env[step.node] = self._call(step.node, env)
+                env[step.node] = self.call(step.node, env)
         return env
 
     @cached_property
@@ -281,9 +283,7 @@ class Plan:
 
         Up to the output, or to where the last such layer is; none if it cannot be cut so.
         """
-        last: dict[Node, int] = {}
-        for place, step in enumerate(self.steps):
-            last.update(dict.fromkeys(_used(step), place))
+        last = last_uses(self.steps, _used)
         layers = [(place, step) for place, step in enumerate(self.steps) if isinstance(step, Affine)]
         source = self._source
         live, start, found = {source}, 0, list[Block]()
@@ -297,10 +297,10 @@ class Plan:
             if len(live) != 1 or not any(start <= at <= place and layer.refit for at, layer in layers):
                 continue
             (result,) = live
-            reader = next((layer.layer for at, layer in layers if at > place and layer.source is result), None)
-            if result.name != self.output and (reader is None or not reader.reads_channels):
+            consumer = next((layer.layer for at, layer in layers if at > place and layer.source is result), None)
+            if result.name != self.output and (consumer is None or not consumer.reads_channels):
                 continue
-            found.append(Block((start, place + 1), source, result, reader if result.name != self.output else None))
+            found.append(Block((start, place + 1), source, result, consumer if result.name != self.output else None))
             source, start = result, place + 1
         end = found[-1].steps[1] if found else 0
         return () if any(layer.refit and place >= end for place, layer in layers) else tuple(found)
@@ -317,17 +317,16 @@ class Plan:
 
     def _dense(self, step: Affine, env: dict[Node, Any], value: Tensor) -> Tensor:
         inner = {**env, step.source: value}
-        inner[step.node] = self._call(step.node, inner)
-        result: Tensor = inner[step.node] if step.norm is None else self._call(step.norm, inner)
+        inner[step.node] = self.call(step.node, inner)
+        result: Tensor = inner[step.node] if step.norm is None else self.call(step.norm, inner)
         return result
 
-    def _call(self, node: Node, env: dict[Node, Any]) -> Any:
-        target: Any = node.target
+    def call(self, node: Node, env: Mapping[Node, Any]) -> Any:
+        """Compute one node: on any memory layout, and out of place where steps are reordered."""
         if node.op == "get_attr":
-            return operator.attrgetter(str(target))(self._module)
-        args = torch.fx.node.map_arg(node.args, env.__getitem__)
-        kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
-        target = _RESHAPES.get(target, target)  # images may be channels-last where the model's code never saw that
+            return super().call(node, env)
+        args, kwargs = self.arguments(node, env)
+        target: Any = _RESHAPES.get(node.target, node.target)  # type: ignore[call-overload]
         return (_functional(target) if self.reorders else target)(*args, **kwargs)
 
 

@@ -1,8 +1,8 @@
-"""What the error of one group's readers does to the network's answers: each group pruned alone, all others whole.
+"""What the error of one group's consumers does to the network's answers: each group pruned alone, all others whole.
 
 Nothing is scored and no label is read: the distance of the answers from the dense network's own, on a few images, tells how
 much an error at each place matters (as the sensitivity curves of Han et al. 2015, section 4, by Hinton et al.'s softened
-softmax, "Distilling the Knowledge in a Neural Network", 2015). Up to the group's first reader all is as in the dense network,
+softmax, "Distilling the Knowledge in a Neural Network", 2015). Up to the group's first consumer all is as in the dense network,
 so only the blocks from there on are run.
 """
 
@@ -25,7 +25,7 @@ from autoprune.reconstruct._sequential import in_channels_kept, narrowed, zeroed
 from autoprune.reconstruct._statistics import Statistics, columns_kept
 
 ERROR = 0.2
-"""Of the readers' mean squared output: much less is lost in the answers' noise, with much more the answers say little else."""
+"""Of the consumers' mean squared output: much less is lost in the answers' noise, with much more the answers say little else."""
 TEMPERATURE = 3.0
 CHUNK = 32  # images at a time: what goes into every block is held for so many
 
@@ -44,21 +44,17 @@ class Probes:
 
 
 class Prober:
-    """Runs the dense network with one group pruned, whose readers are refitted by their moments alone.
+    """Runs the dense network with one group pruned, whose consumers are refitted by their moments alone.
 
     Args:
         plan: The dense network's plan, which can be cut into blocks.
-        statistics: Moments of the readers.
+        statistics: Moments of the consumers.
         kept: For each group to probe its index and the channels that stay.
-        ridge: Relative pull of the refit towards the original weights.
     """
 
-    def __init__(
-        self, plan: Plan, statistics: Statistics, kept: Sequence[tuple[int, IntArray]], *, ridge: float
-    ) -> None:
+    def __init__(self, plan: Plan, statistics: Statistics, kept: Sequence[tuple[int, IntArray]]) -> None:
         self._plan = plan
         self._statistics = statistics
-        self._ridge = ridge
         self._groups = [self._fits({index: units}) for index, units in kept]
         self._block_of = {
             step.layer.name: number
@@ -71,7 +67,7 @@ class Prober:
             for fits in self._groups
         ]
 
-    def _fits(self, kept: Mapping[int, IntArray]) -> dict[str, _Reader]:
+    def _fits(self, kept: Mapping[int, IntArray]) -> dict[str, _PrunedLayer]:
         found = {}
         for name, step in self._statistics.steps.items():
             layer = step.layer
@@ -81,11 +77,11 @@ class Prober:
             if len(stays) == layer.in_channels:
                 continue
             if name not in self._statistics.moments:
-                found[name] = _Reader(layer, stays, None, None)
+                found[name] = _PrunedLayer(layer, stays, None, None)
                 continue
             columns = torch.from_numpy(columns_kept(stays, layer.in_channels, layer.kernel))
-            fit = self._statistics.refit(name, columns.to(self._statistics.images.device), ridge=self._ridge)
-            found[name] = _Reader(layer, stays, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())
+            fit = self._statistics.refit(name, columns.to(self._statistics.images.device))
+            found[name] = _PrunedLayer(layer, stays, as_weight(fit.weight, layer.kernel), fit.intercept.flatten())
         return found
 
     @property
@@ -116,7 +112,7 @@ class Prober:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reader:
+class _PrunedLayer:
     """A layer that lost inputs: what stays, and its refitted weight and bias, None where it is not refitted."""
 
     layer: Layer
@@ -126,16 +122,16 @@ class _Reader:
 
 
 class _Visit:
-    def __init__(self, readers: Mapping[str, _Reader]) -> None:
-        self._readers = readers
+    def __init__(self, layers: Mapping[str, _PrunedLayer]) -> None:
+        self._layers = layers
 
     def __call__(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
-        reader = self._readers.get(step.layer.name)
-        if reader is None:
+        pruned = self._layers.get(step.layer.name)
+        if pruned is None:
             return dense(value)
-        if reader.weight is None:
-            return dense(zeroed(value, reader.layer, reader.stays))
-        return run_layer(reader.layer, narrowed(value, reader.layer, reader.stays), reader.weight, reader.bias)
+        if pruned.weight is None:
+            return dense(zeroed(value, pruned.layer, pruned.stays))
+        return run_layer(pruned.layer, narrowed(value, pruned.layer, pruned.stays), pruned.weight, pruned.bias)
 
 
 def distance(dense: Tensor, found: Tensor) -> Tensor:

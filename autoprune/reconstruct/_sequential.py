@@ -21,7 +21,7 @@ from torch import Tensor
 
 from autoprune.groups import IntArray, Layer, PruningGraph
 from autoprune.reconstruct._layers import as_columns, as_weight, restore, run_layer
-from autoprune.reconstruct._lstsq import Fit, fit_affine
+from autoprune.reconstruct._lstsq import RIDGE, Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._statistics import Statistics
 
@@ -55,12 +55,11 @@ class Sequential:
         plan: The dense network's plan.
         statistics: Rows and targets of the dense network on the calibration images.
         kept: Channels that stay, per group index; groups left out stay whole.
-        ridge: Relative pull of the least squares towards the original weights.
-        turns: How often outputs that a rectifier cuts off are solved for, see `fit_affine`.
-        known: More of the dense network's statistics, whose moments stand beside what the calibration images give.
+        relu_iterations: How often outputs that a rectifier cuts off are solved for, see `fit_affine`.
+        prior: Statistics of the dense network on more images, whose moments stand beside what the calibration images give.
 
     Attributes:
-        lost: Whether a layer lost inputs: up to there all is as in the dense network, and nothing is refitted.
+        input_pruned: Whether a layer so far lost inputs: up to there all is as in the dense network, and nothing is refitted.
         weights, biases: What was fitted, by layer name, BatchNorm folded in: shapes (out, in that stay / g, *kernel) and (out,).
         tensors: State-dict entries, their input channels cut, their output channels still there.
     """
@@ -71,18 +70,17 @@ class Sequential:
         statistics: Statistics,
         kept: Mapping[int, IntArray],
         *,
-        ridge: float,
-        turns: int = 0,
-        known: Statistics | None = None,
+        relu_iterations: int = 0,
+        prior: Statistics | None = None,
     ) -> None:
         self.statistics = statistics
-        self.lost = False
+        self.input_pruned = False
         self.weights: dict[str, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
         self.tensors: dict[str, Tensor] = {}
         self._plan = plan
         self._kept = kept
-        self._ridge, self._turns, self._known = ridge, turns, known
+        self._relu_iterations, self._prior = relu_iterations, prior
 
     def inputs_kept(self, layer: Layer) -> IntArray | None:
         """Return the input channels of a layer that stay, None where it reads none one by one."""
@@ -92,8 +90,8 @@ class Sequential:
         """Visit a layer: fit it to the dense network's output, and return what it then computes."""
         layer = step.layer
         stays = self.inputs_kept(layer)
-        self.lost = self.lost or (stays is not None and len(stays) < layer.in_channels)
-        if not (step.refit and self.lost):
+        self.input_pruned = self.input_pruned or (stays is not None and len(stays) < layer.in_channels)
+        if not (step.refit and self.input_pruned):
             return dense(zeroed(value, layer, stays))
         rows, folded = self.statistics.rows[layer.name], self.statistics.folded[layer.name]
         weight = folded.weight
@@ -104,12 +102,12 @@ class Sequential:
             _per_group(rows.inputs(value), layer.groups, math.prod(layer.kernel)),
             _per_group(self.statistics.targets[layer.name], layer.groups),
             as_columns(layer, weight),
-            ridge=self._ridge,
+            ridge=RIDGE,
             intercept=folded.intercept,
             other=None if other is None else _per_group(rows.outputs(other), layer.groups),
-            flat=step.flat,
-            turns=self._turns,
-            known=None if self._known is None else self._known.of_kept(layer, stays),
+            saturation=step.saturation,
+            relu_iterations=self._relu_iterations,
+            prior_moments=None if self._prior is None else self._prior.of_kept(layer, stays),
         )
         self._keep(step, fit)
         return run_layer(layer, value, self.weights[layer.name], self.biases[layer.name])
@@ -129,7 +127,7 @@ class Sequential:
         result = run_layer(layer, value, weight.index_select(0, places), bias.index_select(0, places))
         return _in_places(result, places, channel_axis(layer, result), layer.out_channels)
 
-    def settle(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+    def recompute_statistics(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
         """Visit a layer whose weights were changed after the fit: as `apply`, and take its statistics anew."""
         layer, result = step.layer, self.apply(step, value, other, dense)
         if layer.name in self.weights:

@@ -8,6 +8,7 @@ block of in_channels² per kernel tap (or per position flattened into a Linear),
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from autoprune.groups import Group, IntArray, Layer
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
-from autoprune.reconstruct._lstsq import Fit
+from autoprune.reconstruct._lstsq import RIDGE, Fit
 from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._rows import Rows, sample_rows
 from autoprune.select import Consumer
@@ -74,7 +75,7 @@ class Statistics:
         images: Calibration images, shape (N, ...).
         rows: Sampled positions per layer, at most; at least twice the layer's width are taken where the images have them.
         seed: Seed of the positions.
-        moments_of: Names of the layers whose input moments are wanted.
+        moments_of: Names of the layers whose input moments are wanted at once; those of others take another pass, see `collect`.
         max_width: Widest layer whose moments are kept as one matrix.
     """
 
@@ -95,6 +96,7 @@ class Statistics:
         self.targets: dict[str, Tensor] = {}
         self.moments: dict[str, Moments] = {}
         self._answers: dict[str, Tensor] = {}
+        self._max_width = max_width
         self.steps: dict[str, Affine] = {step.layer.name: step for step in plan.steps if isinstance(step, Affine)}
         generator = torch.Generator().manual_seed(seed)
 
@@ -110,13 +112,49 @@ class Statistics:
             target = chosen.outputs(result)
             self.rows[layer.name], self.folded[layer.name] = chosen, folded
             self.targets[layer.name] = target if other is None else target + chosen.outputs(other)
-            if layer.name in moments_of and layer.groups == 1:
-                self.moments[layer.name] = collect_moments(
-                    layer, chosen.inputs(value), centred=folded.intercept, max_width=max_width
-                )
+            if layer.name in moments_of:
+                self._collect(layer, value)
             return result
 
         plan.run(images, visit)
+
+    def _collect(self, layer: Layer, value: Tensor) -> None:
+        if layer.groups == 1:
+            inputs = self.rows[layer.name].inputs(value)
+            self.moments[layer.name] = collect_moments(
+                layer, inputs, centred=self.folded[layer.name].intercept, max_width=self._max_width
+            )
+
+    def collect(self, layers: Iterable[str]) -> None:
+        """Collect the input moments of further layers, in a pass of the dense network where some are not there yet.
+
+        They are what the first pass would have collected, to the bit. Convolutions of several groups have none.
+
+        Args:
+            layers: Their names.
+        """
+        missing = {name for name in layers if name in self.rows and self.steps[name].layer.groups == 1}
+        missing -= self.moments.keys()
+        if missing:
+            self.visit_inputs(missing, self._collect)
+
+    def visit_inputs(self, layers: Collection[str], see: Callable[[Layer, Tensor], None]) -> None:
+        """Run the dense network over the calibration images, and show what goes into some of its refitted layers.
+
+        Args:
+            layers: Their names.
+            see: Called as ``see(layer, value)``.
+        """
+
+        def visit(step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+            if not step.refit:
+                return dense(value)
+            if step.layer.name in layers:
+                see(step.layer, value)
+            folded = self.folded[step.layer.name]
+            return run_layer(step.layer, value, folded.weight, folded.bias)
+
+        self.plan.run(self.images, visit)
 
     @property
     def size_bytes(self) -> int:
@@ -125,7 +163,7 @@ class Statistics:
         return sum(t.numel() * t.element_size() for t in [*tensors, *self.targets.values(), self.images])
 
     def consumers(self, group: Group) -> tuple[Consumer, ...]:
-        """Return the least-squares problems that read the group's channels, on the dense network.
+        """Return the least-squares problems that read the group's channels, on the dense network, by the moments there are.
 
         With several consuming layers only the group's own inputs enter each problem: what the others could compensate is
         second-order, and a DenseNet's 30 consumers of 1000 inputs would cost minutes.
@@ -160,7 +198,7 @@ class Statistics:
             gram, answers = gram[columns][:, columns], answers[columns]
         return gram[None], answers[None]
 
-    def refit(self, name: str, keep: Tensor, *, ridge: float) -> Fit:
+    def refit(self, name: str, keep: Tensor, *, ridge: float = RIDGE) -> Fit:
         """Refit a layer to its own dense output from the input columns ``keep`` alone, touching no image.
 
         Args:

@@ -1,9 +1,9 @@
-"""What a channel selection sees and what it answers."""
+"""What a channel selection is asked and what it answers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -12,53 +12,21 @@ from torch import Tensor
 
 from autoprune.groups import IntArray
 from autoprune.registry import Registry
-
-
-@dataclass(frozen=True, eq=False)
-class Consumer:
-    """One least-squares problem that reads the group's channels: a consuming layer, or one kernel tap of a large one.
-
-    Attributes:
-        gram: Second moments of its inputs, XᵀX / samples (centred where the layer has an intercept), float64 (d, d).
-        weight: The weights that map the d inputs to its outputs, float64 (d, outputs).
-        unit: For each of the d inputs the group's channel it belongs to, -1 where it belongs to another group, int64 (d,).
-    """
-
-    gram: Tensor
-    weight: Tensor
-    unit: Tensor
-
-    def energy(self) -> float:
-        """Return the mean squared output tr(WᵀGW), the unit in which errors of different consumers are added."""
-        return float((self.weight * (self.gram @ self.weight)).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class SelectionInputs:
-    """All that is known of one coupling group when its channels are chosen.
-
-    Attributes:
-        size: Number of channels.
-        consumers: The layers that read them; may be empty. Filled only if the selection needs "moments".
-        magnitude: Summed absolute weight of each channel over all its producers, float64 (size,).
-    """
-
-    size: int
-    consumers: tuple[Consumer, ...]
-    magnitude: Tensor
+from autoprune.select._inputs import Consumer, SelectionInputs
+from autoprune.select._kinds import check_needs
 
 
 class Selection(ABC):
     """Chooses which channels of a group stay.
 
     Attributes:
-        needs: What must be collected for it: "weights", "moments".
+        needs: The kinds of input that it reads, names in `autoprune.select.input_kinds`; nothing else is collected for it.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
+    def keep(self, inputs: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
 
 
@@ -66,33 +34,55 @@ class NestedSelection(Selection):
     """A selection whose choice for fewer channels lies within its choice for more: one order serves every count."""
 
     @abstractmethod
-    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
+    def order(self, inputs: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order in which they go, first to go first, shape (size,).
 
         With ``count`` only the first ``size - count`` places need be in order.
         """
 
-    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
+    def keep(self, inputs: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
-        return np.sort(self.order(evidence, count)[evidence.size - count :])
+        return np.sort(self.order(inputs, count)[inputs.size - count :])
 
 
-def channel_gram(evidence: SelectionInputs) -> Tensor:
+def channel_gram(consumers: tuple[Consumer, ...], size: int) -> Tensor:
     """Return M with M[i, j] = Σ over consumers of tr(W_iᵀ G_ij W_j) / energy, float64 (size, size).
 
     The mean squared output that channel set T contributes is the sum of M over T x T, so that ThiNet and LASSO, which weigh
     whole channels, need nothing but this matrix.
+
+    Args:
+        consumers: The group's consumers, at least one.
+        size: Number of channels.
     """
-    device = evidence.magnitude.device
-    total = torch.zeros(evidence.size, evidence.size, dtype=torch.float64, device=device)
-    for consumer in evidence.consumers:
+    device = consumers[0].gram.device
+    total = torch.zeros(size, size, dtype=torch.float64, device=device)
+    for consumer in consumers:
         own = consumer.unit >= 0
         weight, unit = consumer.weight[own], consumer.unit[own]
         products = consumer.gram[own][:, own] * (weight @ weight.T)  # (m, m)
         scale = max(consumer.energy(), 1e-30)
-        rows = torch.zeros(evidence.size, len(unit), dtype=torch.float64, device=device).index_add_(0, unit, products)
+        rows = torch.zeros(size, len(unit), dtype=torch.float64, device=device).index_add_(0, unit, products)
         total += torch.zeros_like(total).index_add_(1, unit, rows) / scale
     return total
 
 
-selections: Registry[type[Selection]] = Registry("selection", "autoprune.selections")
+class _Selections(Registry[type[Selection]]):
+    def register(self, name: str) -> Callable[[type[Selection]], type[Selection]]:
+        """Return a decorator that registers a selection whose needs are known."""
+        add = super().register(name)
+
+        def decorator(selection: type[Selection]) -> type[Selection]:
+            check_needs(selection.needs, selection=name)
+            return add(selection)
+
+        return decorator
+
+    def get(self, name: str) -> type[Selection]:
+        """Return the selection called ``name``, or what ``package.module:name`` names."""
+        selection = super().get(name)
+        check_needs(getattr(selection, "needs", ()), selection=name)
+        return selection
+
+
+selections: Registry[type[Selection]] = _Selections("selection", "autoprune.selections")

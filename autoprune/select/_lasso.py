@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.linear_model import lars_path_gram
 
 from autoprune.groups import IntArray
-from autoprune.select._base import Selection, SelectionInputs, channel_gram, selections
+from autoprune.select._base import Selection, channel_gram, selections
+from autoprune.select._inputs import SelectionInputs
 from autoprune.select._magnitude import Magnitude
 
 
@@ -20,15 +21,15 @@ class Lasso(Selection):
     it. Only the Gram matrix of the channels' contributions is needed.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
+    needs: ClassVar[frozenset[str]] = frozenset({"magnitude", "moments"})
 
-    def keep(self, evidence: SelectionInputs, count: int) -> IntArray:
+    def keep(self, inputs: SelectionInputs, count: int) -> IntArray:
         """Return the ``count`` channels that stay, ascending."""
-        if count >= evidence.size:
-            return np.arange(evidence.size, dtype=np.int64)
-        if not evidence.consumers:
-            return Magnitude().keep(evidence, count)
-        gram = channel_gram(evidence).cpu().numpy()
+        if count >= inputs.size:
+            return np.arange(inputs.size, dtype=np.int64)
+        if not inputs["moments"]:
+            return Magnitude().keep(inputs, count)
+        gram = channel_gram(inputs["moments"], inputs.size).cpu().numpy()
         scale = max(float(gram.diagonal().max()), 1e-30)
         gram = gram / scale
         _, _, path = lars_path_gram(gram.sum(axis=1), gram, n_samples=1, method="lasso")
@@ -37,4 +38,4 @@ class Lasso(Selection):
         best = np.abs(path[:, enough[0] if len(enough) else -1])
         # Ties (a knot that adds two channels, or channels that never enter) go to the larger contribution.
         order = np.lexsort((gram.diagonal(), best))
-        return np.sort(order[evidence.size - count :]).astype(np.int64)
+        return np.sort(order[inputs.size - count :]).astype(np.int64)

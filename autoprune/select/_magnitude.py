@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from autoprune.groups import IntArray
-from autoprune.select._base import NestedSelection, SelectionInputs, selections
+from autoprune.select._base import NestedSelection, selections
+from autoprune.select._inputs import SelectionInputs
 
 
 @selections.register("magnitude")
 class Magnitude(NestedSelection):
     """L1 norm of the filters, summed over all producers of the group (Li et al. 2017, section 3.1)."""
 
-    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
+    needs: ClassVar[frozenset[str]] = frozenset({"magnitude"})
+
+    def order(self, inputs: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels from the smallest norm to the largest."""
-        return np.argsort(evidence.magnitude.cpu().numpy(), kind="stable").astype(np.int64)
+        return np.argsort(inputs["magnitude"].cpu().numpy(), kind="stable").astype(np.int64)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from autoprune.groups import IntArray
-from autoprune.select._base import Consumer, NestedSelection, SelectionInputs, selections
+from autoprune.select._base import NestedSelection, selections
+from autoprune.select._inputs import Consumer, SelectionInputs
 from autoprune.select._magnitude import Magnitude
 from autoprune.support.cholesky import cholesky
 
@@ -65,16 +66,16 @@ class _Elimination:
 class OptimalBrainSurgeon(NestedSelection):
     """Remove, again and again, the channel whose removal costs least after everything else is refitted."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
+    needs: ClassVar[frozenset[str]] = frozenset({"magnitude", "moments"})
 
-    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
+    def order(self, inputs: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order of elimination."""
-        if not evidence.consumers:
-            return Magnitude().order(evidence, count)
-        return _eliminate(evidence, count)[0]
+        if not inputs["moments"]:
+            return Magnitude().order(inputs, count)
+        return _eliminate(inputs, count)[0]
 
 
-def elimination(evidence: SelectionInputs) -> tuple[IntArray, FloatArray]:
+def elimination(inputs: SelectionInputs) -> tuple[IntArray, FloatArray]:
     """Return the channels in the order of elimination, and the error at every number of channels kept.
 
     The error is that of the consumers, refitted, in shares of their mean squared output, summed over the consumers; 0 for all
@@ -83,27 +84,27 @@ def elimination(evidence: SelectionInputs) -> tuple[IntArray, FloatArray]:
     Returns:
         Shapes (size,) and (size + 1,).
     """
-    if not evidence.consumers:
-        parabola = np.asarray((1.0 - np.arange(evidence.size + 1) / evidence.size) ** 2, dtype=np.float64)
-        return Magnitude().order(evidence), parabola
-    order, rises = _eliminate(evidence, 1)
-    errors = np.zeros(evidence.size + 1, dtype=np.float64)
-    errors[1 : evidence.size] = np.cumsum(rises)[::-1]
+    if not inputs["moments"]:
+        parabola = np.asarray((1.0 - np.arange(inputs.size + 1) / inputs.size) ** 2, dtype=np.float64)
+        return Magnitude().order(inputs), parabola
+    order, rises = _eliminate(inputs, 1)
+    errors = np.zeros(inputs.size + 1, dtype=np.float64)
+    errors[1 : inputs.size] = np.cumsum(rises)[::-1]
     errors[0] = errors[1]
     return order, errors
 
 
-def _eliminate(evidence: SelectionInputs, count: int) -> tuple[IntArray, FloatArray]:
+def _eliminate(inputs: SelectionInputs, count: int) -> tuple[IntArray, FloatArray]:
     """Return the channels in the order of elimination, and the rise of the error at each that went before ``count`` were left.
 
     Of a group of more than ``ONE_BY_ONE`` channels the cheapest few go together, so that it takes as many steps as one of
     ``STEPS`` channels: each step passes over a matrix of channels x channels. What each then costs is taken as if it went alone.
     """
-    problems = [_Elimination(consumer, evidence.size) for consumer in evidence.consumers]
-    alive = torch.arange(evidence.size, device=evidence.magnitude.device)
+    problems = [_Elimination(consumer, inputs.size) for consumer in inputs["moments"]]
+    alive = torch.arange(inputs.size, device=inputs["magnitude"].device)
     order: list[int] = []
     rises: list[float] = []
-    together = 1 if evidence.size <= ONE_BY_ONE else math.ceil(evidence.size / STEPS)
+    together = 1 if inputs.size <= ONE_BY_ONE else math.ceil(inputs.size / STEPS)
     least = max(count, 1)
     while len(alive) > least:
         losses = sum((problem.losses(alive) for problem in problems), torch.zeros(len(alive), device=alive.device))

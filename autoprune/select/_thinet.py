@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from autoprune.groups import IntArray
-from autoprune.select._base import NestedSelection, SelectionInputs, channel_gram, selections
+from autoprune.select._base import NestedSelection, channel_gram, selections
+from autoprune.select._inputs import SelectionInputs
 from autoprune.select._magnitude import Magnitude
 
 
@@ -18,16 +19,16 @@ class ThiNet(NestedSelection):
     The paper samples single outputs; we sum over all of them, which second moments give at no further cost.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"weights", "moments"})
+    needs: ClassVar[frozenset[str]] = frozenset({"magnitude", "moments"})
 
-    def order(self, evidence: SelectionInputs, count: int = 0) -> IntArray:
+    def order(self, inputs: SelectionInputs, count: int = 0) -> IntArray:
         """Return the channels in the order in which the greedy step removes them."""
-        if not evidence.consumers:
-            return Magnitude().order(evidence, count)
-        gram = channel_gram(evidence).cpu().numpy()
+        if not inputs["moments"]:
+            return Magnitude().order(inputs, count)
+        gram = channel_gram(inputs["moments"], inputs.size).cpu().numpy()
         cost = gram.diagonal().copy()
-        order = np.empty(evidence.size, dtype=np.int64)
-        for step in range(evidence.size):
+        order = np.empty(inputs.size, dtype=np.int64)
+        for step in range(inputs.size):
             channel = int(cost.argmin())
             order[step] = channel
             cost += 2 * gram[channel]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from autoprune.cost import CostModel
 from autoprune.errors import UsageError
 from autoprune.reconstruct import Backend, Statistics, fit_affine
-from autoprune.reconstruct._engine import RIDGE
+from autoprune.reconstruct._lstsq import RIDGE
 from autoprune.reconstruct._plan import Affine, Dense
 from autoprune.select import selections
 from autoprune.surgery import prune_model
@@ -23,10 +23,12 @@ from ._networks import Grouped, Plain, Residual, images, planned, trained
 ALL_ROWS = 10**6
 
 
-def backend(network: nn.Module, x: Tensor, *, select: str = "obs", rows: int = ALL_ROWS, turns: int = 0) -> Backend:
+def backend(
+    network: nn.Module, x: Tensor, *, select: str = "obs", rows: int = ALL_ROWS, relu_iterations: int = 0
+) -> Backend:
     graph, plan = planned(network)
     decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
-    return Backend(plan, decisions, x, selection=selections.get(select)(), rows=rows, turns=turns)
+    return Backend(plan, decisions, x, selection=selections.get(select)(), rows=rows, relu_iterations=relu_iterations)
 
 
 def values(network: nn.Module, x: Tensor, *names: str) -> dict[str, tuple[Tensor, Tensor]]:
@@ -235,7 +237,7 @@ def test_the_dense_network_is_untouched() -> None:
 def test_the_effort_is_what_torch_counts(make: Callable[[], nn.Module], share: float) -> None:
     network = trained(make())
     x = images(12)
-    made = backend(network, x, turns=2)
+    made = backend(network, x, relu_iterations=2)
     counts = [max(1, int(share * group.size)) for group in made.decisions]
     cost = CostModel(made.graph, made.decisions)
     counted = made.refit_macs([inputs(counts) for _, inputs, _ in cost.layer_forms])
@@ -267,7 +269,7 @@ class Followed(nn.Module):
 
 def test_what_a_rectifier_cuts_off_is_known() -> None:
     _, plan = planned(Followed().eval())
-    flat = {step.layer.name: step.flat for step in plan.steps if isinstance(step, Affine)}
+    flat = {step.layer.name: step.saturation for step in plan.steps if isinstance(step, Affine)}
     infinite = (0.0, float("inf"))
     assert flat == {
         "stem": infinite,
@@ -284,8 +286,8 @@ def test_what_a_rectifier_cuts_off_is_known() -> None:
 def test_fitting_only_what_the_rectifiers_leave_gets_nearer_to_the_dense_network() -> None:
     network, x = trained(Plain()), images(256)
     errors = []
-    for turns in (0, 2, 8):
-        found = backend(network, x, turns=turns)
+    for relu_iterations in (0, 2, 8):
+        found = backend(network, x, relu_iterations=relu_iterations)
         refit = found.sequential(halved(found))
         small = prune_model(network, found.graph, refit.kept, tensors=refit.tensors)
         with torch.no_grad():

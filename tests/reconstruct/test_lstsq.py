@@ -59,13 +59,13 @@ def behind(
     y: np.ndarray,
     z: np.ndarray,
     prior: np.ndarray,
-    flat: tuple[float, float],
+    saturation: tuple[float, float],
     weight: np.ndarray,
     bias: np.ndarray,
 ) -> float:
     """Return what a rectified fit minimises: the error where the output is inside, how far it comes in where it is beyond."""
     found = x @ weight + bias + z
-    low, high = flat
+    low, high = saturation
     error = np.where(
         y <= low, np.maximum(found - low, 0.0), np.where(y >= high, np.minimum(found - high, 0.0), y - found)
     )
@@ -74,32 +74,32 @@ def behind(
 
 
 @pytest.mark.parametrize("samples", [60, 9], ids=["primal", "dual"])
-@pytest.mark.parametrize("flat", [(0.0, math.inf), (-0.5, 1.0)])
-def test_outputs_that_a_rectifier_cuts_off_are_free(samples: int, flat: tuple[float, float]) -> None:
+@pytest.mark.parametrize("saturation", [(0.0, math.inf), (-0.5, 1.0)])
+def test_outputs_that_a_rectifier_cuts_off_are_free(samples: int, saturation: tuple[float, float]) -> None:
     rng = np.random.default_rng(samples)
     x, y, z = rng.normal(1.0, 1.0, (samples, 12)), rng.normal(size=(samples, 2)), rng.normal(size=(samples, 2))
     prior = rng.normal(size=(12, 2))
 
-    def fitted(turns: int) -> tuple[np.ndarray, np.ndarray]:
+    def fitted(relu_iterations: int) -> tuple[np.ndarray, np.ndarray]:
         fit = fit_affine(
             *(torch.from_numpy(a.copy())[None] for a in (x, y, prior)),
             ridge=RIDGE,
             intercept=True,
             other=torch.from_numpy(z)[None],
-            flat=flat,
-            turns=turns,
+            saturation=saturation,
+            relu_iterations=relu_iterations,
         )
         return fit.weight[0].numpy(), fit.intercept[0].numpy()
 
-    errors = [behind(x, y, z, prior, flat, *fitted(turns)) for turns in range(6)]
+    errors = [behind(x, y, z, prior, saturation, *fitted(relu_iterations)) for relu_iterations in range(6)]
     assert errors == sorted(errors, reverse=True)
     assert errors[5] < errors[0]
 
     def objective(flattened: np.ndarray) -> float:
-        return behind(x, y, z, prior, flat, flattened[:24].reshape(12, 2), flattened[24:])
+        return behind(x, y, z, prior, saturation, flattened[:24].reshape(12, 2), flattened[24:])
 
     best = minimize(objective, np.concatenate([prior.ravel(), np.zeros(2)]), method="BFGS", options={"gtol": 1e-7})
-    assert behind(x, y, z, prior, flat, *fitted(3000)) == pytest.approx(best.fun, rel=1e-6)
+    assert behind(x, y, z, prior, saturation, *fitted(3000)) == pytest.approx(best.fun, rel=1e-6)
 
 
 @pytest.mark.parametrize("samples", [7, 40])
@@ -109,7 +109,7 @@ def test_known_moments_count_like_as_many_samples(samples: int) -> None:
     others, theirs = torch.randn(1, 500, 12), torch.randn(1, 500, 5)
     prior = torch.randn(1, 12, 5)
     known = others.mT @ others / 500, others.mT @ theirs / 500
-    fit = fit_affine(inputs.clone(), outputs, prior, ridge=0.0, intercept=False, known=known)
+    fit = fit_affine(inputs.clone(), outputs, prior, ridge=0.0, intercept=False, prior_moments=known)
     weight = (samples / 500) ** 0.5  # 500 samples that count like as many as there are of the first
     stacked = torch.cat([inputs, weight * others], 1)[0], torch.cat([outputs, weight * theirs], 1)[0]
     expected = np.linalg.lstsq(stacked[0].double().numpy(), stacked[1].double().numpy(), rcond=None)[0]

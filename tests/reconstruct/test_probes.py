@@ -67,7 +67,7 @@ def test_no_more_is_computed_than_is_said_and_than_is_allowed() -> None:
 
 
 def _refits(backend: Backend, dense: float) -> float:
-    """Multiply-adds of the readers' least squares, generously, in dense images."""
+    """Multiply-adds of the consumers' least squares, generously, in dense images."""
     widths = [len(m.mean) for m in backend.statistics.moments.values()]
     return sum(20 * width**3 for width in widths) / dense
 

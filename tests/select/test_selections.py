@@ -35,9 +35,10 @@ class Raw:
         return Consumer(x.T @ x / SAMPLES, torch.from_numpy(self.w.reshape(-1, OUT)), unit)
 
 
-def evidence(*raws: Raw) -> SelectionInputs:
+def drawn(*raws: Raw) -> SelectionInputs:
     rng = np.random.default_rng(9)
-    return SelectionInputs(SIZE, tuple(raw.consumer() for raw in raws), torch.from_numpy(rng.random(SIZE)))
+    magnitude = torch.from_numpy(rng.random(SIZE))
+    return SelectionInputs(SIZE, {"moments": tuple(raw.consumer() for raw in raws), "magnitude": magnitude})
 
 
 RAWS = [(Raw(0),), (Raw(1), Raw(2, scale=30.0))]
@@ -50,14 +51,14 @@ def error(raws: tuple[Raw, ...], removed: list[int]) -> float:
 @pytest.mark.parametrize("raws", RAWS)
 def test_channel_gram_is_the_inner_product_of_the_contributions(raws: tuple[Raw, ...]) -> None:
     expected = sum(np.einsum("ipo,jpo->ij", raw.parts, raw.parts) / SAMPLES / raw.energy for raw in raws)
-    np.testing.assert_allclose(channel_gram(evidence(*raws)).numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(channel_gram(drawn(*raws)["moments"], SIZE).numpy(), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("raws", RAWS)
 def test_thinet_takes_the_channel_of_least_error_at_every_step(raws: tuple[Raw, ...]) -> None:
     selection = selections.get("thinet")()
     assert isinstance(selection, NestedSelection)
-    order = selection.order(evidence(*raws)).tolist()
+    order = selection.order(drawn(*raws)).tolist()
     for step in range(SIZE):
         candidates = {c: error(raws, [*order[:step], c]) for c in range(SIZE) if c not in order[:step]}
         assert order[step] == min(candidates, key=candidates.__getitem__)
@@ -79,7 +80,7 @@ def refitted_loss(raw: Raw, removed: list[int]) -> float:
 def test_obs_removes_what_costs_least_after_a_full_refit(raws: tuple[Raw, ...]) -> None:
     selection = selections.get("obs")()
     assert isinstance(selection, NestedSelection)
-    order = selection.order(evidence(*raws)).tolist()
+    order = selection.order(drawn(*raws)).tolist()
     for step in range(SIZE - 1):
         candidates = {
             c: sum(refitted_loss(raw, [*order[:step], c]) for raw in raws) for c in range(SIZE) if c not in order[:step]
@@ -98,12 +99,12 @@ def test_lasso_equals_coordinate_descent_on_the_raw_contributions(raws: tuple[Ra
     active = path != 0
     place = int(np.flatnonzero(active.sum(axis=0) >= count)[0])
     assert active[:, place].sum() == count, "the grid must resolve the knot"
-    kept = selections.get("lasso")().keep(evidence(*raws), count)
+    kept = selections.get("lasso")().keep(drawn(*raws), count)
     assert kept.tolist() == np.flatnonzero(active[:, place]).tolist()
 
 
 def test_magnitude_keeps_the_largest_norms() -> None:
-    found = SelectionInputs(4, (), torch.tensor([0.3, 2.0, 0.1, 1.0], dtype=torch.float64))
+    found = SelectionInputs(4, {"magnitude": torch.tensor([0.3, 2.0, 0.1, 1.0], dtype=torch.float64)})
     assert selections.get("magnitude")().keep(found, 2).tolist() == [1, 3]
 
 
@@ -113,7 +114,7 @@ def test_inputs_of_other_groups_take_part_in_the_refit_but_never_go() -> None:
     own = rng.normal(size=(500, 3)) * [5.0, 1.0, 1.0]
     x = torch.from_numpy(np.column_stack([own, own[:, 0] + 1e-6 * rng.normal(size=500)]))
     consumer = Consumer(x.T @ x / 500, torch.ones(4, 2, dtype=torch.float64), torch.tensor([0, 1, 2, -1]))
-    found = SelectionInputs(3, (consumer,), torch.ones(3, dtype=torch.float64))
+    found = SelectionInputs(3, {"moments": (consumer,), "magnitude": torch.ones(3, dtype=torch.float64)})
     assert selections.get("obs")().keep(found, 2).tolist() == [1, 2]
     assert 0 in selections.get("thinet")().keep(found, 2).tolist()
 
@@ -122,7 +123,7 @@ def test_inputs_of_other_groups_take_part_in_the_refit_but_never_go() -> None:
 @given(name=st.sampled_from(["lasso", "magnitude", "obs", "thinet"]), seed=st.integers(0, 10_000))
 def test_every_count_gives_that_many_channels_and_nested_ones_nest(name: str, seed: int) -> None:
     selection = selections.get(name)()
-    found = evidence(Raw(seed))
+    found = drawn(Raw(seed))
     kept = [selection.keep(found, count) for count in range(1, SIZE + 1)]
     for count, units in enumerate(kept, start=1):
         assert len(units) == count

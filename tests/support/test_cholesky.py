@@ -63,9 +63,9 @@ def test_a_choice_from_nan_is_that_error(select: str, value: float) -> None:
     gram = semidefinite(6)[0]
     gram[2, 2] = value
     consumer = Consumer(gram, torch.randn(6, 4, dtype=torch.float64), torch.arange(6))
-    evidence = SelectionInputs(6, (consumer,), torch.ones(6))
+    inputs = SelectionInputs(6, {"moments": (consumer,), "magnitude": torch.ones(6)})
     with pytest.raises(AutopruneError, match="Which channels stay cannot be solved for"):
-        selections.get(select)().keep(evidence, 3)
+        selections.get(select)().keep(inputs, 3)
 
 
 @pytest.mark.parametrize("where", ["scores", "errors"])

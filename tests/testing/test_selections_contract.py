@@ -26,7 +26,7 @@ class TestThiNet(SelectionContract):
 class Greedy(Selection):
     """Always keeps one too many."""
 
-    def keep(self, evidence, count):
+    def keep(self, inputs, count):
         return np.arange(count + 1)
 
 
