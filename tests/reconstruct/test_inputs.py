@@ -40,7 +40,7 @@ def test_filters_are_the_producers_own_rows() -> None:
     first, second = collect(dense, groups["expand"], {"filters"})["filters"]
     assert torch.equal(first, network.expand.weight.detach().double().flatten(1))
     assert torch.equal(second, network.depth.weight.detach().double().flatten(1))
-    for name, group in groups.items():
+    for group in groups.values():
         found = collect(dense, group, {"filters", "magnitude"})
         norms = sum(rows.abs().sum(dim=1) for rows in found["filters"])
         torch.testing.assert_close(norms, found["magnitude"])
