@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autoprune.evaluation import Score
     from autoprune.finetuning import FinetuneResult, Recipe, finetune
     from autoprune.graph import build_graph
-    from autoprune.problem import Problem
+    from autoprune.problem import Problem, make_problem
     from autoprune.searching import SearchResult, search
     from autoprune.surgery import Policy, prune_model
 
@@ -33,6 +33,7 @@ __all__ = [
     "__version__",
     "build_graph",
     "finetune",
+    "make_problem",
     "prune_model",
     "search",
 ]
@@ -53,6 +54,7 @@ _HOMES = {
     "UsageError": "errors",
     "build_graph": "graph",
     "finetune": "finetuning",
+    "make_problem": "problem",
     "prune_model": "surgery",
     "search": "searching",
 }

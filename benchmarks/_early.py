@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.comparison import results, run_folder
 from autoprune.evaluation import Agents, stacked
-from autoprune.searching import inputs_of, make_problem, ranked
+from autoprune.searching import inputs_of, problem_of, ranked
 from autoprune.support.answers import pack, unpack
 from autoprune.support.files import read_json, write_json_atomic
 
@@ -49,7 +49,7 @@ def finish_early(out: Path) -> None:
             continue
         folder = run_folder(out, "auto", seed)
         config = folder.read_config()
-        problem = make_problem(config, inputs_of(config))
+        problem = problem_of(config, inputs_of(config))
         scored = [episode for episode in folder.read_episodes() if episode.agent == "auto"][:policies]
         names = [group.name for group in problem.decisions]
         best = [

@@ -30,9 +30,9 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from autoprune.evaluation import TEMPERATURE, divergence
-from autoprune.problem import TURNS, Problem, _problem
+from autoprune.problem import TURNS, Problem, _pruner
 from autoprune.runs import Inputs, RunFolder
-from autoprune.searching import inputs_of, make_problem
+from autoprune.searching import inputs_of, problem_of
 from autoprune.support.files import append_jsonl, repair_jsonl, write_text_atomic
 
 POLICIES = 40
@@ -87,19 +87,22 @@ def network_of(problem: Problem, how: str, counts: Counts) -> nn.Module:
     if how == "finish":
         return problem.finish(counts).model
     if how == "slice":
-        return renormed(problem._surgery(problem._backend.slice_only(counts)), problem._backend.statistics.images)
+        return renormed(
+            problem._pruner.network(problem._pruner.backend.slice_only(counts)),
+            problem._pruner.backend.statistics.images,
+        )
     network = problem.prune(counts)
-    return renormed(network, problem._backend.statistics.images) if how == "norms" else network
+    return renormed(network, problem._pruner.backend.statistics.images) if how == "norms" else network
 
 
 def images_of(problem: Problem, how: str, counts: Counts) -> float:
     """Return what making a network computes, in images through the dense network."""
-    assert problem._search.size is not None
+    assert problem._scorer.size is not None
     share = problem.cost.macs(counts) / problem.cost.dense_macs
-    renorming = len(problem._backend.statistics.images) * share if how in ("norms", "slice") else 0.0
+    renorming = len(problem._pruner.backend.statistics.images) * share if how in ("norms", "slice") else 0.0
     if how == "slice":
         return renorming
-    return renorming + problem._equivalents(counts, finish=how == "finish") - problem._search.size * share
+    return renorming + problem._dense_images(counts, finish=how == "finish") - problem._scorer.size * share
 
 
 @torch.no_grad()
@@ -139,7 +142,7 @@ def measure(
         path = folder / f"{alternative.name.replace(':', '').replace(',', '').replace(' ', '-')}.jsonl"
         records = repair_jsonl(path, sealed=False)
         if len(records) < POLICIES and only in alternative.name:
-            _problem.TURNS = alternative.turns
+            _pruner.TURNS = alternative.turns
             problem = make(**{"rows": ROWS, **alternative.problem})
             policies = policies or chosen_policies(run, problem)
             dense = logits_of(problem.model, inputs.search)
@@ -240,7 +243,7 @@ def main() -> None:
     inputs = inputs_of(config)
 
     def make(*, score: str = config.score, **given: Any) -> Problem:
-        return make_problem(replace(config, score=score), inputs, **given)
+        return problem_of(replace(config, score=score), inputs, **given)
 
     found = measure(run, inputs, make, options.results, options.only)
     if not any("report" in records[0] for records in found.values()):

@@ -24,7 +24,7 @@ import torch
 from autoprune.agents import make_agent
 from autoprune.data import load_data
 from autoprune.models import load_model
-from autoprune.problem import Problem
+from autoprune.problem import make_problem
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -46,7 +46,7 @@ def main() -> None:
     data = load_data(options.data, mean=loaded.mean, std=loaded.std, input_size=loaded.input_shape)
     times: dict[str, list[float]] = {name: [] for name in ("dense", "pruned", "cached", "sequential")}
     problems = {
-        kind: Problem(
+        kind: make_problem(
             loaded.model,
             loaded.example_input(),
             calibration=data.calibration,

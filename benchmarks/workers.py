@@ -20,7 +20,7 @@ from autoprune.agents import make_agent
 from autoprune.data import load_data
 from autoprune.models import load_model
 from autoprune.pool import Workers
-from autoprune.problem import Problem
+from autoprune.problem import make_problem
 from autoprune.support.threads import pinned_threads
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     loaded = load_model(options.model, weights=options.weights)
     data = load_data(options.data, mean=loaded.mean, std=loaded.std, input_size=loaded.input_shape)
     with pinned_threads(1):
-        problem = Problem(
+        problem = make_problem(
             loaded.model,
             loaded.example_input(),
             calibration=data.calibration,

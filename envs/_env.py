@@ -79,12 +79,12 @@ def digits_problem() -> ProblemLike:
     """Return the default problem: the embedded digits network at half its MACs."""
     from autoprune.data import load_data
     from autoprune.models import load_model
-    from autoprune.problem import Problem
+    from autoprune.problem import make_problem
 
     loaded = load_model("digits", weights=None)
     data = load_data("digits", mean=loaded.mean, std=loaded.std, input_size=loaded.input_shape[-2:])
     example, _ = data.calibration[0]
-    return Problem(
+    return make_problem(
         loaded.model,
         example[None],
         calibration=data.calibration,

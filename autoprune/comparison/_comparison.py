@@ -29,7 +29,7 @@ from autoprune.searching import (
     check_plugins,
     check_score,
     load_asked,
-    make_problem,
+    problem_of,
     refuse_differences,
     resolve,
 )
@@ -129,7 +129,7 @@ def compare(
             with folder.lock():
                 started = time.monotonic()
                 if shared is None:
-                    shared = SharedProblem(make_problem(config, inputs), out / f"scores-s{seed}.jsonl")
+                    shared = SharedProblem(problem_of(config, inputs), out / f"scores-s{seed}.jsonl")
                 folder.begin(config)
                 progress.opened(folder)
                 Driver(

@@ -16,7 +16,7 @@ from autoprune.evaluation import Score
 from autoprune.problem import Problem
 from autoprune.registry import only_named_by
 from autoprune.runs import Episode, RunConfig, RunFolder
-from autoprune.searching import inputs_of, make_problem
+from autoprune.searching import inputs_of, problem_of
 from autoprune.support.files import read_json, write_json_atomic
 from autoprune.support.reading import reading
 
@@ -170,4 +170,4 @@ def _problem(folder: RunFolder, config: RunConfig, *, download: bool, say: Calla
             raise UsageError(
                 f"The {what} of the run in '{folder.path}' changed since it was made; restore it to measure sensitivity."
             )
-    return make_problem(config, inputs, profile=folder.profile_path, say=say)
+    return problem_of(config, inputs, profile=folder.profile_path, say=say)

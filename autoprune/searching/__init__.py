@@ -11,7 +11,7 @@ from autoprune.searching._session import (
     check_plugins,
     inputs_of,
     load_asked,
-    make_problem,
+    problem_of,
     refuse_differences,
     search_to_folder,
 )
@@ -29,7 +29,7 @@ __all__ = [
     "inputs_of",
     "knee",
     "load_asked",
-    "make_problem",
+    "problem_of",
     "ranked",
     "refuse_differences",
     "resolve",

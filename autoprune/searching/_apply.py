@@ -13,7 +13,7 @@ from autoprune.data import Preparation
 from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph
 from autoprune.models import LoadedModel, untrained
-from autoprune.problem import Problem
+from autoprune.problem import make_problem
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense, load_inputs, rebuild, weights_beside
 from autoprune.support.files import load_safetensors, save_safetensors_atomic
@@ -145,7 +145,7 @@ def _refitted(
         preparation=preparation,
     )
     rebuild(policy, None, dense)  # says what does not belong together before anything is computed
-    problem = Problem(
+    problem = make_problem(
         inputs.model,
         inputs.example_input,
         calibration=inputs.calibration,

@@ -14,7 +14,7 @@ from autoprune.evaluation import RewardFn, check_reward, resolve_reward
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.pool import check_workers
-from autoprune.problem import Problem
+from autoprune.problem import Problem, make_problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
@@ -117,7 +117,7 @@ def execute(
     with folder.lock(), pinned_threads(1 if workers > 1 else None):
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         _take_over(config, folder)
-        problem = make_problem(config, inputs, profile=folder.profile_path, say=progress.stage)
+        problem = problem_of(config, inputs, profile=folder.profile_path, say=progress.stage)
         make_player(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
@@ -190,7 +190,7 @@ def load_asked(config: RunConfig, *, download: bool, say: Callable[[str], None] 
     )
 
 
-def make_problem(
+def problem_of(
     config: RunConfig,
     inputs: Inputs,
     *,
@@ -205,12 +205,12 @@ def make_problem(
         inputs: Model and data.
         profile: Where measured times are kept.
         say: Told what is being measured.
-        **others: Arguments of `Problem` that no configuration has.
+        **others: Arguments of `make_problem` that no configuration has.
 
     Raises:
         UsageError: if what is asked cannot be done; says why.
     """
-    problem = Problem(
+    problem = make_problem(
         inputs.model,
         inputs.example_input,
         calibration=inputs.calibration,

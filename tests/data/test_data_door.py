@@ -16,7 +16,7 @@ import autoprune
 from autoprune import AutopruneError, SearchResult, UsageError
 from autoprune.evaluation import Evaluator
 from autoprune.guard import eval_mode
-from autoprune.problem import Problem
+from autoprune.problem import Problem, make_problem
 
 
 class Net(nn.Module):
@@ -49,7 +49,7 @@ CALIBRATION, SEARCH, REPORT = images(40, 1), images(30, 2), images(20, 3)
 
 def problem(net: nn.Module, **options: Any) -> Problem:
     given = {"calibration": CALIBRATION, "evaluate": SEARCH, "report": REPORT, "budget": 0.7, **options}
-    return Problem(net, torch.zeros(2, 2, 6, 6), **given)
+    return make_problem(net, torch.zeros(2, 2, 6, 6), **given)
 
 
 def search(net: nn.Module, **options: Any) -> SearchResult:
@@ -211,7 +211,7 @@ def test_a_dense_network_whose_answers_are_nan_is_refused() -> None:
     x, y = (tensor.clone() for tensor in SEARCH.tensors)
     x[[4, 9]] = -1.0
     with pytest.raises(UsageError, match="answer to item 4 of the search part is NaN or infinite, and to 2 of 30"):
-        Problem(Exploding(), x[:2], calibration=CALIBRATION, evaluate=TensorDataset(x, y))
+        make_problem(Exploding(), x[:2], calibration=CALIBRATION, evaluate=TensorDataset(x, y))
 
 
 def test_answers_that_are_nan_are_wrong_ones() -> None:

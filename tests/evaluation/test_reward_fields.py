@@ -72,7 +72,7 @@ def test_a_search_is_led_by_any_field(name: str, evaluated: str) -> None:
 
 
 def test_a_finished_network_knows_every_field_on_the_search_part_and_what_scores_say_on_the_report_part() -> None:
-    problem = autoprune.Problem(network(), torch.zeros(2, 2, 6, 6), budget=LIMITS, finish_steps=0, **PARTS)
+    problem = autoprune.make_problem(network(), torch.zeros(2, 2, 6, 6), budget=LIMITS, finish_steps=0, **PARTS)
     counts = problem.projector.project([0.5] * len(problem.decisions))
     finished = problem.finish(counts)
     assert finished.report is not None

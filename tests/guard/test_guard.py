@@ -55,7 +55,7 @@ def _search(model: nn.Module, images: Tensor, folder: Path) -> None:
 
 
 def _problem(model: nn.Module, images: Tensor, folder: Path) -> None:
-    problem = autoprune.Problem(model, images, calibration=DATA, evaluate=DATA, report=DATA, finish_steps=2)
+    problem = autoprune.make_problem(model, images, calibration=DATA, evaluate=DATA, report=DATA, finish_steps=2)
     counts = [max(1, group.size // 2) for group in problem.decisions]
     problem.race_against([counts])
     problem.score(counts)

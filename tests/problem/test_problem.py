@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from autoprune.budget import Budget
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Score
-from autoprune.problem import Problem
+from autoprune.problem import Problem, make_problem
 from autoprune.surgery import prune_model
 
 from ..reconstruct._networks import Residual, images, trained
@@ -36,7 +36,7 @@ def problem(**options: object) -> Problem:
         "rows": 1000,
         **options,
     }
-    return Problem(network, images(2), **given)  # type: ignore[arg-type]
+    return make_problem(network, images(2), **given)  # type: ignore[arg-type]
 
 
 def test_scores_are_the_small_networks_own() -> None:
@@ -79,7 +79,7 @@ def test_the_dense_network_runs_over_many_batches_once_and_over_few_more_often(b
         seen.append(len(given[0]))
 
     network.register_forward_pre_hook(count)
-    found = Problem(
+    found = make_problem(
         network,
         images(2),
         calibration=images(200, 11),
@@ -199,7 +199,9 @@ def test_nan_weights_are_named() -> None:
     with torch.no_grad():
         network.expand.weight[0, 0] = math.nan
     with pytest.raises(UsageError, match=r"expand\.weight"):
-        Problem(network, images(2), calibration=images(20), evaluate=TensorDataset(images(4), torch.zeros(4).long()))
+        make_problem(
+            network, images(2), calibration=images(20), evaluate=TensorDataset(images(4), torch.zeros(4).long())
+        )
 
 
 class FixedBatch(nn.Module):
@@ -220,7 +222,7 @@ class FixedBatch(nn.Module):
 def test_a_network_traced_for_one_batch_size_is_sliced_and_says_so() -> None:
     torch.manual_seed(0)
     network = FixedBatch().eval()
-    found = Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.6)
+    found = make_problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.6)
     assert "fixed batch" in found.notes[0]
     counts = found.projector.project([0.5] * len(found.decisions))
     assert found.score(counts).macs == found.cost.macs(counts)
@@ -241,7 +243,7 @@ class Sorted(nn.Module):
 def test_a_network_in_which_nothing_can_be_pruned_says_why() -> None:
     network = Sorted().eval()
     with pytest.raises(UsageError, match=r"Nothing .* can be pruned: a: .*sort"):
-        Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3))
+        make_problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3))
 
 
 class PartlySorted(Sorted):
@@ -258,7 +260,7 @@ class PartlySorted(Sorted):
 
 def test_groups_that_stay_whole_are_said_before_the_search() -> None:
     network = PartlySorted().eval()
-    found = Problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.8)
+    found = make_problem(network, images(2), calibration=images(50), evaluate=labelled(network, 40, 3), budget=0.8)
     assert [group.name for group in found.decisions] == ["first"]
     assert "stay whole" in found.notes[0]
     assert "a: " in found.notes[0]
@@ -293,7 +295,7 @@ def test_sensitivities_are_what_groups_pruned_alone_do_to_the_answers() -> None:
     depth = torch.linspace(-0.5, 0.5, len(errors)).exp().tolist()
     for group, curve, later in zip(found.decisions, errors, depth, strict=True):
         count = int(abs(curve[1 : group.size] - 0.2).argmin()) + 1
-        refit = found._backend.cached([count if other is group else other.size for other in found.decisions])
+        refit = found._pruner.backend.cached([count if other is group else other.size for other in found.decisions])
         small = prune_model(found.model, found.graph, refit.kept, tensors=refit.tensors)
         with torch.no_grad():
             ours, theirs = (torch.log_softmax(network(data) / 3, dim=1) for network in (small, found.model))

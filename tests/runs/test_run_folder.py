@@ -190,7 +190,7 @@ def test_lock_and_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> N
 SEARCHING = """
 import os, sys, time
 from autoprune.cli import main
-from autoprune.problem import _problem as problem
+from autoprune import problem
 what, *arguments = sys.argv[1:]
 plain = getattr(problem.Problem, what)
 def slow(self, *given):

@@ -1,0 +1,129 @@
+"""A problem with all its parts, from a model, data and a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.budget import Budget
+from autoprune.data import CALIBRATION, Expected, Images, adapt
+from autoprune.evaluation import Evaluator, Part, RewardFn, check_reward, resolve_reward
+from autoprune.graph import PruningGraph
+from autoprune.guard import unchanged
+from autoprune.latency import Target
+from autoprune.problem._budgeted import as_budget, under_budget
+from autoprune.problem._data_notes import data_notes
+from autoprune.problem._problem import Problem
+from autoprune.problem._pruner import CALIBRATION_IMAGES, FINISH_IMAGES, REFIT_ON, Pruner, check_score
+from autoprune.problem._scorer import Scorer
+from autoprune.problem._traced import trace
+from autoprune.reconstruct import FINISH_STEPS, affordable_rows
+from autoprune.select import selections
+from autoprune.support.device import resolve_device
+
+
+@unchanged()  # the global random numbers
+def make_problem(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    calibration: Images,
+    evaluate: Part,
+    report: Part | None = None,
+    budget: Budget | float | str | None = 0.5,
+    reward: str | RewardFn = "accuracy",
+    select: str = "obs",
+    score: str = "sequential",
+    include_residual: bool = False,
+    min_keep: float = 0.1,
+    round_to: int = 1,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    batch_size: int = 64,
+    calibration_images: int = CALIBRATION_IMAGES,
+    rows: int | None = None,
+    refit_on: tuple[int, int] | None = REFIT_ON,
+    finish_images: int = FINISH_IMAGES,
+    finish_steps: int = FINISH_STEPS,
+    target: Target | None = None,
+    profile: Path | None = None,
+    graph: PruningGraph | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Problem:
+    """Trace and prove a network, settle what a budget leaves to decide, collect statistics, and score the dense network.
+
+    The parts can be had alone, too: `trace`, `under_budget`, `Pruner`, `Scorer`.
+
+    Args:
+        model: The trained dense network; not touched.
+        example_input: A batch for it, shape (N, C, H, W); only shape and dtype matter.
+        calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
+        evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``.
+        report: The report part, the same kinds; never looked at by `Problem.score`.
+        budget: Share of the dense MACs, a `Budget`, or what is read as one ("macs=0.5,size=4MB"); None for no budget
+            (R_FLOPs and R_Param trade size themselves).
+        reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
+        select: Which channels of a group stay.
+        score: "sequential" or "cached", see `Pruner`.
+        include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
+            be met without; `Problem.notes` then says so.
+        min_keep: The least share of a group's channels that stays.
+        round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
+        device: Torch device.
+        seed: Seed of the calibration images and positions.
+        batch_size: Images per forward pass when scoring.
+        calibration_images: Calibration images of the statistics that the search chooses channels by.
+        rows: Sampled output positions per layer in those; None for what a quarter of a dense pass pays for, at most 8000.
+        refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
+        finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
+        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
+        target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
+        profile: Where measured times are kept and continued; None to keep them in memory.
+        graph: The model's proved graph, where it is known already.
+        say: Told what is being measured.
+
+    Raises:
+        UsageError: for an impossible budget, unknown names, empty data, images that do not fit, NaN weights.
+    """
+    check_score(score)  # what can be refused at once is
+    selections.get(select)
+    resolve_reward(reward)
+    limits = as_budget(budget)
+    check_reward(reward, limits)
+    where = resolve_device(device)
+    expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
+    options: dict[str, Any] = {"device": where, "batch_size": batch_size, "expected": expected}
+    search = Evaluator(evaluate, name="search", **options)
+    held_out = None if report is None else Evaluator(report, name="report", **options)
+    given = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
+    images = given.drawn(max(finish_images, calibration_images), seed)
+    traced = trace(model, example_input, device=where, graph=graph)
+    budgeted = under_budget(
+        traced,
+        limits,
+        include_residual=include_residual,
+        min_keep=min_keep,
+        round_to=round_to,
+        target=target,
+        profile=profile,
+        say=say,
+    )
+    pruner = Pruner(
+        budgeted,
+        images,
+        select=select,
+        score=score,
+        seed=seed,
+        calibration_images=calibration_images,
+        rows=rows or affordable_rows(traced.graph, search.size or 2000),
+        refit_on=refit_on,
+        finish_images=finish_images,
+        finish_steps=finish_steps,
+    )
+    scorer = Scorer(budgeted, search, held_out)
+    _ = scorer.dense_report  # what is wrong with its images is to be said now
+    return Problem(budgeted, pruner, scorer, reward=reward, notes=data_notes(given, images, search, held_out))

@@ -1,0 +1,204 @@
+"""From channel counts to small networks: statistics, choice of channels, refit; the third part of a `Problem`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from autoprune.errors import UsageError
+from autoprune.graph import IntArray
+from autoprune.guard import unchanged
+from autoprune.problem._budgeted import Budgeted
+from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
+from autoprune.registry import nearest
+from autoprune.select import selections
+from autoprune.surgery import Policy, fast_layout, load_pruned, prune_model
+
+ScoreKind = Literal["sequential", "cached"]
+SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
+TURNS, FINISH_TURNS = 1, 5
+"""How often a refit solves for outputs that a rectifier cuts off, in the search and in the end."""
+REFIT_ON = 100, 2000
+"""Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
+PROBED = 256
+"""Images that `Pruner.sensitivities` looks at; on twice as many the first policies of ResNet-20 are no better."""
+SHRINKAGE, DEPTH_TREND = 0.75, 1.0
+"""Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
+those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
+CALIBRATION_IMAGES, FINISH_IMAGES = 400, 2000
+
+
+class Pruner:
+    """Makes the small network of a policy: as the search sees it, or as well as it can be made.
+
+    Args:
+        budgeted: The network and what is decided.
+        images: Calibration images, shape (N, C, H, W), in the order in which they are used.
+        select: Which channels of a group stay: a registered name, or ``package.module:name``.
+        score: "sequential" refits layer by layer on the pruned network's own inputs; "cached" from the dense
+            network's moments alone, cheaper and less like the finished network.
+        seed: Seed of the output positions.
+        calibration_images: Calibration images of the statistics that the search chooses channels by.
+        rows: Sampled output positions per layer in those; None for what a quarter of a dense pass over 2,000 images pays for.
+        refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
+        finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
+        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
+
+    Attributes:
+        refits: Whether weights are refitted at all, which takes a network that can be run on the calibration images.
+        statistics_macs: Multiply-adds of the search's statistics.
+        notes: Sentences that the user should read.
+
+    Raises:
+        UsageError: for an unknown selection or score.
+    """
+
+    @unchanged()
+    def __init__(
+        self,
+        budgeted: Budgeted,
+        images: Tensor,
+        *,
+        select: str = "obs",
+        score: str = "sequential",
+        seed: int = 0,
+        calibration_images: int = CALIBRATION_IMAGES,
+        rows: int | None = None,
+        refit_on: tuple[int, int] | None = REFIT_ON,
+        finish_images: int = FINISH_IMAGES,
+        finish_steps: int = FINISH_STEPS,
+    ) -> None:
+        check_score(score)
+        self._score_kind = score
+        self._selection = selections.get(select)()
+        traced = budgeted.traced
+        self._model, self._graph, self._device = traced.model, traced.graph, traced.device
+        self._groups = budgeted.decided.decisions
+        self._images, self._seed = images, seed
+        self._plan = Plan(self._graph, self._model)
+        self.refits = self._graph.dynamic_batch and self._plan.computes(self._model, images[:5].to(self._device))
+        self._rows = rows or affordable_rows(self._graph, 2000)
+        self._finish_backend: Backend | None = None
+        self._finish_images = finish_images
+        self._descent = Descent(finish_steps, seed=seed) if finish_steps else None
+        self.notes: tuple[str, ...] = ()
+        if not self.refits:
+            self._selection = selections.get("magnitude")()
+            calibration_images = self._finish_images = self._graph.layers[0].in_shape[0]
+            same_batch = images[: len(traced.example)].to(self._device)
+            fixed = not self._graph.dynamic_batch or self._plan.computes(self._model, same_batch)
+            why = (
+                "The network was traced for one fixed batch size"
+                if fixed
+                else "The traced network's answers to calibration images are not the model's own"
+            )
+            self.notes += (f"{why}, so nothing is refitted and channels are chosen by magnitude.",)
+        fit = images_that_fit(self._graph)
+        if fit < min(calibration_images, len(images)):
+            self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
+        self.backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
+        self.statistics_macs = self.backend.setup_macs if self.refits else 0.0
+
+    def _make_backend(self, images: Tensor, rows: int, turns: int, **others: Any) -> Backend:
+        return Backend(
+            self._plan,
+            self._groups,
+            fast_layout(images.to(self._device), self._device),
+            selection=self._selection,
+            rows=rows,
+            seed=self._seed,
+            relu_iterations=turns,
+            **others,
+        )
+
+    @unchanged()
+    def prune(self, counts: Sequence[int]) -> nn.Module:
+        """Return the small network of a policy as the search sees it.
+
+        Args:
+            counts: Channels to keep, one per decision.
+        """
+        if not self.refits:
+            return self.network(self.backend.slice_only(counts))
+        cached = self._score_kind == "cached"
+        return self.network(self.backend.cached(counts) if cached else self.backend.sequential(counts))
+
+    def network(self, refit: Refit) -> nn.Module:
+        """Return the small network with the channels and weights of a refit."""
+        return prune_model(self._model, self._graph, refit.kept, tensors=refit.tensors)
+
+    def best(self, counts: Sequence[int]) -> Refit:
+        """Return the best refit of a policy: sequential, on more calibration images and positions, then descent."""
+        backend = self._best_backend()
+        return backend.sequential(counts) if self.refits else backend.slice_only(counts)
+
+    def best_of(self, kept: Mapping[str, IntArray]) -> Refit:
+        """Return the best refit of a network that keeps exactly these channels, by group name."""
+        backend = self._best_backend()
+        return backend.refit_kept(kept) if self.refits else Refit(dict(kept), {})
+
+    def counts_of(self, kept: Mapping[str, IntArray]) -> tuple[int, ...]:
+        """Return the channels kept of each decision, given which, by group name; groups left out are whole."""
+        return tuple(len(kept[group.name]) if group.name in kept else group.size for group in self._groups)
+
+    def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor]) -> nn.Module:
+        """Return the small network with these channels (by group name) and weights (else UsageError)."""
+        policy = Policy(Policy.groups_of([group for group in self._graph.groups if group.name in kept], kept))
+        return load_pruned(self._model, self._graph, policy, state).eval()
+
+    def _best_backend(self) -> Backend:
+        if self._finish_backend is None:
+            images, rows = self._images[: self._finish_images], 5 * self._rows
+            self._finish_backend = self._make_backend(images, rows, FINISH_TURNS, descent=self._descent)
+        return self._finish_backend
+
+    def macs(self, counts: Sequence[int], budgeted: Budgeted, *, finish: bool = False) -> tuple[float, float]:
+        """Return the multiply-adds of a policy's refit, and of its descent.
+
+        Args:
+            counts: Channels to keep, one per decision.
+            budgeted: Knows what layers cost.
+            finish: Whether it is the best refit.
+        """
+        if not self.refits:
+            return 0.0, 0.0
+        backend, cost = self._best_backend() if finish else self.backend, budgeted.decided.cost
+        widths = [inputs(counts) for _, inputs, _ in cost.layer_forms]
+        refit = backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
+        return refit, 3 * backend.descent_images * cost.macs(counts)  # forward, and back to inputs and weights
+
+    def errors(self) -> list[npt.NDArray[np.float64]] | None:
+        """Return the error of every decision's consumers, once refitted, for each count kept; see `Problem.errors`."""
+        return [self.backend.errors(group) for group in self._groups] if self.refits else None
+
+    @unchanged()
+    def sensitivities(self, images: Tensor | None, most: int | None) -> tuple[npt.NDArray[np.float64], float] | None:
+        """Return how much a unit of `errors` matters in every decision; see `Problem.sensitivities`.
+
+        Args:
+            images: Images to look at, shape (N, C, H, W); None for calibration images.
+            most: What may be computed, in images through the dense network; None for as many as there are calibration images.
+        """
+        if not self.refits:
+            return None
+        images = self._images[-PROBED:] if images is None else images
+        probed = self.backend.probe(fast_layout(images.to(self._device), self._device), most=most or len(self._images))
+        if probed is None:
+            return None
+        errors, seen = probed
+        alone = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
+        return alone**SHRINKAGE * np.exp(DEPTH_TREND * np.linspace(-0.5, 0.5, len(alone))), seen.images
+
+
+def check_score(score: str) -> None:
+    """Refuse a way to score that there is not.
+
+    Raises:
+        UsageError: with the nearest name.
+    """
+    if score not in SCORES:
+        raise UsageError(f"Unknown score '{score}'.{nearest(score, list(SCORES))} Known: {', '.join(SCORES)}.")
