@@ -1,0 +1,42 @@
+"""The parts of a problem, each made alone."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.data import TensorDataset
+
+from autoprune.evaluation import Evaluator
+from autoprune.problem import Problem, Pruner, Scorer, make_problem, trace, under_budget
+
+from ..reconstruct._networks import Residual, images, trained
+
+
+def test_a_budget_needs_no_data() -> None:
+    network = trained(Residual())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    traced = trace(network, images(2))
+    half, less = (under_budget(traced, budget) for budget in ("macs=0.5", "macs=0.3,params=0.6"))
+    for found, share in ((half, 0.5), (less, 0.3)):
+        counts = found.decided.projector.project([1.0] * len(found.decided.decisions))
+        assert found.decided.cost.macs(counts) <= share * found.decided.cost.macs(found.sizes)
+        assert found.decided.projector.is_full(counts)
+    assert half.traced is less.traced
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_parts_put_together_by_hand_are_the_problem_that_is_made_at_once() -> None:
+    network, pictures = trained(Residual()), images(60, 11)
+    with torch.no_grad():
+        labelled = TensorDataset(pictures, network(pictures).argmax(dim=1))
+    whole = make_problem(network, images(2), calibration=pictures, evaluate=labelled, rows=500, seed=3)
+    budgeted = under_budget(trace(network, images(2)), 0.5)
+    drawn = pictures[torch.randperm(60, generator=torch.Generator().manual_seed(3))]
+    pruner = Pruner(budgeted, drawn, rows=500, seed=3)
+    scorer = Scorer(budgeted, Evaluator(labelled, name="search", device=torch.device("cpu")))
+    parts = Problem(budgeted, pruner, scorer)
+    counts = whole.projector.project([0.5] * len(whole.decisions))
+    small = pruner.prune(counts)
+    for name, value in whole.prune(counts).state_dict().items():
+        torch.testing.assert_close(small.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    assert abs(parts.score(counts).loss - whole.score(counts).loss) < 1e-3
+    assert parts.setup_images > 0
