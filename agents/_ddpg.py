@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._random import random_policy
@@ -35,6 +34,9 @@ from autoprune.envs import Features, ProblemLike, Walk, to_action, to_ratio, tra
 from autoprune.envs._features import FloatArray
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
+from autoprune.support.packages import lazy, require
+
+special = lazy("scipy.special", "The agent needs")
 
 _PLAY, _LEARN, _BUILD = 0, 1, 2  # streams of an episode's random numbers
 _LAST_NOISE = 0.1  # of the first, where the decay is chosen here
@@ -137,6 +139,7 @@ class DDPG(Agent):
         }
         _check(self._identity["options"])
 
+        require("The agent needs", "gymnasium", "stable_baselines3")
         from autoprune.agents import _sb3  # Slow to import, and only the learners need it.
 
         self._seeded = _sb3.seeded
@@ -271,8 +274,8 @@ def truncated_normal(rng: np.random.Generator, mean: float, sigma: float, low: f
     uniform = rng.random()
     if sigma <= 0.0 or low >= high:
         return mean
-    below, above = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
-    drawn = mean + sigma * float(ndtri(below + uniform * (above - below)))
+    below, above = special.ndtr((low - mean) / sigma), special.ndtr((high - mean) / sigma)
+    drawn = mean + sigma * float(special.ndtri(below + uniform * (above - below)))
     return min(max(drawn, low), high)
 
 

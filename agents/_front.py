@@ -14,6 +14,7 @@ from autoprune.agents._base import Agent, Counts, Told
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
+from autoprune.support.packages import require
 
 SAMPLERS = ("nsga2", "tpe")
 _UNIFORM = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
@@ -46,6 +47,7 @@ class Front(Agent):
         rules: bool = True,
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
+        require("A front needs", "optuna")
         import optuna
 
         if problem.budget.minimize is None:

@@ -84,6 +84,7 @@ class CMAES(Generations):
     """CMA-ES (Hansen & Ostermeier, "Completely Derandomized Self-Adaptation in Evolution Strategies", 2001)."""
 
     smallest = 4
+    packages = ("optuna", "cmaes")
 
     def _sampler(self, seed: int) -> Any:
         samplers = self._optuna.samplers

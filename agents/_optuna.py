@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from autoprune.agents._base import Agent, Counts
 from autoprune.agents._history import informative
@@ -14,6 +14,7 @@ from autoprune.agents._start import first_policies
 from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
+from autoprune.support.packages import require
 
 PROPOSALS = 8
 """How often a sampler is asked for a policy that was not scored yet, before one is drawn at random."""
@@ -32,8 +33,12 @@ class OptunaAgent(Agent):
         UsageError: if ``start`` is unknown.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("optuna",)
+    """What the sampler needs."""
+
     def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, start: str = "rules") -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
+        require(f"{self._name.capitalize()} needs", *self.packages)
         import optuna
 
         self._optuna = optuna
@@ -89,6 +94,9 @@ class FromHistory(OptunaAgent):
 
     startup: int
     """Policies that are drawn at random before the sampler takes over."""
+
+    packages: ClassVar[tuple[str, ...]] = ("optuna",)
+    """What the sampler needs."""
 
     def __init__(self, problem: ProblemLike, *, seed: int = 0, episodes: int = 100, start: str = "rules") -> None:
         super().__init__(problem, seed=seed, episodes=episodes, start=start)

@@ -19,10 +19,12 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
-from scipy.optimize import nnls
 
 from autoprune.errors import AutopruneError
+from autoprune.support.packages import lazy
+
+linalg = lazy("scipy.linalg", "The agent's surrogate needs")
+optimize = lazy("scipy.optimize", "The agent's surrogate needs")
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -102,7 +104,7 @@ class Surrogate:
             self._settle(tilt, residual, 1.0)
             mean = x @ self._profile
             factor = _factor(self._covariance(x))
-            white_y, white_mean = (solve_triangular(factor, v, lower=True) for v in (y, mean))
+            white_y, white_mean = (linalg.solve_triangular(factor, v, lower=True) for v in (y, mean))
             a, b, n = float(white_y @ white_y), float(white_y @ white_mean), len(y)
             # All scales in units of the weights' own: the one that is most likely is the root of a quadratic.
             inverse = (b + np.sqrt(b * b + 4 * max(a, 1e-12) * n)) / (2 * max(a, 1e-12))
@@ -115,10 +117,10 @@ class Surrogate:
         # Weights at least 0: more channels never hurt.
         rest = _factor(self._smooth(self._told, self._told) + NOISE**2 * np.eye(len(y)))
         prior = np.diag(1.0 / np.sqrt(self._spread))
-        rows = np.concatenate([solve_triangular(rest, x, lower=True), prior])
-        right = np.concatenate([solve_triangular(rest, y, lower=True), prior @ self._profile])
-        weights, _ = nnls(rows, right)
-        self._left_over = cho_solve((rest, True), y - x @ weights)
+        rows = np.concatenate([linalg.solve_triangular(rest, x, lower=True), prior])
+        right = np.concatenate([linalg.solve_triangular(rest, y, lower=True), prior @ self._profile])
+        weights, _ = optimize.nnls(rows, right)
+        self._left_over = linalg.cho_solve((rest, True), y - x @ weights)
         self.weights = self._scale * weights
 
     def _covariance(self, x: FloatArray) -> FloatArray:
@@ -135,7 +137,7 @@ class Surrogate:
             smooth = self._smooth(np.asarray(k, dtype=np.float64), self._told)
             mean += self._scale * (smooth @ self._left_over)
             shared = (x * self._spread) @ self._x.T + smooth
-            half = solve_triangular(self._factor, shared.T, lower=True)
+            half = linalg.solve_triangular(self._factor, shared.T, lower=True)
             own = own - (half**2).sum(axis=0)
         return mean, self._scale * np.sqrt(np.maximum(own, 0.0))
 
@@ -147,8 +149,8 @@ def _factor(covariance: FloatArray) -> FloatArray:
         AutopruneError: if it has none.
     """
     try:
-        factor: FloatArray = cholesky(covariance, lower=True)
-    except LinAlgError as error:
+        factor: FloatArray = linalg.cholesky(covariance, lower=True)
+    except np.linalg.LinAlgError as error:
         raise _cannot_learn(str(error)) from error
     return factor
 

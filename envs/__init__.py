@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import gymnasium
+from typing import TYPE_CHECKING
 
-from autoprune.envs._env import ChannelPruningEnv
 from autoprune.envs._features import FEATURES, Features
 from autoprune.envs._protocol import CostLike, GraphLike, KnowsErrors, KnowsSensitivities, ProblemLike, ProjectorLike
 from autoprune.envs._walk import Trajectory, Walk, to_action, to_ratio, trajectory
+from autoprune.support.packages import lazy_names, missing
+
+if TYPE_CHECKING:
+    from autoprune.envs._env import ChannelPruningEnv
 
 __all__ = [
     "FEATURES",
@@ -28,5 +31,11 @@ __all__ = [
 
 ENV_ID = "autoprune/ChannelPruning-v0"
 
-if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="autoprune.envs:ChannelPruningEnv")
+
+__getattr__ = lazy_names(__name__, {"ChannelPruningEnv": "_env"})  # it is Gymnasium's
+
+if missing(["gymnasium"]) is None:
+    import gymnasium
+
+    if ENV_ID not in gymnasium.registry:
+        gymnasium.register(id=ENV_ID, entry_point="autoprune.envs:ChannelPruningEnv")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import download_and_extract_archive
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.support.packages import lazy
 from autoprune.support.reading import reading
+
+datasets = lazy("torchvision.datasets", "CIFAR-10 as torchvision downloads it needs")
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _NPZ_SEARCH = 2000
@@ -36,20 +37,23 @@ def read_cifar10(root: Path, *, download: bool) -> Arrays:
     if (root / "val.npz").is_file() or (root / "train.npz").is_file():
         train, val = _read_npz(root / "train.npz"), _read_npz(root / "val.npz")
         return Arrays(*train, *val, _NPZ_SEARCH, 10, MEAN, STD, source=f"CIFAR-10 (npz) in '{root}'")
-    folder = root if root.name == CIFAR10.base_folder else root / CIFAR10.base_folder
+    known = datasets.CIFAR10
+    folder = root if root.name == known.base_folder else root / known.base_folder
     if not folder.is_dir() and download:
         try:
-            download_and_extract_archive(CIFAR10.url, str(root), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+            datasets.utils.download_and_extract_archive(
+                known.url, str(root), filename=known.filename, md5=known.tgz_md5
+            )
         except (OSError, RuntimeError) as error:
             raise AutopruneError(f"CIFAR-10 cannot be downloaded to '{root}' ({error}); check the network.") from error
     if not folder.is_dir():
         raise UsageError(
-            f"There is no CIFAR-10 in '{root}' (neither train.npz and val.npz nor {CIFAR10.base_folder}); "
+            f"There is no CIFAR-10 in '{root}' (neither train.npz and val.npz nor {known.base_folder}); "
             "give the right folder, or --download."
         )
-    batches = [_read_batch(folder / name) for name, _ in CIFAR10.train_list]
+    batches = [_read_batch(folder / name) for name, _ in known.train_list]
     train_images, train_labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    test_images, test_labels = _read_batch(folder / CIFAR10.test_list[0][0])
+    test_images, test_labels = _read_batch(folder / known.test_list[0][0])
     return Arrays(
         train_images,
         train_labels,
@@ -59,7 +63,7 @@ def read_cifar10(root: Path, *, download: bool) -> Arrays:
         10,
         MEAN,
         STD,
-        source=f"CIFAR-10 ({CIFAR10.base_folder}) in '{root}'",
+        source=f"CIFAR-10 ({known.base_folder}) in '{root}'",
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
+
+from autoprune.support.packages import lazy
+
+datasets = lazy("sklearn.datasets", "The data 'digits' need")
 
 NAME = "digits"
 MEAN = (0.3053,)  # of the images in [0, 1]
@@ -15,7 +18,7 @@ _SPLIT_SEED = 0
 
 def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return all images, shape (1797, 1, 8, 8) in [0, 1], and labels, shape (1797,), in a fixed random order."""
-    images, labels = load_digits(return_X_y=True)
+    images, labels = datasets.load_digits(return_X_y=True)
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     x = (images[order] / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
     return x, labels[order].astype(np.int64)

@@ -9,11 +9,13 @@ from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
-from torchvision.datasets import FashionMNIST
 
 from autoprune.data._arrays import Arrays
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.support.packages import lazy
 from autoprune.support.reading import reading
+
+datasets = lazy("torchvision.datasets", "The download of Fashion-MNIST needs")
 
 MEAN, STD = (0.2860,), (0.3530,)
 _MOST_BYTES = 1 << 28
@@ -33,7 +35,7 @@ def read_fashion_mnist(root: Path, *, download: bool) -> Arrays:
     folder = next((folder for folder in folders if _find(folder, _FILES[0]) is not None), None)
     if folder is None and download:
         try:
-            FashionMNIST(str(root), download=True)
+            datasets.FashionMNIST(str(root), download=True)
         except (OSError, RuntimeError) as error:
             raise AutopruneError(
                 f"Fashion-MNIST cannot be downloaded to '{root}' ({error}); check the network."

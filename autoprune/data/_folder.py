@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
 
 from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import AutopruneError, UsageError
+from autoprune.support.packages import lazy
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torchvision.datasets import ImageFolder
+
+datasets = lazy("torchvision.datasets", "An image folder needs")
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -49,7 +53,7 @@ def _open(folder: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
     if not folder.is_dir():
         raise UsageError(f"There is no folder '{folder}'; an image folder has train/CLASS and val/CLASS.")
     try:
-        return ImageFolder(str(folder), transform=transform, loader=_load)
+        return datasets.ImageFolder(str(folder), transform=transform, loader=_load)
     except FileNotFoundError as error:
         raise UsageError(
             f"'{folder}' lacks images ({str(error).splitlines()[0]}); put at least one in each class."
@@ -58,7 +62,7 @@ def _open(folder: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
 
 def _load(path: str) -> Image.Image:
     try:
-        image: Image.Image = default_loader(path)
+        image: Image.Image = datasets.folder.default_loader(path)
     except OSError as error:
         raise AutopruneError(f"The image '{path}' cannot be decoded ({error}); mend or remove it.") from error
     return image

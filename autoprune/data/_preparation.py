@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
-from torchvision import transforms
 
 from autoprune.errors import UsageError
 from autoprune.registry import find_factory
+from autoprune.support.packages import lazy
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+transforms = lazy("torchvision.transforms", "An image folder needs")
 
 _ENLARGE = 256 / 224  # the usual resize before the centre crop
 

@@ -30,9 +30,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from autoprune.support.answers import BoolArray
+from autoprune.support.packages import lazy
+
+stats = lazy("scipy.stats", "A comparison of agents needs")
 
 LEVEL = 0.05
 """Chance of any false difference among all pairs compared."""

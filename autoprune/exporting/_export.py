@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from autoprune.exporting.pt2 import checked_pt2, functional
 from autoprune.guard import eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.support.files import save_safetensors_atomic, write_bytes_atomic
+from autoprune.support.packages import require
 
 ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
@@ -70,23 +70,7 @@ def check_format(format: str) -> None:
     if format not in SUFFIXES:
         raise UsageError(f"Unknown format '{format}'.{nearest(format, list(SUFFIXES))} Known: {', '.join(SUFFIXES)}.")
     if format == "onnx":
-        require_onnx("onnx", "onnxscript")
-
-
-def require_onnx(*modules: str) -> None:
-    """See that optional modules are installed.
-
-    Raises:
-        UsageError: naming the extra that installs them.
-    """
-    missing = missing_onnx(*modules)
-    if missing is not None:
-        raise UsageError(f"ONNX needs the package '{missing}', which is not installed: pip install 'autoprune[onnx]'.")
-
-
-def missing_onnx(*modules: str) -> str | None:
-    """Return the first optional module that is not installed, of those given or of all that ONNX needs; None if all are."""
-    return next((name for name in modules or ONNX_MODULES if find_spec(name) is None), None)
+        require("ONNX needs", "onnx", "onnxscript")
 
 
 def onnx_session(path: Path, *, threads: int | None = None, profile: Path | None = None) -> Any:
@@ -101,7 +85,7 @@ def onnx_session(path: Path, *, threads: int | None = None, profile: Path | None
     Raises:
         UsageError: if the file is missing or damaged, or onnxruntime is not installed.
     """
-    require_onnx("onnxruntime")
+    require("ONNX needs", "onnxruntime")
     import onnxruntime
 
     if not path.is_file():
@@ -124,7 +108,7 @@ def onnx_session(path: Path, *, threads: int | None = None, profile: Path | None
 
 def _refuse_loops(path: Path) -> None:
     """Refuse an ONNX file, which may be a stranger's, with loops, which may have no end and may run while it is loaded."""
-    require_onnx("onnx", "onnxruntime")
+    require("ONNX needs", "onnx", "onnxruntime")
     import onnx
 
     if not path.is_file():

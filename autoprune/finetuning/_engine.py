@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.errors import UsageError
+from autoprune.support.packages import missing, require
 
 
 class Engine:
@@ -62,14 +63,10 @@ class FabricEngine(Engine):
     """
 
     def __init__(self, kind: str, devices: int) -> None:
-        module = next((name for name in ("lightning.fabric", "lightning_fabric") if _installed(name)), None)
-        if module is None:
-            raise UsageError(
-                f"Training on {devices} devices needs Lightning Fabric, which is not installed: "
-                "pip install 'autoprune[fabric]'."
-            )
-        from importlib import import_module
-
+        alone = missing(["lightning"]) is not None and missing(["lightning_fabric"]) is None
+        if not alone:
+            require(f"Training on {devices} devices needs", "lightning")
+        module = "lightning_fabric" if alone else "lightning.fabric"
         fabric: Any = import_module(module).Fabric(
             accelerator=kind, devices=devices, strategy="ddp" if devices > 1 else "auto"
         )
@@ -117,10 +114,3 @@ def make_engine(device: str, devices: int) -> Engine:
             f"{devices} devices were asked for, but there are {torch.cuda.device_count()} CUDA devices here."
         )
     return FabricEngine(kind.type, devices)
-
-
-def _installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterator, Sized
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-from torchvision import transforms
-from torchvision.datasets import ImageFolder
 
 from autoprune.data import Data, Held, ImageArrays, Items, as_dataset, seeded
 from autoprune.errors import UsageError
 from autoprune.finetuning._augment import Draws, crop, draw, pad
+from autoprune.support.packages import lazy
+
+if TYPE_CHECKING:
+    from torchvision.datasets import ImageFolder
+
+transforms = lazy("torchvision.transforms", "An image folder needs")
 
 _STATISTICS_EPOCH = 0  # whose images BatchNorm is measured on; training counts from 1
 _SCALE = (0.35, 1.0)  # share of an image that a crop of random size covers
@@ -50,7 +55,7 @@ class TrainingImages:
         std: tuple[float, ...] = (),
         workers: int | None = None,
     ) -> None:
-        if not isinstance(data, Held | Items | ImageArrays | TensorDataset | ImageFolder):
+        if not isinstance(data, Held | Items | ImageArrays | TensorDataset) and not _is_folder(data):
             data = as_dataset(data, "training")
         self.size = len(cast(Sized, data))
         if self.size < 2:
@@ -72,7 +77,7 @@ class TrainingImages:
         elif isinstance(data, TensorDataset):
             self._images, self._labels = data.tensors[:2]
             self._blank = float(self._images.min())
-        elif isinstance(data, ImageFolder) and kind == "crop-flip" and mean:
+        elif _is_folder(data) and kind == "crop-flip" and mean:
             self._data, self._kind = _random_resized(data, mean, std), "none"
             self._workers = min(4, (os.cpu_count() or 1) // 2) if workers is None else workers
         self._padded = None if self._images is None or kind == "none" else pad(self._images, value=self._blank)
@@ -163,6 +168,12 @@ def augmentation(data: str, wanted: str) -> str:
     return {"cifar10": "crop-flip", "imagefolder": "crop-flip", "digits": "shift", "fashion-mnist": "shift"}.get(
         kind, "none"
     )
+
+
+def _is_folder(data: Dataset[Any]) -> TypeGuard[ImageFolder]:
+    """Say whether data are an image folder of torchvision's, which is not imported for that: who made one has done so."""
+    folder = sys.modules.get("torchvision.datasets.folder")
+    return folder is not None and isinstance(data, folder.ImageFolder)
 
 
 def _random_resized(data: ImageFolder, mean: tuple[float, ...], std: tuple[float, ...]) -> ImageFolder:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc
+
+from autoprune.support.packages import lazy
+
+qmc = lazy("scipy.stats.qmc", "A budget of latency needs")
 
 _SPREAD = 0.6
 

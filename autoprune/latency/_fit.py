@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
+
+from autoprune.support.packages import lazy
+
+optimize = lazy("scipy.optimize", "A budget of latency needs")
 
 FloatArray = npt.NDArray[np.float64]
 BLOCKS = (1, 4, 8, 16)
@@ -104,7 +107,7 @@ def _solve(gram: FloatArray) -> FloatArray:
     inner += 1e-9 * np.eye(len(inner))
     factor = np.linalg.cholesky(inner)  # inner = factor factor'
     target = np.linalg.solve(factor, gram[:-1, -1] / scale)
-    x: FloatArray = nnls(factor.T, target)[0]
+    x: FloatArray = optimize.nnls(factor.T, target)[0]
     return x / scale
 
 

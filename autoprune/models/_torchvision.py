@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.error import URLError
 
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights, list_models
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.registry import nearest
+from autoprune.support.packages import lazy
+
+models = lazy("torchvision.models", "A network of torchvision's needs")
 
 Transform = Callable[[Any], Tensor]
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training uses
@@ -19,7 +20,7 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training uses
 
 def check_name(name: str) -> None:
     """Refuse names that torchvision has no classification network for (UsageError with the nearest)."""
-    known = list_models(module=torchvision.models)
+    known = models.list_models(module=models)
     if name not in known:
         raise UsageError(f"torchvision has no classification model '{name}'.{nearest(name, known)}")
 
@@ -30,7 +31,7 @@ def find_weights(name: str, weights: str | None) -> Any:
     Raises:
         UsageError: for an unknown name.
     """
-    known = get_model_weights(name)
+    known = models.get_model_weights(name)
     member = (weights or "DEFAULT").rpartition(".")[2]
     if member not in known.__members__:
         names = list(known.__members__)
@@ -58,7 +59,7 @@ def build(name: str, num_classes: int | None, *, published: bool = False) -> nn.
     if name in ("googlenet", "inception_v3"):
         # Published weights expect the input scaled in the network itself.
         options |= {"aux_logits": False, "init_weights": True, "transform_input": published}
-    return cast(nn.Module, get_model(name, weights=None, **options))
+    return cast(nn.Module, models.get_model(name, weights=None, **options))
 
 
 def download(weights: Any) -> dict[str, Tensor]:

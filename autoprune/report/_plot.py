@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from autoprune.errors import UsageError
 from autoprune.support.files import write_atomic
+from autoprune.support.packages import require
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _COLOURS = (
@@ -146,12 +147,7 @@ def check_path(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"The picture '{path}' must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "Pictures need the package 'matplotlib', which is not installed: pip install 'autoprune[plot]'."
-        ) from error
+    require("Pictures need", "matplotlib")
 
 
 def draw(picture: Picture, path: Path) -> None:

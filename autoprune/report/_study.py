@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-
-import optuna
-from optuna.distributions import IntDistribution
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from typing import TYPE_CHECKING
 
 from autoprune.errors import UsageError
 from autoprune.runs import Episode, RunFolder
+from autoprune.support.packages import lazy
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+else:
+    optuna = lazy("optuna", "A study needs")
 
 
 def write_study(
@@ -61,11 +65,11 @@ def write_study(
 def _trial(episode: Episode, most: dict[str, int]) -> FrozenTrial:
     score = episode.score
     finite = math.isfinite(score.reward)
-    return create_trial(
+    return optuna.trial.create_trial(
         params=dict(episode.counts),
-        distributions={group: IntDistribution(1, most[group]) for group in episode.counts},
+        distributions={group: optuna.distributions.IntDistribution(1, most[group]) for group in episode.counts},
         value=score.reward if finite else None,
-        state=TrialState.COMPLETE if finite else TrialState.FAIL,
+        state=optuna.trial.TrialState.COMPLETE if finite else optuna.trial.TrialState.FAIL,
         user_attrs={
             "accuracy": score.accuracy,
             "loss": score.loss if math.isfinite(score.loss) else None,

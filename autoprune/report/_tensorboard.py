@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from autoprune.errors import UsageError
 from autoprune.finetuning import FinetuneProgress
 from autoprune.report._progress import Progress
 from autoprune.report._rows import Row
 from autoprune.runs import Episode, RunFolder
+from autoprune.support.packages import require
 
 FOLDER = "tensorboard"
 
@@ -28,8 +27,7 @@ class _Writer:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        if find_spec("tensorboard") is None:
-            raise UsageError("TensorBoard is not installed: pip install 'autoprune[tensorboard]'.")
+        require("Event files need", "tensorboard")
         self.folder = folder
         self._writers: dict[str, Any] = {}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from sklearn.linear_model import lars_path_gram
 
 from autoprune.groups import IntArray
 from autoprune.select._base import Selection, channel_gram, selections
 from autoprune.select._inputs import SelectionInputs
 from autoprune.select._magnitude import Magnitude
+from autoprune.support.packages import lazy
+
+linear_model = lazy("sklearn.linear_model", "The selection 'lasso' needs")
 
 
 @selections.register("lasso")
@@ -32,7 +34,7 @@ class Lasso(Selection):
         gram = channel_gram(inputs["moments"], inputs.size).cpu().numpy()
         scale = max(float(gram.diagonal().max()), 1e-30)
         gram = gram / scale
-        _, _, path = lars_path_gram(gram.sum(axis=1), gram, n_samples=1, method="lasso")
+        _, _, path = linear_model.lars_path_gram(gram.sum(axis=1), gram, n_samples=1, method="lasso")
         active = (path != 0).sum(axis=0)
         enough = np.flatnonzero(active >= count)
         best = np.abs(path[:, enough[0] if len(enough) else -1])

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.exporting import export_model, missing_onnx, onnx_session
+from autoprune.exporting import ONNX_MODULES, export_model, onnx_session
 from autoprune.guard import eval_mode, unchanged
 from autoprune.registry import nearest
+from autoprune.support.packages import missing
 from autoprune.timing._machine import measuring, processors
 from autoprune.timing._measure import measure
 
@@ -64,7 +65,7 @@ def time_networks(
             say(f"Timing {len(networks)} networks in PyTorch")
             eager = {name: eager_runner(network) for name, network in networks.items()}
             rows += rows_of("eager", eager, example, batches, budget_s=budget_s)
-        if "onnxruntime" in targets and (lacking := missing_onnx()):
+        if "onnxruntime" in targets and (lacking := missing(ONNX_MODULES)):
             say(f"No times in onnxruntime: {lacking} is not installed (pip install 'autoprune[onnx]')")
         elif "onnxruntime" in targets:
             say(f"Timing {len(networks)} networks in onnxruntime")

@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.exporting import SUFFIXES, ExportedModel, OnnxModel, require_onnx
+from autoprune.exporting import SUFFIXES, ExportedModel, OnnxModel
 from autoprune.runs import Rebuilt, load_dense, rebuild
 from autoprune.support.files import load_safetensors
+from autoprune.support.packages import require
 from autoprune.surgery import Policy
 
 
@@ -59,7 +60,7 @@ def load_back(file: Path, format: str, rebuilt: Rebuilt, *, model: str | None, p
 
 
 def _check_onnx(file: Path) -> None:
-    require_onnx("onnx", "onnxruntime")
+    require("ONNX needs", "onnx", "onnxruntime")
     import onnx
 
     if not file.is_file():

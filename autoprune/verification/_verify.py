@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.exporting import SUFFIXES, ExportedModel, export_model, require_onnx
+from autoprune.exporting import SUFFIXES, ExportedModel, export_model
 from autoprune.finetuning import finetuned_weights
 from autoprune.models import state_fingerprint
 from autoprune.registry import only_named_by
 from autoprune.runs import Rebuilt, RunFolder, rebuild_run
 from autoprune.support.checksums import file_digest
+from autoprune.support.packages import require
 from autoprune.timing import eager_runner, measuring, onnx_runner, rows_of
 from autoprune.verification._compare import compare
 from autoprune.verification._images import Images, find_images
@@ -83,7 +84,7 @@ def check_file(
         AutopruneError: if the file cannot be read or does not compute the same; one sentence without the file's name.
     """
     if format == "onnx":
-        require_onnx("onnx", "onnxruntime")
+        require("ONNX needs", "onnx", "onnxruntime")
     fixed = None if dynamic else len(source.rebuilt.example_input)
     try:
         network = load_back(file, format, source.rebuilt, model=source.model, policy=policy)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.exporting import _export as export
 from autoprune.exporting import export_model, load_exported
+from autoprune.support import packages
 
 
 def small_net() -> nn.Module:
@@ -75,7 +75,7 @@ def test_unknown_format_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     with pytest.raises(UsageError, match=r"'onnxscript', which is not installed: pip install 'autoprune\[onnx\]'"):
         export_model(small_net(), torch.randn(2, 3, 9, 9), tmp_path / "net.onnx", format="onnx")
 

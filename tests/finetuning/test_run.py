@@ -189,6 +189,6 @@ def test_tensorboard_has_the_numbers(tuned: Path, tmp_path: Path) -> None:
 def test_tensorboard_must_be_installed(
     tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("autoprune.report._tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("autoprune.support.packages.find_spec", lambda name: None)
     assert main(["finetune", str(tuned), "--tensorboard"]) == 2
     assert "autoprune[tensorboard]" in capsys.readouterr().err

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.exporting import _export as export
 from autoprune.report import _timing as _run
 from autoprune.report import read_timing, time_run
+from autoprune.support import packages
 from autoprune.support.files import read_json, write_json_atomic
 from autoprune.timing import time_networks, timing_table
 from autoprune.timing._machine import busy_note, pinned_threads
@@ -51,7 +51,7 @@ def test_rows_for_each_network_target_and_batch() -> None:
 
 
 def test_without_onnxruntime_there_are_eager_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
     said: list[str] = []
     found = time_networks(
         {"dense": network(4)}, torch.randn(1, 1, 8, 8), batches=(1,), budget_s=0.0, progress=said.append
