@@ -141,7 +141,7 @@ def test_download_fetches_torchvisions_archive(batches: Path, tmp_path: Path, mo
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(file.read())
 
-    monkeypatch.setattr("autoprune.data._cifar10.download_and_extract_archive", fetch)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fetch)
     data = load_data(f"cifar10:{tmp_path / 'new'}", download=True)
     assert len(data.search) == 3  # type: ignore[arg-type]
     assert asked == {"url": CIFAR10.url, "filename": CIFAR10.filename, "md5": CIFAR10.tgz_md5}
@@ -151,7 +151,7 @@ def test_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object, **__: object) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr("autoprune.data._cifar10.download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
     with pytest.raises(AutopruneError, match=r"cannot be downloaded .*no route"):
         load_data(f"cifar10:{tmp_path / 'new'}", download=True)
 
