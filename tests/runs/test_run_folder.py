@@ -144,7 +144,7 @@ def test_a_full_or_unwritable_disk_is_one_sentence_for_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(AutopruneError, match=r"Cannot lock the run folder .*: Not a directory\. Choose"):
+    with pytest.raises(AutopruneError, match=r"Cannot lock the run folder .*: (Not a directory|File exists)\. Choose"):
         Lock(tmp_path / "file" / ".lock").__enter__()
 
     def full(handle: int, data: Any) -> int:
@@ -156,6 +156,21 @@ def test_a_full_or_unwritable_disk_is_one_sentence_for_the_lock(
             Lock(tmp_path / ".lock").__enter__()
     with Lock(tmp_path / ".lock"):  # which the failure did not keep
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_that_cannot_lock_is_not_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As some network file systems: `flock` itself fails."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(AutopruneError, match=rf"Cannot lock the run folder .*: {os.strerror(code)}"):
+        Lock(tmp_path / ".lock").__enter__()
 
 
 HOLDER = """
