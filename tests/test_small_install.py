@@ -81,12 +81,11 @@ def test_models_are_inspected_pruned_and_searched_by_rules(packages: Path) -> No
     code = """
 from importlib.util import find_spec
 assert not [name for name in ("scipy", "sklearn", "optuna", "gymnasium", "torchvision", "rich", "typer") if find_spec(name)]
-from autoprune.inspection import inspect_model
-found = inspect_model(model, images[:2])
+found = autoprune.inspect_model(model, images[:2])
 print([group["channels"] for group in found["groups"] if group["prunable"]])
-from autoprune.graph import build_graph, prove
-graph = prove(model, build_graph(model, images[:2]), images[:2])
-small = autoprune.prune_model(model, graph, {name: np.arange(4) for name in ("0", "2")})
+graph = autoprune.proved_graph(model, images[:2])
+half = {group.name: np.arange(group.size // 2) for group in graph.groups if group.reason is None}
+small = autoprune.prune_model(model, graph, half)
 print(small(images).shape, small[2].weight.shape)
 found = search(agent="uniform")
 print([row["name"] for row in found.report["rows"]], found.report["final"]["macs"] <= found.report["dense"]["macs"] / 2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoprune.cost import Cost, CostModel, MemoryCost, allowed_counts, size_cost
 from autoprune.errors import AutopruneError
-from autoprune.graph import IntArray, PruningGraph, build_graph, prove
+from autoprune.graph import IntArray, PruningGraph, proved_graph
 from autoprune.problem import decidable
 from autoprune.surgery import folded
 
@@ -41,7 +41,7 @@ def inspect_model(
     Raises:
         AutopruneError: if the network cannot be traced.
     """
-    graph = prove(model, build_graph(model, example_input), example_input)
+    graph = proved_graph(model, example_input)
     model = folded(model, graph.folded)
     decisions = decidable(graph, include_residual=include_residual)
     cost = CostModel(graph, decisions)

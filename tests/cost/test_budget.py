@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from autoprune import Budget, Limit, UsageError, build_graph, prune_model
-from autoprune.budget import UNITS, amount
+from autoprune import Budget, UsageError, prune_model
+from autoprune.budget import UNITS, Limit, amount
 from autoprune.cost import Cost, CostModel, OwnCost, check_cost, costs, on_network, size_cost
+from autoprune.graph import build_graph
 from autoprune.problem import decide
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from autoprune import UsageError, build_graph, search
-from autoprune.graph import PruningGraph, prove
+from autoprune import UsageError, search
+from autoprune.graph import PruningGraph, build_graph, proved_graph
 from autoprune.inspection import inspect_model
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -96,7 +96,7 @@ def test_further_inputs_with_defaults_are_left_alone() -> None:
 
 def proved(model: nn.Module, example: Tensor) -> PruningGraph:
     model.eval()
-    return prove(model, build_graph(model, example), example)
+    return proved_graph(model, example)
 
 
 def test_whole_numbers_as_the_input_are_proved_and_searched() -> None:
