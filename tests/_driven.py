@@ -32,6 +32,7 @@ class Problem(ToyProblem):
         super().__init__(4, budget=budget, steps=steps)
         self.gain = finish_gain
         self.setup_images = 7.0
+        self.report_images = 100
         self.dense_right = None
         self.notes = ("One thing to know.",)
         self.dense_report = replace(self.dense, accuracy=0.94)
@@ -93,7 +94,6 @@ def run(
             folder=folder,
             model_spec={"name": "toy"},
             progress=Progress(),
-            report_images=100,
             held_out=True,
             started=time.monotonic(),
             agent=own,

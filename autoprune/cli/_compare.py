@@ -22,6 +22,7 @@ Examples:
 
 
 def compare(
+    ctx: typer.Context,
     budget: Annotated[
         str, typer.Option("--budget", metavar="BUDGET", help="Share of the MACs that may stay, as for search.")
     ],
@@ -71,38 +72,7 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"The number of seeds is {seeds}, but must be at least 1.")
-    asked = search_options.asked(
-        budget=budget,
-        budget_mode=budget_mode,
-        model=model,
-        weights=weights,
-        data=data,
-        agent_option=None,
-        episodes=episodes,
-        reward=reward,
-        select=select,
-        score=score,
-        race=race,
-        baselines=baselines,
-        finish_policies=finish_policies,
-        most_tried=most_tried,
-        finish_steps=finish_steps,
-        include_residual=include_residual,
-        min_keep=min_keep,
-        round_to=round_to,
-        target=target,
-        batch=batch,
-        threads=threads,
-        dtype=dtype,
-        mean=mean,
-        std=std,
-        input_size=input_size,
-        resize=resize,
-        crop=crop,
-        transform=transform,
-        batch_size=batch_size,
-        device=device,
-    )
+    asked = search_options.asked(ctx.params)
     names = search_options.names(agents)
     with RichProgress(quiet=quiet) as progress:
         try:

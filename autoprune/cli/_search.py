@@ -30,6 +30,7 @@ Examples:
 
 
 def search(
+    ctx: typer.Context,
     budget: search_options.Budget = None,
     max_drop: search_options.MaxDrop = None,
     pareto: search_options.Pareto = None,
@@ -113,45 +114,7 @@ def search(
     from autoprune.runs import RunFolder
     from autoprune.searching import search_to_folder
 
-    wanted = search_options.asked(
-        budget=budget,
-        budget_mode=budget_mode,
-        max_drop=max_drop,
-        pareto=pareto,
-        minimize=minimize,
-        preset=preset,
-        model=model,
-        weights=weights,
-        data=data,
-        agent=agent,
-        agent_option=agent_option,
-        episodes=episodes,
-        seed=seed,
-        reward=reward,
-        select=select,
-        score=score,
-        race=race,
-        baselines=baselines,
-        finish_policies=finish_policies,
-        most_tried=most_tried,
-        finish_steps=finish_steps,
-        include_residual=include_residual,
-        min_keep=min_keep,
-        round_to=round_to,
-        target=target,
-        batch=batch,
-        threads=threads,
-        dtype=dtype,
-        profile=profile,
-        mean=mean,
-        std=std,
-        input_size=input_size,
-        resize=resize,
-        crop=crop,
-        transform=transform,
-        batch_size=batch_size,
-        device=device,
-    )
+    wanted = search_options.asked(ctx.params)
     if not quiet and not (out is not None and RunFolder(out).exists) and model is None and data is None:
         say(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "

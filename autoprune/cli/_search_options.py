@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -122,39 +123,40 @@ MostTried = Annotated[
 ]
 
 
-def asked(
-    *,
-    target: str | None,
-    batch: int | None,
-    threads: int | None,
-    dtype: str | None,
-    mean: str | None,
-    std: str | None,
-    input_size: str | None,
-    resize: str | None,
-    crop: str | None,
-    transform: str | None,
-    round_to: str | None,
-    agent_option: list[str] | None,
-    baselines: str | None,
-    **plain: Any,
-) -> dict[str, Any]:
-    """Return what options ask for, as `autoprune.searching.resolve` takes it; those not named here are asked for as they are.
+NOT_OF_THE_SEARCH = {
+    *("agents", "seeds", "out", "workers", "download", "finetune", "distill"),
+    *("tensorboard", "allow", "as_json", "quiet", "debug"),
+}
+"""Options of the verbs that decide nothing about a single search."""
+READ_HERE = {
+    *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
+    *("round_to", "agent_option", "baselines"),
+}
+"""Options whose text is read before it is asked for; the others are asked for as they are."""
+
+
+def asked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a verb's options ask for, as `autoprune.searching.resolve` takes it.
+
+    Args:
+        given: All options of the verb by the names of its parameters, Typer's ``Context.params``. What a verb lacks is not
+            asked for.
 
     Raises:
         UsageError: if a value cannot be read.
     """
-    there = {"runtime": target, "batch": batch, "threads": threads, "dtype": dtype}
+    text = {key: given.get(key) for key in READ_HERE}
+    there = {"runtime": text["target"], **{key: text[key] for key in ("batch", "threads", "dtype")}}
     return {
-        **plain,
+        **{key: value for key, value in given.items() if key not in NOT_OF_THE_SEARCH | READ_HERE},
         "target": {key: value for key, value in there.items() if value is not None} or None,
-        "mean": options.numbers(mean, "--mean") or None,
-        "std": options.numbers(std, "--std") or None,
-        "input_shape": options.shape(input_size) or None,
-        **options.preparation(resize, crop, transform),
-        "round_to": None if round_to is None else options.multiple(round_to) or 0,
-        "agent_options": options.settings(agent_option) if agent_option else None,
-        "baselines": None if baselines is None else names(baselines),
+        "mean": options.numbers(text["mean"], "--mean") or None,
+        "std": options.numbers(text["std"], "--std") or None,
+        "input_shape": options.shape(text["input_size"]) or None,
+        **options.preparation(text["resize"], text["crop"], text["transform"]),
+        "round_to": None if text["round_to"] is None else options.multiple(text["round_to"]) or 0,
+        "agent_options": options.settings(text["agent_option"]) if text["agent_option"] else None,
+        "baselines": None if text["baselines"] is None else names(text["baselines"]),
     }
 
 

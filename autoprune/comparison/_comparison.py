@@ -25,9 +25,9 @@ from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import RunFolder
 from autoprune.searching import (
-    Driver,
     check_plugins,
     check_score,
+    drive,
     load_asked,
     problem_of,
     refuse_differences,
@@ -102,8 +102,6 @@ def compare(
         UsageError: if what is asked cannot be done, or a run in the folder was begun differently.
         AutopruneError: if something fails while it runs.
     """
-    from autoprune import __version__
-
     progress = progress or Progress()
     if len(agents) < 2 or len(set(agents)) < len(agents):
         raise UsageError(f"The agents to compare are '{','.join(agents)}', but must be at least two, each once.")
@@ -132,16 +130,8 @@ def compare(
                     shared = SharedProblem(problem_of(config, inputs), out / f"scores-s{seed}.jsonl")
                 folder.begin(config)
                 progress.opened(folder)
-                Driver(
-                    shared,  # what it lacks it takes from the problem
-                    config=config,
-                    folder=folder,
-                    model_spec=inputs.model_spec,
-                    progress=progress,
-                    report_images=shared.report_images,
-                    held_out=inputs.report is not None,
-                    started=started,
-                ).run(__version__)
+                # What the shared problem lacks it takes from the problem.
+                drive(shared, config, inputs, folder, progress=progress, started=started)
     found = summary({(a, s): run_folder(out, a, s) for s in seeds for a in agents})
     write_json_atomic(out / "comparison.json", found)
     return found

@@ -9,6 +9,7 @@ from autoprune.searching._recheck import check_score
 from autoprune.searching._resolve import resolve
 from autoprune.searching._session import (
     check_plugins,
+    drive,
     inputs_of,
     load_asked,
     problem_of,
@@ -25,6 +26,7 @@ __all__ = [
     "check_score",
     "checked",
     "descent",
+    "drive",
     "front",
     "inputs_of",
     "knee",

@@ -55,6 +55,10 @@ class DrivenProblem(ProblemLike, Protocol):
         """What preparing the search computed, in images through the dense network."""
 
     @property
+    def report_images(self) -> int | None:
+        """Number of images that accuracy is reported on, if known."""
+
+    @property
     def dense_report(self) -> Score | None:
         """The dense network's score on the report part."""
 

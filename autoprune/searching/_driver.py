@@ -45,8 +45,7 @@ class Driver:
         folder: Where the run is kept; locked by the caller.
         model_spec: How the policy file names the model.
         progress: Receives what happens.
-        report_images: Number of images that ``problem`` reports accuracy on, if known.
-        held_out: Whether these are images that the search does not score policies on.
+        held_out: Whether the images reported on are ones that the search does not score policies on.
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
         workers: How many processes score policies, if more than one; what is found does not depend on it.
@@ -60,7 +59,6 @@ class Driver:
         folder: RunFolder,
         model_spec: Mapping[str, Any],
         progress: Progress,
-        report_images: int | None,
         held_out: bool,
         started: float,
         agent: str | type[Agent] | None = None,
@@ -73,7 +71,6 @@ class Driver:
         self._model_spec = model_spec
         self._progress = progress
         self._agent = agent if agent is not None else config.agent
-        self._images = report_images
         self._held_out = held_out
         self._names = [group.name for group in problem.decisions]
         self._episodes = folder.read_episodes(repair=True)
@@ -374,7 +371,7 @@ class Driver:
             name,
             search=finished.search,
             report=finished.report,
-            images=self._images,
+            images=self._problem.report_images,
             episodes=self._of(name),
             counts=episode.counts,
             measured=None if measured is None else measured_values(measured),
@@ -438,7 +435,7 @@ class Driver:
             "dense",
             search=self._problem.dense,
             report=self._problem.dense_report,
-            images=self._images,
+            images=self._problem.report_images,
             episodes=(),
             counts={group.name: group.size for group in self._problem.decisions},
             right=self._problem.dense_right,

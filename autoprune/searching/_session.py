@@ -18,6 +18,7 @@ from autoprune.problem import Problem, make_problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
+from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._driver import Driver
 from autoprune.searching._resolve import resolve
 from autoprune.select import Selection, selections
@@ -105,8 +106,6 @@ def execute(
         UsageError: if the folder holds another run, or cannot be written.
         AutopruneError: if another process writes the folder, or something else fails.
     """
-    from autoprune import __version__
-
     if folder.exists:
         refuse_differences(folder, folder.read_config(), config)
         if folder.finished:
@@ -128,18 +127,48 @@ def execute(
         folder.begin(config)
         if folder.finished:  # another process ended it while this one waited or loaded
             return
-        Driver(
-            problem,
-            config=config,
-            folder=folder,
-            model_spec=inputs.model_spec,
-            progress=progress,
-            report_images=problem.report_images,
-            held_out=inputs.report is not None,
-            started=started,
-            agent=agent,
-            workers=workers,
-        ).run(__version__)
+        drive(problem, config, inputs, folder, progress=progress, started=started, agent=agent, workers=workers)
+
+
+def drive(
+    problem: DrivenProblem,
+    config: RunConfig,
+    inputs: Inputs,
+    folder: RunFolder,
+    *,
+    progress: Progress,
+    started: float,
+    agent: str | type[Agent] | None = None,
+    workers: int = 1,
+) -> None:
+    """Search on a problem that is ready, in a folder that was begun and is locked, up to the report.
+
+    Args:
+        problem: What is pruned.
+        config: The configuration.
+        inputs: Model and data that the problem was made of.
+        folder: Where the run is kept.
+        progress: Receives what happens.
+        started: ``time.monotonic()`` when this session began.
+        agent: The agent's class, where the configuration's name for it cannot be imported.
+        workers: Processes that score policies at the same time, with one thread each.
+
+    Raises:
+        AutopruneError: if the agent proposes no policy within the budget, or something fails.
+    """
+    from autoprune import __version__
+
+    Driver(
+        problem,
+        config=config,
+        folder=folder,
+        model_spec=inputs.model_spec,
+        progress=progress,
+        held_out=inputs.report is not None,
+        started=started,
+        agent=agent,
+        workers=workers,
+    ).run(__version__)
 
 
 def _take_over(config: RunConfig, folder: RunFolder) -> None:
