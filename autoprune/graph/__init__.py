@@ -2,12 +2,14 @@
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._execute import Executor, free_after, last_uses
+from autoprune.graph._propagation import OUTPUT
 from autoprune.graph._prove import prove
 from autoprune.graph._proved import proved_graph
 from autoprune.graph._walk import known_ops, register_op
 from autoprune.groups import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 
 __all__ = [
+    "OUTPUT",
     "ChannelSlice",
     "Executor",
     "FoldedTensor",

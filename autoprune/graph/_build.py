@@ -9,11 +9,12 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
+from autoprune.graph._call import LayerCall
 from autoprune.graph._computed import computed_weights
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._owners import Owners
-from autoprune.graph._propagation import OUTPUT, LayerCall, Propagation
+from autoprune.graph._propagation import OUTPUT, Propagation
 from autoprune.graph._trace import Traced, at_least_two, trace
 from autoprune.graph._walk import propagate
 from autoprune.groups import (
@@ -130,7 +131,7 @@ def _norm(layer: LayerCall, traced: Traced) -> str | None:
     return None
 
 
-def _unnamed(p: Propagation, groups: list[Group]) -> list[Refusal]:
+def _unnamed(p: Propagation, groups: tuple[Group, ...]) -> list[Refusal]:
     """Return refusals for the reasons that no operator was refused for: a constant in the code, a tensor made there."""
     named = {refusal.reason for refusal in p.refusals} | {OUTPUT, SINGLE, TIED, None}
     found: dict[str, str] = {}
@@ -161,28 +162,13 @@ def _to_fold(model: nn.Module, traced: Traced) -> tuple[FoldedTensor, ...]:
     return tuple(t for t in found if t in chosen or (t in parametrized and t.module in modules))
 
 
-def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> PruningGraph:
-    classes = _Classes(p)
-    counter = MacCounter(traced)
-    names = _layer_names(p)
-    count = len(p.sets)
-    group_of: IntArray = np.full(count, -1, dtype=np.int64)
-    unit_of: IntArray = np.full(count, -1, dtype=np.int64)
-    found = _group_units(classes, p)
-    for index, units in enumerate(found):
-        group_of[units] = index
-        unit_of[units] = np.arange(len(units))
-    producers: list[dict[str, None]] = [{} for _ in found]
-    consumers: list[dict[str, None]] = [{} for _ in found]
-    layers: list[Layer] = []
-    for name, record in zip(names, p.layers, strict=True):
+def _layers(
+    traced: Traced, p: Propagation, classes: _Classes, counter: MacCounter, group_of: IntArray, unit_of: IntArray
+) -> tuple[Layer, ...]:
+    """Return every convolution and linear call with the group and the unit of each of its channels."""
+    layers = []
+    for name, record in zip(_layer_names(p), p.layers, strict=True):
         ins, outs = classes.root[record.in_labels], classes.root[record.out_labels]
-        for index in np.unique(group_of[outs]).tolist():
-            if index >= 0:
-                producers[index].setdefault(name)
-        for index in np.unique(group_of[ins]).tolist():
-            if index >= 0:
-                consumers[index].setdefault(name)
         kernel = record.weight.shape[2:]
         dilation = _numbers(record.call.args.get("dilation", 1), len(kernel))
         layers.append(
@@ -210,11 +196,23 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
                 balanced=record.balanced,
             )
         )
-    groups: list[Group] = []
-    slices = _slices(classes, group_of, unit_of, len(found))
+    return tuple(layers)
+
+
+def _groups(
+    classes: _Classes, found: list[list[int]], slices: list[list[ChannelSlice]], layers: tuple[Layer, ...]
+) -> tuple[Group, ...]:
+    """Return the groups, each named after the first layer that produces it."""
+    producers: list[list[str]] = [[] for _ in found]
+    consumers: list[list[str]] = [[] for _ in found]
+    for layer in layers:
+        for names, owner in ((producers, layer.out_group), (consumers, layer.in_group)):
+            for index in np.unique(owner[owner >= 0]).tolist():
+                names[index].append(layer.name)
+    groups = []
     taken: dict[str, int] = {}
     for index, units in enumerate(found):
-        stem = next(iter(producers[index]))
+        stem = producers[index][0]
         taken[stem] = taken.get(stem, 0) + 1
         groups.append(
             Group(
@@ -228,12 +226,27 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
                 reason=classes.reason.get(units[0]) or _too_few(units, slices[index]),
             )
         )
+    return tuple(groups)
+
+
+def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> PruningGraph:
+    classes = _Classes(p)
+    counter = MacCounter(traced)
+    count = len(p.sets)
+    group_of: IntArray = np.full(count, -1, dtype=np.int64)
+    unit_of: IntArray = np.full(count, -1, dtype=np.int64)
+    found = _group_units(classes, p)
+    for index, units in enumerate(found):
+        group_of[units] = index
+        unit_of[units] = np.arange(len(units))
+    layers = _layers(traced, p, classes, counter, group_of, unit_of)
+    groups = _groups(classes, found, _slices(classes, group_of, unit_of, len(found)), layers)
     owners = Owners(classes.root, group_of, unit_of, groups)
     assumed = [Refusal("the forward pass", traced.assumption)] if traced.assumption else []
     return PruningGraph(
         program=traced.program,
-        layers=tuple(layers),
-        groups=tuple(groups),
+        layers=layers,
+        groups=groups,
         refusals=(*assumed, *p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
         products=owners.products(traced, p, counter),

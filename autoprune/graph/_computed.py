@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from autoprune.graph._propagation import concrete
+from autoprune.graph._call import concrete
 from autoprune.graph._trace import Traced
 
 _LAYERS = tuple(f"aten.{name}." for name in ("conv1d", "conv2d", "conv3d", "linear"))

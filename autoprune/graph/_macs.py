@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprune.graph._propagation import LayerCall, concrete
+from autoprune.graph._call import LayerCall, concrete
 from autoprune.graph._trace import Traced, is_symbolic
 
 _log = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
+from autoprune.graph._call import concrete
 from autoprune.graph._labels import core
 from autoprune.graph._macs import MacCounter
-from autoprune.graph._propagation import Propagation, concrete
+from autoprune.graph._propagation import Propagation
 from autoprune.graph._trace import Traced
 from autoprune.graph._walk import op_name
 from autoprune.groups import Extent, Group, IntArray, Product, Statistic

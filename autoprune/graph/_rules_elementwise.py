@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from autoprune.graph._call import Call, Param
 from autoprune.graph._labels import core, neutral, words
-from autoprune.graph._propagation import Call, Param, Propagation
+from autoprune.graph._propagation import Propagation
 
 UNARY = words(
     """

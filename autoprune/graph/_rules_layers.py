@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from autoprune.graph._call import Call, LayerCall, Param
 from autoprune.graph._labels import NEUTRAL, compress, varying
-from autoprune.graph._propagation import Call, LayerCall, Param, Propagation
+from autoprune.graph._propagation import Propagation
 from autoprune.groups import IntArray
 
 

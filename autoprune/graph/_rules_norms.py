@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from autoprune.graph._call import Call, Param
 from autoprune.graph._labels import varying
-from autoprune.graph._propagation import Call, Param, Propagation
+from autoprune.graph._propagation import Propagation
 from autoprune.graph._rules_layers import from_channels
 from autoprune.groups import IntArray
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from autoprune.graph._call import Call, Param, ProductCall
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral, varying
-from autoprune.graph._propagation import BROADCAST, Call, Param, ProductCall, Propagation
+from autoprune.graph._propagation import BROADCAST, Propagation
 from autoprune.graph._rules_layers import from_channels
 from autoprune.groups import IntArray
 

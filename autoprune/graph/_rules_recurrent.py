@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from autoprune.graph._call import Call, Param, ProductCall
 from autoprune.graph._labels import NEUTRAL, varying
-from autoprune.graph._propagation import Call, Param, ProductCall, Propagation
+from autoprune.graph._propagation import Propagation
 from autoprune.groups import IntArray
 
 HIDDEN = "the hidden units of a recurrent layer stay whole, for each step reads all of the one before"

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from autoprune.graph._call import Call, concrete
 from autoprune.graph._labels import core, neutral, varying, words
-from autoprune.graph._propagation import Call, Propagation, concrete
+from autoprune.graph._propagation import Propagation
 from autoprune.graph._statistics import STATISTICS
 
 POOLS = words(

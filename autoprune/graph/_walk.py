@@ -14,17 +14,21 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from autoprune.errors import UsageError
+from autoprune.graph._call import Call, Param, ProductCall, concrete
 from autoprune.graph._computed import ComputedWeight, computed_weights
 from autoprune.graph._constants import Constants
 from autoprune.graph._labels import NEUTRAL, constant, core, neutral
-from autoprune.graph._propagation import OUTPUT, Call, Param, ProductCall, Propagation, Rule, concrete
+from autoprune.graph._propagation import OUTPUT, Propagation, Rule
+from autoprune.graph._rules_cut import CUT_RULES
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
+from autoprune.graph._rules_join import JOIN_RULES
 from autoprune.graph._rules_layers import LAYER_RULES
-from autoprune.graph._rules_move import MOVE_RULES, move
 from autoprune.graph._rules_norms import NORM_RULES
+from autoprune.graph._rules_order import ORDER_RULES
 from autoprune.graph._rules_products import PRODUCT_RULES
 from autoprune.graph._rules_recurrent import RECURRENT_RULES
 from autoprune.graph._rules_reduce import CHOICES, REDUCE_RULES, REDUCED
+from autoprune.graph._rules_shape import SHAPE_RULES, move
 from autoprune.graph._statistics import come_back
 from autoprune.graph._tails import at_the_end
 from autoprune.graph._trace import Traced
@@ -32,10 +36,11 @@ from autoprune.groups import Argument, Refusal
 
 _log = logging.getLogger(__name__)
 
+_MOVE_RULES = {**SHAPE_RULES, **CUT_RULES, **JOIN_RULES, **ORDER_RULES}
 _RULES: dict[str, Rule] = {
     **ELEMENTWISE_RULES,
     **REDUCE_RULES,
-    **MOVE_RULES,
+    **_MOVE_RULES,
     **LAYER_RULES,
     **NORM_RULES,
     **PRODUCT_RULES,
@@ -208,7 +213,7 @@ class _Walk:
         names = frozenset(name for name, arg in nodes.items() if any(n in self.active for n in _nodes(arg)))
         call = Call(node, op_name(target), bound, names)
         rule = _RULES.get(call.op)
-        if call.op not in ELEMENTWISE_RULES and call.op not in MOVE_RULES:
+        if call.op not in ELEMENTWISE_RULES and call.op not in _MOVE_RULES:
             self.mixed.add(node)
         if call.op in PRODUCT_RULES:
             self.p.products[node] = ProductCall(node)

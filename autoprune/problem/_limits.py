@@ -11,8 +11,7 @@ from torch import nn
 from autoprune.budget import Budget, Limit, amount, noun
 from autoprune.cost import Cost, CostModel, OwnCost, Projector, allowed_counts, check_cost, size_cost
 from autoprune.errors import UsageError
-from autoprune.graph import Group, PruningGraph
-from autoprune.graph._propagation import OUTPUT
+from autoprune.graph import OUTPUT, Group, PruningGraph
 
 MakeCost = Callable[[tuple[Group, ...], tuple[tuple[int, ...], ...]], Cost]
 """Makes a cost for the groups that are decided and their allowed counts."""

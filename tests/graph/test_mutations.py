@@ -17,22 +17,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.graph import _computed, _interpret, _rules_layers, _rules_move, _rules_norms, _walk, build_graph, prove
+from autoprune.graph import (
+    _computed,
+    _interpret,
+    _rules_cut,
+    _rules_join,
+    _rules_layers,
+    _rules_norms,
+    _rules_shape,
+    _walk,
+    build_graph,
+    prove,
+)
+from autoprune.graph._call import Call, Param
 from autoprune.graph._labels import NEUTRAL, along, core, neutral, varying
-from autoprune.graph._propagation import Call, Param, Propagation, Rule
+from autoprune.graph._propagation import Propagation, Rule
+from autoprune.graph._rules_cut import CUT_RULES
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES
+from autoprune.graph._rules_join import JOIN_RULES
 from autoprune.graph._rules_layers import LAYER_RULES
-from autoprune.graph._rules_move import MOVE_RULES
 from autoprune.graph._rules_norms import NORM_RULES
+from autoprune.graph._rules_order import ORDER_RULES
 from autoprune.graph._rules_products import PRODUCT_RULES
 from autoprune.graph._rules_reduce import REDUCE_RULES
+from autoprune.graph._rules_shape import SHAPE_RULES
 from autoprune.graph._unionfind import UnionFind
 from autoprune.surgery import _prune
 from autoprune.testing import check_surgery
 
 from ._nets import CASES, Net, conv, sandwich
 
-TABLES = (ELEMENTWISE_RULES, REDUCE_RULES, MOVE_RULES, LAYER_RULES, NORM_RULES, PRODUCT_RULES)
+TABLES = (
+    ELEMENTWISE_RULES,
+    REDUCE_RULES,
+    SHAPE_RULES,
+    CUT_RULES,
+    JOIN_RULES,
+    ORDER_RULES,
+    LAYER_RULES,
+    NORM_RULES,
+    PRODUCT_RULES,
+)
 IMAGES = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -113,7 +138,7 @@ def ignored(rule: Rule) -> Rule:
 
 def moved(rule: Rule) -> Rule:
     """Take the operator for one that only moves channels."""
-    return lambda p, call: _rules_move.move(p, call)
+    return lambda p, call: _rules_shape.move(p, call)
 
 
 def own_labels(rule: Rule) -> Rule:
@@ -325,10 +350,10 @@ HELPERS: list[tuple[Any, str, Callable[..., Any], str | Callable[[], nn.Module]]
     (Propagation, "labels_of", lambda self, call, value, other=None: _no_parameter(value), "layer scale [C, 1, 1]"),
     (Propagation, "opaque_label", lambda self, reason: NEUTRAL, "sum with the network's input"),
     (Propagation, "freeze", lambda self, values, reason: None, "residual"),
-    (_rules_move, "_unify_pieces", lambda p, x, *_, **__: x, "chunk into two branches"),
-    (_rules_move, "_unify_pieces", lambda p, x, *_, **__: x, "glu"),
-    (_rules_move, "_match", lambda p, parts, dim: core(parts[0]), "stack and mean"),
-    (_rules_move, "_link_pieces", lambda *_: True, Halves),
+    (_rules_cut, "unify_pieces", lambda p, x, *_, **__: x, "chunk into two branches"),
+    (_rules_cut, "unify_pieces", lambda p, x, *_, **__: x, "glu"),
+    (_rules_join, "_match", lambda p, parts, dim: core(parts[0]), "stack and mean"),
+    (_rules_cut, "_link_pieces", lambda *_: True, Halves),
     (_rules_layers, "_same_place", lambda p, labels, groups: labels, two_groups),
     (_rules_layers, "_bias", lambda p, call, out: out, "residual"),
     (_rules_norms, "from_channels", lambda labels, shape, dim: _turn(_from_channels(labels, shape, dim)), "batch norm"),

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph import PruningGraph, _prove, _rules_move, _walk, build_graph, prove, register_op
+from autoprune.graph import PruningGraph, _prove, _walk, build_graph, prove, register_op
+from autoprune.graph._call import Call
 from autoprune.graph._labels import core
-from autoprune.graph._propagation import Call, Propagation
+from autoprune.graph._propagation import Propagation
 
 from ._nets import Net, conv
 from ._referee import prunable
@@ -170,7 +171,6 @@ def test_broken_rule_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_only_the_guilty_groups_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setitem(_rules_move.MOVE_RULES, "aten.flip", _flip_forgotten)
     monkeypatch.setitem(_walk._RULES, "aten.flip", _flip_forgotten)
     widths = [3, 8, 9, 10, 11, 12]
 
