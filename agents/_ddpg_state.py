@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import UsageError
-from autoprune.support.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 
 if TYPE_CHECKING:
     from autoprune.agents._sb3 import Learner

@@ -12,7 +12,7 @@ from autoprune.comparison import results, run_folder
 from autoprune.evaluation import Agents, stacked
 from autoprune.searching import inputs_of, problem_of, ranked
 from autoprune.support.answers import pack, unpack
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 SHARE = 0.1
 RIVALS = ("tpe", "ddpg")

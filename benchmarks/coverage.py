@@ -23,7 +23,8 @@ from _coverage_table import render
 from _zoo import Entry, zoo
 
 import autoprune
-from autoprune.support.files import append_jsonl, read_jsonl, write_text_atomic
+from autoprune.support.files import write_text_atomic
+from autoprune.support.jsonl import append_jsonl, read_jsonl
 
 MEASURED = ("graph", "surgery", "cost")
 

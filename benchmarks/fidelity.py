@@ -33,7 +33,8 @@ from autoprune.evaluation import TEMPERATURE, divergence
 from autoprune.problem import TURNS, Problem, _pruner
 from autoprune.runs import Inputs, RunFolder
 from autoprune.searching import inputs_of, problem_of
-from autoprune.support.files import append_jsonl, repair_jsonl, write_text_atomic
+from autoprune.support.files import write_text_atomic
+from autoprune.support.jsonl import append_jsonl, repair_jsonl
 
 POLICIES = 40
 ROWS = 8000  # of the statistics that channels are chosen by

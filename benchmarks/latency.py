@@ -41,7 +41,8 @@ from autoprune.latency import (
 )
 from autoprune.models import load_model
 from autoprune.problem import decidable
-from autoprune.support.files import append_jsonl, repair_jsonl, write_text_atomic
+from autoprune.support.files import write_text_atomic
+from autoprune.support.jsonl import append_jsonl, repair_jsonl
 from autoprune.surgery import prune_model
 
 MODELS = ("cifar-resnet56", "torchvision:mobilenet_v2", "torchvision:resnet18")

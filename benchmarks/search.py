@@ -20,7 +20,8 @@ from _say import Say
 
 from autoprune.budget import Budget
 from autoprune.comparison import compare, draw, run_folder, sentences, table
-from autoprune.support.files import read_json, write_atomic, write_text_atomic
+from autoprune.support.files import write_atomic, write_text_atomic
+from autoprune.support.strict_json import read_json
 
 ALL = "auto,ddpg,td3,sac,tpe,gp,cmaes,nsga2,evolution,netadapt,sensitivity,random,uniform,shallow,deep"
 SEARCHES = "auto,tpe,ddpg,gp,random,uniform,shallow,deep"

@@ -35,7 +35,8 @@ from torch import nn
 from autoprune.cli import main
 from autoprune.exporting import export_model
 from autoprune.runs import load_inputs
-from autoprune.support.files import read_json, to_line, write_json_atomic
+from autoprune.support.jsonl import to_line
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 from .page._runs import make_run, tune
 

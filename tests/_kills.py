@@ -23,7 +23,7 @@ from autoprune.budget import Budget
 from autoprune.evaluation import Score
 from autoprune.runs import Episode, RunFolder
 from autoprune.support.checksums import text_checksum
-from autoprune.support.files import read_json, to_json
+from autoprune.support.strict_json import read_json, to_json
 
 from ._driven import Finished, Problem, comparable, run
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoprune.support.checksums import KEY, text_checksum, without_checksum
-from autoprune.support.files import to_json
+from autoprune.support.strict_json import to_json
 
 NUMBERS = (0, -1, 1, 2**31, 2**63, 10**30, 10**4000, 1e308, -1e308, 5e-324, 0.5, -0.0)
 VALUES: tuple[Any, ...] = (

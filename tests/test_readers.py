@@ -46,7 +46,7 @@ from autoprune.page import write_page
 from autoprune.report import read_timing
 from autoprune.runs import RunConfig, RunFolder
 from autoprune.searching import resolve
-from autoprune.support.files import write_json_atomic
+from autoprune.support.strict_json import write_json_atomic
 from autoprune.surgery import Policy, PolicyGroup
 from autoprune.testing import ToyProblem
 from autoprune.verification._record import read_record

@@ -172,7 +172,7 @@ def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, A
     Raises:
         UsageError: if one has no equals sign.
     """
-    from autoprune.support.files import parse_json
+    from autoprune.support.strict_json import parse_json
 
     values: dict[str, Any] = {}
     for pair in pairs:

@@ -16,7 +16,7 @@ def result(text: str) -> None:
 
 def result_json(values: Mapping[str, Any]) -> None:
     """Print a result for machines on stdout, as one JSON object."""
-    from autoprune.support.files import to_json
+    from autoprune.support.strict_json import to_json
 
     sys.stdout.write(to_json(values, indent=2) + "\n")
 

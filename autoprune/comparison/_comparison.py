@@ -33,8 +33,9 @@ from autoprune.searching import (
     refuse_differences,
     resolve,
 )
-from autoprune.support.files import append_jsonl, repair_jsonl, write_json_atomic
+from autoprune.support.jsonl import append_jsonl, repair_jsonl
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import write_json_atomic
 
 
 class SharedProblem:

@@ -19,8 +19,9 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting.pt2 import checked_pt2, functional
 from autoprune.guard import eval_mode, unchanged
 from autoprune.registry import nearest
-from autoprune.support.files import save_safetensors_atomic, write_bytes_atomic
+from autoprune.support.files import write_bytes_atomic
 from autoprune.support.packages import require
+from autoprune.support.tensors import save_safetensors_atomic
 
 ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}

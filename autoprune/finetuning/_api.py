@@ -23,8 +23,8 @@ from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, run_task
 from autoprune.guard import eval_mode, unchanged
 from autoprune.runs import RunFolder, check_device, check_output, rebuild_run
-from autoprune.support.files import read_jsonl
 from autoprune.support.fingerprint import fingerprint
+from autoprune.support.jsonl import read_jsonl
 from autoprune.surgery import copy_model
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import UsageError
-from autoprune.support.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 
 CHECKPOINT_VERSION = 1
 _FILE = "checkpoint.json"

@@ -28,7 +28,8 @@ from autoprune.runs import (
     prepared_as,
     rebuild,
 )
-from autoprune.support.files import load_safetensors, write_json_atomic
+from autoprune.support.strict_json import write_json_atomic
+from autoprune.support.tensors import load_safetensors
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")

@@ -22,18 +22,11 @@ from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._trainer import Trainer
 from autoprune.runs import Lock
-from autoprune.support.files import (
-    append_jsonl,
-    load_safetensors,
-    make_folder,
-    read_json,
-    refuse_links,
-    remove_temporaries,
-    save_safetensors_atomic,
-    write_json_atomic,
-    write_text_atomic,
-)
+from autoprune.support.files import make_folder, refuse_links, remove_temporaries, write_text_atomic
+from autoprune.support.jsonl import append_jsonl
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.support.text import short
 from autoprune.surgery import strides_kept
 

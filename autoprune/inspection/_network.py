@@ -17,8 +17,8 @@ from autoprune.graph import IntArray, PruningGraph, build_graph
 from autoprune.models import load_model
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense
-from autoprune.support.files import read_json, write_json_atomic
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
 
 NETWORK_VERSION = 2

@@ -17,8 +17,8 @@ from autoprune.problem import Problem
 from autoprune.registry import only_named_by
 from autoprune.runs import Episode, RunConfig, RunFolder
 from autoprune.searching import inputs_of, problem_of
-from autoprune.support.files import read_json, write_json_atomic
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 SENSITIVITY_VERSION = 1
 FILE = "sensitivity.json"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autoprune.exporting import onnx_session
 from autoprune.graph import Layer
-from autoprune.support.files import read_json
+from autoprune.support.strict_json import read_json
 
 FloatArray = npt.NDArray[np.float64]
 _LAYERS = {

@@ -18,7 +18,7 @@ import torch
 from autoprune.errors import UsageError
 from autoprune.latency._segments import FEATURES
 from autoprune.latency._target import Target
-from autoprune.support.files import append_jsonl, read_jsonl, repair_jsonl
+from autoprune.support.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.support.reading import reading
 from autoprune.timing import can_keep_memory, cpu_name, package_version
 

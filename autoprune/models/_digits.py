@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autoprune.data._digits import MEAN, STD, TRAIN, read_digits
 from autoprune.errors import AutopruneError
 from autoprune.models._weights import load_into
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.support.threads import pinned_threads
 
 RECIPE = "1"  # raise it when network or training change: older caches are then ignored

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from autoprune.errors import UsageError
 from autoprune.models._entries import Say, find_state, fitting
-from autoprune.support.files import load_safetensors
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.reading import reading
+from autoprune.support.tensors import load_safetensors
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from autoprune.inspection import Network, Probe, probes_among, read_probes, run_
 from autoprune.report import FILE as TIMING
 from autoprune.report import Row, read_timing
 from autoprune.runs import Episode, RunConfig, RunFolder
-from autoprune.support.files import read_json, read_jsonl
+from autoprune.support.jsonl import read_jsonl
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json
 
 Read = TypeVar("Read")
 

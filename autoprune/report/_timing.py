@@ -14,7 +14,7 @@ from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph, build_graph
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy, prune_model
 from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
 

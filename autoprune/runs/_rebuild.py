@@ -14,7 +14,7 @@ from autoprune.graph import PruningGraph, build_graph
 from autoprune.models import LoadedModel, load_model
 from autoprune.registry import only_named_by
 from autoprune.runs._run import RunFolder
-from autoprune.support.files import load_safetensors
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy, load_pruned, prune_model
 
 

@@ -28,19 +28,11 @@ from autoprune.evaluation import Score
 from autoprune.runs._config import RunConfig
 from autoprune.runs._lock import Lock
 from autoprune.support.checksums import file_digest
-from autoprune.support.files import (
-    append_jsonl,
-    is_temporary,
-    load_safetensors,
-    read_json,
-    read_jsonl,
-    refuse_links,
-    remove_temporaries,
-    repair_jsonl,
-    try_folder,
-    write_json_atomic,
-)
+from autoprune.support.files import is_temporary, refuse_links, remove_temporaries, try_folder
+from autoprune.support.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from autoprune.support.reading import reason
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors
 
 _FOLDERS = ("agents", "finished", "front", "rows")
 _FILES = ("config.json", "episodes.jsonl", "policy.json", "model.safetensors", "profile.jsonl", "report.json", ".lock")

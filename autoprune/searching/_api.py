@@ -27,8 +27,9 @@ from autoprune.report import Progress, sentences, table
 from autoprune.runs import Inputs, RunFolder, check_device, check_output
 from autoprune.searching._resolve import resolve
 from autoprune.searching._session import check_plugins, execute
-from autoprune.support.files import load_safetensors, save_safetensors_atomic, write_json_atomic
 from autoprune.support.fingerprint import fingerprint
+from autoprune.support.strict_json import write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy, copy_model, load_pruned
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint

@@ -16,7 +16,7 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.problem import make_problem
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense, load_inputs, rebuild, weights_beside
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy
 
 

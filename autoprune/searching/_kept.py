@@ -17,7 +17,8 @@ from autoprune.graph import IntArray
 from autoprune.searching._driven import Finished
 from autoprune.support.answers import BoolArray
 from autoprune.support.checksums import text_checksum
-from autoprune.support.files import load_described, parse_json, save_safetensors_atomic, to_json
+from autoprune.support.strict_json import parse_json, to_json
+from autoprune.support.tensors import load_described, save_safetensors_atomic
 
 _RECORD = "finished"
 

@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of pruning: files, text, checksums, devices."""
+"""Small helpers that know nothing of pruning: files, strict JSON, journals, tensors on disk, text, checksums, devices."""

@@ -12,7 +12,7 @@ import numpy as np
 from autoprune.errors import UsageError
 from autoprune.groups import Group, IntArray
 from autoprune.registry import nearest
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 POLICY_VERSION = 1
 

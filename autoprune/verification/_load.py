@@ -9,8 +9,8 @@ from torch import nn
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting import SUFFIXES, ExportedModel, OnnxModel
 from autoprune.runs import Rebuilt, load_dense, rebuild
-from autoprune.support.files import load_safetensors
 from autoprune.support.packages import require
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import UsageError
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 RECORD_VERSION = 1
 

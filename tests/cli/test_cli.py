@@ -16,7 +16,8 @@ from autoprune.cli import main
 from autoprune.data import load_data
 from autoprune.models import load_model
 from autoprune.runs import RunFolder
-from autoprune.support.files import load_safetensors, read_json
+from autoprune.support.strict_json import read_json
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy
 
 SEARCH = ["search", "--budget", "0.5", "--seed", "1"]

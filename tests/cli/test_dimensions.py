@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from autoprune.cli import main
 from autoprune.errors import UsageError
 from autoprune.models import load_model
-from autoprune.support.files import load_safetensors, read_json
+from autoprune.support.strict_json import read_json
+from autoprune.support.tensors import load_safetensors
 
 NETS = """
     import torch

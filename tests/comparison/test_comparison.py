@@ -11,7 +11,8 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import Agents, Difference
 from autoprune.runs import RunFolder
 from autoprune.support.answers import pack, unpack
-from autoprune.support.files import read_json, read_jsonl, to_json, to_line, write_json_atomic
+from autoprune.support.jsonl import read_jsonl, to_line
+from autoprune.support.strict_json import read_json, to_json, write_json_atomic
 from autoprune.testing import ToyProblem
 
 from ..page._runs import ACCURACY, make_run

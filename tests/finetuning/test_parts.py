@@ -14,7 +14,7 @@ from autoprune.finetuning._losses import distillation, matching, total_loss
 from autoprune.finetuning._precision import autocast, faster
 from autoprune.finetuning._schedule import learning_rate
 from autoprune.finetuning._scratch import reinitialise
-from autoprune.support.files import parse_json, to_json
+from autoprune.support.strict_json import parse_json, to_json
 
 
 def test_recipe_round_trips_json() -> None:

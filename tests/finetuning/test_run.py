@@ -14,7 +14,9 @@ from autoprune.finetuning._features import Recorder, boundaries
 from autoprune.graph import build_graph
 from autoprune.models import load_model
 from autoprune.runs import RunFolder
-from autoprune.support.files import load_safetensors, read_json, read_jsonl, write_json_atomic
+from autoprune.support.jsonl import read_jsonl
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import prune_model
 
 TUNE = ["--epochs", "1", "--precision", "fp32", "--quiet"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoprune.cli import main
-from autoprune.support.files import read_json, read_jsonl
+from autoprune.support.jsonl import read_jsonl
+from autoprune.support.strict_json import read_json
 
 from .._sample import pick
 

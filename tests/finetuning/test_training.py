@@ -19,7 +19,9 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Evaluator
 from autoprune.finetuning import FinetuneProgress
 from autoprune.finetuning._engine import Engine, FabricEngine, make_engine
-from autoprune.support.files import load_safetensors, read_json, read_jsonl
+from autoprune.support.jsonl import read_jsonl
+from autoprune.support.strict_json import read_json
+from autoprune.support.tensors import load_safetensors
 
 from ._tiny import EPOCHS, images, network, tune
 

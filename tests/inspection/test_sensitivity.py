@@ -14,7 +14,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 from autoprune.inspection import measure_problem, plan, probes_among, read_probes
 from autoprune.runs import Episode
-from autoprune.support.files import write_json_atomic
+from autoprune.support.strict_json import write_json_atomic
 
 
 class Counted:

@@ -257,7 +257,7 @@ def test_cuda_is_refused_where_there_is_none() -> None:
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from autoprune.models import load_model
-    from autoprune.support.files import parse_json
+    from autoprune.support.strict_json import parse_json
 
     loaded = load_model("digits")
     graph, decisions, _ = _traced_digits(loaded.model, loaded.example_input())

@@ -10,7 +10,7 @@ import pytest
 from autoprune.errors import UsageError
 from autoprune.latency import LatencyCost, Multiple, Profile, Target
 from autoprune.latency import _profile as module
-from autoprune.support.files import read_jsonl, to_line
+from autoprune.support.jsonl import read_jsonl, to_line
 
 from ._synthetic import TARGET, Net, measured, traced
 

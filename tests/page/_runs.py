@@ -11,7 +11,8 @@ from autoprune.budget import Budget
 from autoprune.evaluation import Score, standard_error
 from autoprune.report import Row, build_report
 from autoprune.runs import Episode, RunConfig, RunFolder
-from autoprune.support.files import read_json, to_line, write_json_atomic
+from autoprune.support.jsonl import to_line
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 IMAGES = 2979
 SIZES = {"stem": 16, "block.conv1": 32, "block.conv2": 64}

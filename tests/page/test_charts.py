@@ -17,7 +17,7 @@ from autoprune.page._axes import floor_of, make_axis, ticks
 from autoprune.page._policy import channels, costs
 from autoprune.page._search import against_size, learning_curve
 from autoprune.page._svg_chart import axes_of
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 from ._runs import make_run
 

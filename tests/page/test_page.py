@@ -12,7 +12,8 @@ import pytest
 from autoprune.cli import main
 from autoprune.errors import UsageError
 from autoprune.page import write_page
-from autoprune.support.files import to_line, write_json_atomic
+from autoprune.support.jsonl import to_line
+from autoprune.support.strict_json import write_json_atomic
 
 from ._parse import Page
 from ._runs import SIZES, make_run, time, tune

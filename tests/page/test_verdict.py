@@ -12,7 +12,7 @@ from autoprune.page._compare import _lead
 from autoprune.page._headline import lead
 from autoprune.report import Row
 from autoprune.support.answers import pack
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 from ._runs import ACCURACY, make_run
 

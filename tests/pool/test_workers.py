@@ -17,7 +17,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Score
 from autoprune.pool import Workers, check_workers
 from autoprune.runs import Episode, RunFolder
-from autoprune.support.files import read_json
+from autoprune.support.strict_json import read_json
 
 from .._driven import Problem, comparable, config_for, run
 

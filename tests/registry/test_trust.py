@@ -21,7 +21,8 @@ from autoprune.registry import NotAllowedError
 from autoprune.registry import _trust as trust
 from autoprune.runs import RunConfig, RunFolder, load_dense
 from autoprune.searching import search_to_folder
-from autoprune.support.files import read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import save_safetensors_atomic
 from autoprune.surgery import PolicyGroup
 from autoprune.verification import evaluate_target
 

@@ -14,7 +14,7 @@ import pytest
 from autoprune.cli import main
 from autoprune.errors import AutopruneError
 from autoprune.runs import RunFolder
-from autoprune.support.files import read_json
+from autoprune.support.strict_json import read_json
 
 from .._driven import Problem, comparable, run
 from .._sample import SEED, count
@@ -207,7 +207,7 @@ def resealed(change: Callable[[dict[str, Any]], object]) -> Callable[[list[dict[
 def test_a_journal_that_no_search_wrote_is_refused_though_its_checksums_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[list[dict[str, Any]]], None], says: str
 ) -> None:
-    from autoprune.support.files import read_jsonl, to_line
+    from autoprune.support.jsonl import read_jsonl, to_line
 
     journal = RunFolder(tmp_path).episodes_path
     for at in range(20, 40):  # four policies

@@ -18,7 +18,9 @@ import torch
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.runs import Episode, Lock, RunFolder
-from autoprune.support import files
+from autoprune.support.jsonl import append_jsonl, repair_jsonl
+from autoprune.support.strict_json import write_json_atomic
+from autoprune.support.tensors import save_safetensors_atomic
 
 from .._driven import run
 
@@ -60,13 +62,13 @@ def test_appending_cutting_and_locking_refuse_links(tmp_path: Path, dangling: bo
         victim.write_bytes(b'{"torn')
     link.symlink_to(victim)
     with pytest.raises(AutopruneError, match=r"is a symbolic link, and nothing is written through one"):
-        files.append_jsonl(link, {"a": 1})
+        append_jsonl(link, {"a": 1})
     if not dangling:
         with pytest.raises(AutopruneError, match="symbolic link"):
-            files.repair_jsonl(link)
+            repair_jsonl(link)
     with pytest.raises(AutopruneError, match="symbolic link"), Lock(link):
         pass
-    files.write_json_atomic(link, {"a": 1})  # puts a file in the place of the link
+    write_json_atomic(link, {"a": 1})  # puts a file in the place of the link
     assert not link.is_symlink()
     assert victim.exists() != dangling
     assert dangling or victim.read_bytes() == b'{"torn'
@@ -130,9 +132,9 @@ def test_folders_are_synced_into_their_parents(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", recording)
     for name, write in (
-        ("x.json", lambda path: files.write_json_atomic(path, {})),
-        ("x.safetensors", lambda path: files.save_safetensors_atomic(path, {"a": torch.zeros(1)})),
-        ("x.jsonl", lambda path: files.append_jsonl(path, {})),
+        ("x.json", lambda path: write_json_atomic(path, {})),
+        ("x.safetensors", lambda path: save_safetensors_atomic(path, {"a": torch.zeros(1)})),
+        ("x.jsonl", lambda path: append_jsonl(path, {})),
     ):
         synced.clear()
         write(tmp_path / "a" / "b" / name)

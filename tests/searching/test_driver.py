@@ -13,6 +13,8 @@ from autoprune.errors import AutopruneError
 from autoprune.evaluation import Score
 from autoprune.runs import RunFolder, distinct
 from autoprune.support import files
+from autoprune.support.strict_json import read_json
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy
 
 from .._driven import EPISODES, Problem, comparable, run
@@ -40,8 +42,8 @@ def test_rows_policies_and_files(tmp_path: Path) -> None:
     assert policy.counts() == tuple(best.counts.values())
     assert policy.achieved["macs"] == problem.cost.macs(policy.counts())
     assert problem.projector.fits(policy.counts())
-    assert files.load_safetensors(tmp_path / "run" / "model.safetensors")["weight"].shape == (sum(policy.counts()), 2)
-    assert files.read_json(tmp_path / "run" / "report.json") == report
+    assert load_safetensors(tmp_path / "run" / "model.safetensors")["weight"].shape == (sum(policy.counts()), 2)
+    assert read_json(tmp_path / "run" / "report.json") == report
 
 
 def test_random_gets_as_many_policies_as_the_agent(tmp_path: Path) -> None:

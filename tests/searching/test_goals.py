@@ -18,7 +18,8 @@ from autoprune.latency import Ratio
 from autoprune.report import drop_sentences, front_sentences, front_table, limit_sentences, sentences, table
 from autoprune.runs import RunConfig, RunFolder
 from autoprune.searching import descent, front
-from autoprune.support import files
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy
 from autoprune.testing import ToyProblem
 
@@ -91,7 +92,7 @@ def test_the_result_is_the_smallest_that_images_which_no_policy_saw_confirm(
     final = report["final"]
     assert final["macs"] == (confirmed[-1].score.macs if confirmed else problem.cost.dense_macs)
     assert Policy.load(tmp_path / "policy.json").counts() == tuple(final["counts"].values())
-    weights = files.load_safetensors(tmp_path / "model.safetensors")
+    weights = load_safetensors(tmp_path / "model.safetensors")
     assert weights["weight"].shape == (sum(final["counts"].values()), 2)
     assert report["exported"] == (confirmed[-1].agent if confirmed else "random")
     assert final == next(row for row in report["rows"] if row["name"] == report["exported"])
@@ -125,9 +126,9 @@ def test_the_row_of_a_policy_within_the_drop_that_is_not_this_runs_is_refused(
     run("random", tmp_path, problem=problem_at_deciding(lambda _: 0.0), episodes=40)
     (tmp_path / "report.json").unlink()
     path = tmp_path / "rows" / "within-00.json"
-    row = files.read_json(path)
-    changed = row | change if isinstance(change, dict) else files.read_json(path.with_name(f"{change}.json"))
-    files.write_json_atomic(path, changed)
+    row = read_json(path)
+    changed = row | change if isinstance(change, dict) else read_json(path.with_name(f"{change}.json"))
+    write_json_atomic(path, changed)
     with pytest.raises(UsageError, match=f"The row 'within-00' in .* is not this run's .*{says}.*remove it"):
         run("random", tmp_path, problem=problem_at_deciding(lambda _: 0.0), episodes=40)
 
@@ -182,7 +183,7 @@ def test_a_front_has_a_policy_and_weights_for_each_point(tmp_path: Path) -> None
     for row in rows:
         policy = Policy.load(tmp_path / "front" / f"{row['name']}.json")
         assert policy.counts() == tuple(row["counts"].values())
-        weights = files.load_safetensors(tmp_path / "front" / f"{row['name']}.safetensors")
+        weights = load_safetensors(tmp_path / "front" / f"{row['name']}.safetensors")
         assert weights["weight"].shape == (sum(policy.counts()), 2)
     assert report["final"]["counts"] in [row["counts"] for row in rows]
     assert front_table(report).count("\n") == len(rows) + 1

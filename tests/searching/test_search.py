@@ -13,7 +13,8 @@ from autoprune import Budget, Policy, Score, SearchResult, UsageError
 from autoprune.agents import Uniform
 from autoprune.graph import build_graph
 from autoprune.searching import search_to_folder
-from autoprune.support.files import load_safetensors, read_json
+from autoprune.support.strict_json import read_json
+from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import load_pruned
 
 

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.support import files
+from autoprune.support.jsonl import append_jsonl, read_jsonl, repair_jsonl
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 
 
 @dataclass
@@ -39,8 +42,8 @@ def test_json_is_strict_and_plain(tmp_path: Path) -> None:
         "text": "naïve ✓",
         5: None,
     }
-    files.write_json_atomic(tmp_path / "new" / "folder" / "x.json", value)
-    assert files.read_json(tmp_path / "new" / "folder" / "x.json") == {
+    write_json_atomic(tmp_path / "new" / "folder" / "x.json", value)
+    assert read_json(tmp_path / "new" / "folder" / "x.json") == {
         "nan": None,
         "inf": [None, None, 1.5],
         "numpy": [3, 0.5, True, [0, 1], None],
@@ -52,7 +55,7 @@ def test_json_is_strict_and_plain(tmp_path: Path) -> None:
         "5": None,
     }
     with pytest.raises(TypeError, match="object cannot be written"):
-        files.write_json_atomic(tmp_path / "bad.json", object())
+        write_json_atomic(tmp_path / "bad.json", object())
     assert names(tmp_path) == ["new"]
 
 
@@ -63,14 +66,14 @@ def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=r"The configuration '.*config\.json' is damaged"):
-        files.read_json(path, "configuration")
+        read_json(path, "configuration")
 
 
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
-        files.read_json(tmp_path / "none.json")
+        read_json(tmp_path / "none.json")
     with pytest.raises(UsageError, match="Cannot read"):
-        files.read_json(tmp_path)
+        read_json(tmp_path)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -81,16 +84,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = tmp_path / "report.json"
-    files.write_json_atomic(path, {"old": 1})
+    write_json_atomic(path, {"old": 1})
     monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
     for write in (
-        lambda: files.write_json_atomic(path, {"new": 2}),
+        lambda: write_json_atomic(path, {"new": 2}),
         lambda: files.write_text_atomic(path, "new"),
-        lambda: files.save_safetensors_atomic(path, {"new": torch.zeros(2)}),
+        lambda: save_safetensors_atomic(path, {"new": torch.zeros(2)}),
     ):
         with pytest.raises(AutopruneError, match=r"Cannot write '.*report\.json': No space left on device"):
             write()
-        assert files.read_json(path) == {"old": 1}
+        assert read_json(path) == {"old": 1}
         assert names(tmp_path) == ["report.json"]
 
 
@@ -99,9 +102,9 @@ def test_unwritable_places_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "x.json", tmp_path / "folder"):
         for write in (
-            lambda path: files.write_json_atomic(path, {}),
-            lambda path: files.append_jsonl(path, {}),
-            lambda path: files.save_safetensors_atomic(path, {"a": torch.zeros(1)}),
+            lambda path: write_json_atomic(path, {}),
+            lambda path: append_jsonl(path, {}),
+            lambda path: save_safetensors_atomic(path, {"a": torch.zeros(1)}),
         ):
             with pytest.raises(AutopruneError, match="Cannot write") as caught:
                 write(path)
@@ -113,7 +116,7 @@ def test_new_files_follow_the_umask(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("x")
     files.write_text_atomic(tmp_path / "a.txt", "x\n")
-    files.save_safetensors_atomic(tmp_path / "b.safetensors", {"x": torch.zeros(1)})
+    save_safetensors_atomic(tmp_path / "b.safetensors", {"x": torch.zeros(1)})
     for name in ("a.txt", "b.safetensors"):
         assert (tmp_path / name).stat().st_mode == plain.stat().st_mode
     assert (tmp_path / "a.txt").read_bytes() == b"x\n"
@@ -121,12 +124,12 @@ def test_new_files_follow_the_umask(tmp_path: Path) -> None:
 
 def test_journal_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "run" / "episodes.jsonl"
-    assert files.read_jsonl(path) == []
-    assert files.repair_jsonl(path) == []
+    assert read_jsonl(path) == []
+    assert repair_jsonl(path) == []
     records = [{"episode": i, "reward": math.nan, "name": "a\nb"} for i in range(3)]
     for record in records:
-        files.append_jsonl(path, record)
-    assert files.read_jsonl(path) == [{**record, "reward": None} for record in records]
+        append_jsonl(path, record)
+    assert read_jsonl(path) == [{**record, "reward": None} for record in records]
     assert path.read_bytes().count(b"\n") == 3
 
 
@@ -137,37 +140,37 @@ def test_a_journal_cut_anywhere_loses_the_line_in_flight_only(
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "episodes.jsonl"
     for i in range(5):
-        files.append_jsonl(path, {"episode": i, "text": "é" * i})
+        append_jsonl(path, {"episode": i, "text": "é" * i})
     data = path.read_bytes()[:cut]
     path.write_bytes(data)
     whole = data.count(b"\n")
-    assert [record["episode"] for record in files.read_jsonl(path)] == list(range(whole))
+    assert [record["episode"] for record in read_jsonl(path)] == list(range(whole))
     assert path.read_bytes() == data
-    assert len(files.repair_jsonl(path)) == whole
-    files.append_jsonl(path, {"episode": whole})
-    assert [record["episode"] for record in files.read_jsonl(path)] == list(range(whole + 1))
+    assert len(repair_jsonl(path)) == whole
+    append_jsonl(path, {"episode": whole})
+    assert [record["episode"] for record in read_jsonl(path)] == list(range(whole + 1))
 
 
 @pytest.mark.parametrize("tail", [b"\x00" * 40, b"\x00" * 40 + b"\n", b'{"a": 1', b'{"a": \xff}\n', b"7\n"])
 def test_torn_blocks_are_dropped(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "episodes.jsonl"
-    files.append_jsonl(path, {"episode": 0})
+    append_jsonl(path, {"episode": 0})
     whole = path.read_bytes()
     path.write_bytes(whole + tail)
-    assert files.read_jsonl(path) == [{"episode": 0}]
-    assert files.repair_jsonl(path) == [{"episode": 0}]
+    assert read_jsonl(path) == [{"episode": 0}]
+    assert repair_jsonl(path) == [{"episode": 0}]
     assert path.read_bytes() == whole
 
 
 def test_damage_before_the_last_line_is_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
-    files.append_jsonl(path, {"episode": 0})
+    append_jsonl(path, {"episode": 0})
     path.write_bytes(path.read_bytes() + b'{"epi\n' + path.read_bytes())
-    for read in (files.read_jsonl, files.repair_jsonl):
+    for read in (read_jsonl, repair_jsonl):
         with pytest.raises(UsageError, match=r"Line 2 of .* is damaged"):
             read(path)
     with pytest.raises(UsageError, match="Cannot read"):
-        files.read_jsonl(tmp_path)
+        read_jsonl(tmp_path)
 
 
 def test_safetensors_round_trip(tmp_path: Path) -> None:
@@ -184,8 +187,8 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
         "none": torch.zeros(0, 2),
         "grad": torch.ones(2, requires_grad=True),
     }
-    files.save_safetensors_atomic(tmp_path / "m.safetensors", tensors, metadata={"format": "pt"})
-    loaded = files.load_safetensors(tmp_path / "m.safetensors")
+    save_safetensors_atomic(tmp_path / "m.safetensors", tensors, metadata={"format": "pt"})
+    loaded = load_safetensors(tmp_path / "m.safetensors")
     assert loaded.keys() == tensors.keys() - {"tied"}
     for name, tensor in loaded.items():
         assert torch.equal(tensor, tensors[name]), name
@@ -195,16 +198,16 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
 def test_damaged_safetensors_are_named(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     with pytest.raises(UsageError, match="does not exist"):
-        files.load_safetensors(path)
-    files.save_safetensors_atomic(path, {"a": torch.zeros(100)})
+        load_safetensors(path)
+    save_safetensors_atomic(path, {"a": torch.zeros(100)})
     whole = path.read_bytes()
     for data in (b"", b"not safetensors", whole[:-50]):
         path.write_bytes(data)
         with pytest.raises(UsageError, match="damaged or not safetensors"):
-            files.load_safetensors(path)
+            load_safetensors(path)
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])
+@pytest.mark.parametrize("read", [read_json, read_jsonl])
 def test_a_pipe_or_device_is_refused_instead_of_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")

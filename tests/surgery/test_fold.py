@@ -19,7 +19,7 @@ from autoprune.cli import main
 from autoprune.graph import build_graph, prove
 from autoprune.inspection import inspect_model, inspection_text
 from autoprune.models import load_model
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import folded, prune_model
 from autoprune.testing import check_surgery
 

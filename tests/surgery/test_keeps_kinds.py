@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from autoprune.graph import IntArray, PruningGraph, build_graph, prove
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy, load_pruned, prune_model
 from autoprune.testing import check_surgery, randomised
 

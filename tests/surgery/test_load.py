@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import UsageError
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy, PolicyGroup, load_pruned, prune_model
 
 from ._networks import chain, cut, mixed

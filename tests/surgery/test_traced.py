@@ -17,7 +17,7 @@ from torchvision.ops import SqueezeExcitation
 from autoprune.cost import CostModel, Projector, allowed_counts
 from autoprune.graph import build_graph
 from autoprune.models import load_model
-from autoprune.support.files import load_safetensors, save_safetensors_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy, load_pruned, prune_model
 
 from ._networks import masked, randomised

@@ -14,7 +14,7 @@ from autoprune.errors import UsageError
 from autoprune.report import _timing as _run
 from autoprune.report import read_timing, time_run
 from autoprune.support import packages
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.timing import time_networks, timing_table
 from autoprune.timing._machine import busy_note, pinned_threads
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from autoprune.cli import main
 from autoprune.exporting import export_model
-from autoprune.support.files import read_json, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import torch
 
 from autoprune.cli import main
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.support.files import load_safetensors, read_json, save_safetensors_atomic, write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
+from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy
 from autoprune.verification import _export, export_run, record_path, verify_file
 
