@@ -18,12 +18,12 @@ import numpy as np
 
 from autoprune.agents._allocate import Objective, allocate, improve, neighbours
 from autoprune.agents._base import Agent, Counts, agents
+from autoprune.agents._checks import check_number, check_switch
 from autoprune.agents._history import informative
 from autoprune.agents._random import fresh_policy, random_policy
 from autoprune.agents._start import FIRST, error_curves, solved_policies, tables
 from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
 from autoprune.envs import KnowsSensitivities, ProblemLike
-from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 
 NEAR = 32  # exchanges that are looked at where the best policy was scored already
@@ -60,11 +60,9 @@ class Auto(Agent):
         probe: bool = True,
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
-        if isinstance(explore, bool) or not isinstance(explore, int | float) or not 0 <= explore < math.inf:
-            raise UsageError(f"The value of 'explore' is {explore!r}, but the auto agent needs a number of at least 0.")
-        for name, value in (("statistics", statistics), ("probe", probe)):
-            if not isinstance(value, bool):
-                raise UsageError(f"The value of '{name}' is {value!r}, but the auto agent needs true or false.")
+        check_number("auto", "explore", explore)
+        check_switch("auto", "statistics", statistics)
+        check_switch("auto", "probe", probe)
         self._explore = float(explore)
         self._statistics = statistics
         self._probe = probe and statistics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +35,8 @@ class Agent(ABC):
     """Whether it works at a fixed budget only, because no reward leads it to a smaller network."""
     one_policy: ClassVar[bool] = False
     """Whether it proposes one policy for a budget, after probes that have nothing to do with the budget."""
+    parts: ClassVar[Mapping[str, type]] = {}
+    """Arguments that are made of options: a dataclass for each, whose fields are options of the agent (`make_agent`)."""
     probes: int = 0
     """How many of its first policies are such probes."""
 

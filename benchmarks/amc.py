@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoprune.agents import make_agent
+from autoprune.agents import DDPG, make_agent
 from autoprune.envs import ProblemLike
 from autoprune.envs._env import digits_problem
 from autoprune.support.files import write_text_atomic
@@ -53,7 +53,9 @@ def play(
     given = dict(options)
     for option in ("decay", "updates"):  # of which an agent's name stands for what it has by default
         if isinstance(given.get(option), str):
-            given[option] = getattr(make_agent(given[option], problem, episodes=episodes), option)
+            namesake = make_agent(given[option], problem, episodes=episodes)
+            assert isinstance(namesake, DDPG)
+            given[option] = namesake.options[option]
     player = make_agent(agent, problem, seed=seed, episodes=episodes, **given)
     found, used = [], []
     for episode in range(episodes):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from autoprune.agents import AMC, DDPG
-from autoprune.agents._ddpg import truncated_normal
+from autoprune.agents import AMC, DDPG, make_agent
+from autoprune.agents._ddpg_exploration import Exploration, truncated_normal
+from autoprune.agents._ddpg_learning import ActorCritic, RewardScale
 from autoprune.agents._start import first_policies
 from autoprune.envs import to_action, trajectory
 from autoprune.errors import UsageError
@@ -42,14 +43,14 @@ def one_thread():
 
 
 def test_papers_settings_are_those_of_the_networks(problem):
-    model = DDPG(problem, episodes=40)._model
+    model = make_agent(DDPG, problem, episodes=40)._model
     widths = [m.out_features for m in model.actor.mu if isinstance(m, torch.nn.Linear)]
     assert widths == [300, 300, 1]
     assert (model.tau, model.gamma, model.batch_size) == (0.01, 1.0, 64)
 
 
 def test_both_learning_rates_survive_training(problem):
-    agent = DDPG(problem, episodes=6, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=6, **SMALL)
     play(agent, problem, range(5))
     assert [group["lr"] for group in agent._model.actor.optimizer.param_groups] == [1e-4]
     assert [group["lr"] for group in agent._model.critic.optimizer.param_groups] == [1e-3]
@@ -72,7 +73,7 @@ def test_noise_of_nothing_and_means_outside(mean, sigma, expected):
 
 
 def test_replay_holds_applied_actions_and_the_shared_reward(problem):
-    agent = DDPG(problem, episodes=10, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=10, **SMALL)
     (_, counts, score), *_ = play(agent, problem, [0])
     replay, walked = agent._model.replay, trajectory(problem, counts)
     assert replay.pos == 4
@@ -85,7 +86,7 @@ def test_replay_holds_applied_actions_and_the_shared_reward(problem):
 
 
 def test_rewards_are_read_relative_to_the_baseline(problem):
-    agent = DDPG(problem, episodes=40, hidden=16, updates=1, warmup=40)
+    agent = make_agent(DDPG, problem, episodes=40, hidden=16, updates=1, warmup=40)
     told = play(agent, problem, range(30))
     rewards = np.array([score.reward for *_, score in told])
     replay = agent._model.replay
@@ -100,7 +101,7 @@ def test_rewards_are_read_relative_to_the_baseline(problem):
 
 
 def test_state_is_one_safetensors_and_one_json(problem, tmp_path):
-    agent = DDPG(problem, episodes=8, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=8, **SMALL)
     play(agent, problem, range(5), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ddpg-000005.safetensors", "ddpg.json"]
     state = json.loads((tmp_path / "ddpg.json").read_text())
@@ -108,9 +109,9 @@ def test_state_is_one_safetensors_and_one_json(problem, tmp_path):
 
 
 def test_restored_networks_optimisers_and_replay_are_the_same_to_the_last_bit(problem, tmp_path):
-    agent = DDPG(problem, episodes=8, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=8, **SMALL)
     told = play(agent, problem, range(6), tmp_path)
-    other = DDPG(problem, episodes=8, **SMALL)
+    other = make_agent(DDPG, problem, episodes=8, **SMALL)
     other._model.train = None  # restoring from the state must not learn anything again
     other.restore(tmp_path, told)
     ours, theirs = agent._model, other._model
@@ -130,7 +131,7 @@ def test_restored_networks_optimisers_and_replay_are_the_same_to_the_last_bit(pr
 
 @pytest.mark.parametrize("damage", ["json", "tensors", "missing", "other history", "other options"])
 def test_a_state_that_does_not_fit_is_learned_again_from_the_history(problem, tmp_path, damage):
-    agent = DDPG(problem, episodes=8, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=8, **SMALL)
     told = play(agent, problem, range(5), tmp_path)
     expected = [agent.ask(episode) for episode in (5, 6)]
     if damage == "json":
@@ -143,26 +144,74 @@ def test_a_state_that_does_not_fit_is_learned_again_from_the_history(problem, tm
         for path in tmp_path.iterdir():
             path.unlink()
         seed, options = (1, SMALL) if damage == "other history" else (0, {**SMALL, "updates": 2})
-        play(DDPG(problem, seed=seed, episodes=8, **options), problem, range(5), tmp_path)
-    other = DDPG(problem, episodes=8, **SMALL)
+        play(make_agent(DDPG, problem, seed=seed, episodes=8, **options), problem, range(5), tmp_path)
+    other = make_agent(DDPG, problem, episodes=8, **SMALL)
     other.restore(tmp_path, told)
     assert [other.ask(episode) for episode in (5, 6)] == expected
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("warmup", -1), ("updates", 0), ("tau", 1.5), ("decay", float("nan")), ("hidden", 2.5), ("sigma", "abc")],
+    ("part", "option", "value"),
+    [
+        (Exploration, "warmup", -1),
+        (Exploration, "sigma", "abc"),
+        (Exploration, "decay", float("nan")),
+        (Exploration, "on_budget", 2),
+        (ActorCritic, "updates", 0),
+        (ActorCritic, "tau", 1.5),
+        (ActorCritic, "hidden", 2.5),
+        (ActorCritic, "actor_rate", float("inf")),
+        (RewardScale, "baseline_rate", True),
+        (RewardScale, "scaled", 2),
+    ],
 )
-def test_options_out_of_range_are_refused(problem, option, value):
-    with pytest.raises(UsageError, match=f"'{option}' is"):
-        DDPG(problem, **{option: value})
+def test_options_out_of_range_are_refused(part, option, value):
+    with pytest.raises(UsageError, match=f"'{option}' is {value!r}, but the ddpg agent needs"):
+        part(**{option: value})
+
+
+def test_the_noise_left_in_the_end_is_a_tenth_or_what_the_paper_leaves():
+    ours, papers = Exploration(sigma=0.4).over(80), Exploration(sigma=0.4).over(80, published=True)
+    assert (ours.warmup, papers.warmup) == (20, 20)
+    assert ours.is_warm_up(19)
+    assert not ours.is_warm_up(20)
+    assert ours.sigma_of(20) == papers.sigma_of(20) == 0.4
+    assert ours.sigma_of(80) == pytest.approx(0.04)
+    assert papers.sigma_of(80) == pytest.approx(0.4 * 0.95**60)
+    assert Exploration(sigma=0.4).over(8).sigma_of(8) == pytest.approx(0.4 * 0.95**6)  # never faster than the paper's
+
+
+def test_an_update_moves_the_targets_by_tau(problem):
+    part = ActorCritic(hidden=8, tau=0.25, updates=1, batch_size=4)
+    torch.manual_seed(0)
+    model = part.build(problem, "LearnDDPG", episodes=2)
+    counts = tuple(problem.projector.project([0.5] * 4))
+    model.replay.add_episode(trajectory(problem, counts), 0.7)
+    before = [value.clone() for value in model.critic_target.parameters()]
+    part.update(model)
+    moved = False
+    for old, new, target in zip(before, model.critic.parameters(), model.critic_target.parameters(), strict=True):
+        torch.testing.assert_close(target, 0.75 * old + 0.25 * new)
+        moved |= not torch.equal(old, target)
+    assert moved
+
+
+def test_the_scale_of_rewards_is_that_of_the_replay(problem):
+    model = ActorCritic(hidden=8).over(4).build(problem, "LearnDDPG", episodes=5)
+    counts = tuple(problem.projector.project([0.5] * 4))
+    rewards = [0.2, 0.9, 0.4]
+    for told, reward in enumerate(rewards, start=1):
+        model.replay.add_episode(trajectory(problem, counts), reward)
+        RewardScale(baseline_rate=0.1, scaled=True).update(model.replay, reward, told)
+    assert model.replay.baseline == pytest.approx(np.mean(rewards))  # 1 / told is more than 0.1
+    assert model.replay.scale == pytest.approx(np.std(rewards))
 
 
 def test_amc_learns_from_what_was_asked_for_and_leaves_budget_over(problem):
-    agent = AMC(problem, episodes=10, **SMALL)
+    agent = make_agent(AMC, problem, episodes=10, **SMALL)
     told = play(agent, problem, range(6))
     replay = agent._model.replay
-    again = AMC(problem, episodes=10, **SMALL)
+    again = make_agent(AMC, problem, episodes=10, **SMALL)
     for episode, counts, score in told:
         walked = trajectory(problem, counts)
         again.ask(episode)
@@ -181,9 +230,9 @@ def test_amc_learns_from_what_was_asked_for_and_leaves_budget_over(problem):
 
 
 def test_amc_restored_without_its_state_learns_from_the_same_actions(problem, tmp_path):
-    whole = AMC(problem, episodes=8, **SMALL)
+    whole = make_agent(AMC, problem, episodes=8, **SMALL)
     told = play(whole, problem, range(6))
-    restored = AMC(problem, episodes=8, **SMALL)
+    restored = make_agent(AMC, problem, episodes=8, **SMALL)
     restored.restore(tmp_path, told)
     size = whole._model.replay.size()
     np.testing.assert_array_equal(restored._model.replay.actions[:size], whole._model.replay.actions[:size])
@@ -192,19 +241,20 @@ def test_amc_restored_without_its_state_learns_from_the_same_actions(problem, tm
 
 @pytest.mark.parametrize("name", ["together", "applied", "scaled", "on_budget"])
 def test_each_departure_is_an_option(problem, name):
-    assert getattr(AMC(problem, episodes=4, **SMALL, **{name: True}), name) is True
-    assert getattr(DDPG(problem, episodes=4, **SMALL, **{name: False}), name) is False
-    with pytest.raises(UsageError, match=f"'{name}' is 2"):
-        DDPG(problem, **{name: 2})
+    assert make_agent(AMC, problem, episodes=4, **SMALL).options[name] is False
+    assert make_agent(AMC, problem, episodes=4, **SMALL, **{name: True}).options[name] is True
+    assert make_agent(DDPG, problem, episodes=4, **SMALL, **{name: False}).options[name] is False
+    with pytest.raises(UsageError, match=f"takes for '{name}' a value of type bool"):
+        make_agent(DDPG, problem, **{name: 2})
 
 
 @pytest.mark.parametrize("start", ["rules", "statistics"])
 def test_the_replay_begins_with_what_it_starts_with(problem, start):
     first = first_policies(problem, start, agent="nobody")
-    agent = DDPG(problem, episodes=8, start=start, **SMALL)
+    agent = make_agent(DDPG, problem, episodes=8, start=start, **SMALL)
     told = play(agent, problem, range(4))
     assert [counts for _, counts, _ in told[: len(first)]] == first[:3]
     with pytest.raises(
         UsageError, match="'start' is 'luck', but the ddpg agent needs one of nothing, rules, statistics"
     ):
-        DDPG(problem, start="luck")
+        make_agent(DDPG, problem, start="luck")
