@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._checks import check_switch
@@ -34,7 +35,6 @@ from autoprune.agents._ddpg_exploration import Exploration
 from autoprune.agents._ddpg_learning import ActorCritic, RewardScale
 from autoprune.agents._random import random_policy
 from autoprune.envs import Features, ProblemLike, Walk, to_action, to_ratio, trajectory
-from autoprune.envs._features import FloatArray
 from autoprune.evaluation import Score
 from autoprune.support.packages import require
 
@@ -141,7 +141,7 @@ class DDPG(Agent):
         self._asked = (episode, ratios)
         return tuple(self.problem.projector.project(ratios)) if self.together else tuple(walk.prefix)
 
-    def _play(self, observation: FloatArray, rng: np.random.Generator, episode: int, low: float) -> float:
+    def _play(self, observation: npt.NDArray[np.float32], rng: np.random.Generator, episode: int, low: float) -> float:
         """Return the keep ratio for an observation: the actor's, with noise, from ``low`` to 1."""
         return self.exploration.noisy(rng, to_ratio(self._model.act(observation)), episode, low)
 
@@ -215,7 +215,7 @@ class SAC(DDPG):
 
     learner = "LearnSAC"
 
-    def _play(self, observation: FloatArray, rng: np.random.Generator, episode: int, low: float) -> float:
+    def _play(self, observation: npt.NDArray[np.float32], rng: np.random.Generator, episode: int, low: float) -> float:
         """Return the keep ratio for an observation, drawn by the actor."""
         with self._seeded(rng):
             return max(to_ratio(self._model.act(observation, deterministic=False)), low)

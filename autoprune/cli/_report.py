@@ -49,8 +49,7 @@ def report(
     """
     from autoprune.errors import AutopruneError
     from autoprune.inspection import measure
-    from autoprune.page import write_page
-    from autoprune.page._write import check_path, read_runs
+    from autoprune.page import check_path, read_runs, write_page
     from autoprune.report import FILE as TIMING
     from autoprune.report import time_run
     from autoprune.runs import RunFolder

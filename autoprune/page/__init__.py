@@ -9,7 +9,7 @@ from autoprune.page._picture import draw
 from autoprune.page._run import Run, Tuned, read_run
 from autoprune.page._spec import Bar, Bars, Chart, Level, Point, Series
 from autoprune.page._verdict import compare, verdict
-from autoprune.page._write import write_page
+from autoprune.page._write import check_path, read_runs, write_page
 
 __all__ = [
     "Bar",
@@ -20,10 +20,12 @@ __all__ = [
     "Run",
     "Series",
     "Tuned",
+    "check_path",
     "compare",
     "draw",
     "page",
     "read_run",
+    "read_runs",
     "verdict",
     "write_page",
 ]
