@@ -1,4 +1,4 @@
-"""The players: everything that turns a problem and a number of episodes into policies.
+"""Agents: everything that turns a problem and a number of episodes into policies.
 
 Every agent answers ``ask`` and is told the score by ``tell``. Another package adds its own with
 ``@agents.register("name")`` or under the entry-point group ``autoprune.agents``; ``autoprune.testing.AgentContract``
@@ -7,6 +7,7 @@ checks it.
 
 from __future__ import annotations
 
+from autoprune.agents._agent_for_budget import agent_for_budget
 from autoprune.agents._auto import Auto
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._budget_bisection import STEPS, BudgetBisection
@@ -16,7 +17,6 @@ from autoprune.agents._front import Front
 from autoprune.agents._generations import CMAES, NSGA2
 from autoprune.agents._gp import GP
 from autoprune.agents._netadapt import NetAdapt
-from autoprune.agents._players import make_player
 from autoprune.agents._random import Random, random_policy
 from autoprune.agents._resolve import make_agent, resolve_agent
 from autoprune.agents._rules import RULES, Deep, FixedRule, Shallow, Uniform, rule_policies
@@ -48,9 +48,9 @@ __all__ = [
     "Shallow",
     "Told",
     "Uniform",
+    "agent_for_budget",
     "agents",
     "make_agent",
-    "make_player",
     "random_policy",
     "resolve_agent",
     "rule_policies",

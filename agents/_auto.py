@@ -1,11 +1,11 @@
-"""The built-in searcher: believe, solve, score, learn.
+"""The built-in searcher: model, solve, score, learn.
 
-What the statistics say of every group's channels, and the scores so far, make a belief about how far every policy's answers are
+What the statistics say of every group's channels, and the scores so far, make a model of how far every policy's outputs diverge
 from the dense network's (`Surrogate`). Each episode scores the policy that minimises it within the budget, in turn the most
 promising one (the mean) and one that may be better still (the mean minus some standard deviations: Srinivas et al., "Gaussian
-Process Optimization in the Bandit Setting", ICML 2010). The distance is what is modelled: it tells policies apart whose
-accuracies tie, and foretells the finished network better than the loss, which is also lowered by answers that
-are merely more timid.
+Process Optimization in the Bandit Setting", ICML 2010). The divergence (`Score.distance`) is what is modelled: it tells
+policies apart whose accuracies tie, and predicts the finished network better than the loss, which is also lowered by outputs
+that are merely less confident.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ from autoprune.agents._surrogate import FloatArray, IntArray, Surrogate
 from autoprune.envs import KnowsSensitivities, ProblemLike
 from autoprune.evaluation import Score
 
-NEAR = 32  # exchanges that are looked at where the best policy was scored already
-WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)  # of the noise that others get, in keep ratio
+NEAR = 32
+"""Policies one exchange of channels away that are considered where the best policy was scored already."""
+WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)
+"""Standard deviations of the noise on the best policy's keep ratios that makes others to consider."""
 _WORST = math.log(1e3)  # the most that a loss is taken to grow
 
 
 @agents.register("auto")
 class Auto(Agent):
-    """Solves the allocation on a surrogate of the distance from the dense network that learns from every score.
+    """Solve the allocation on a surrogate of the divergence from the dense network that learns from every score.
 
     Args:
         problem: What is pruned.
         seed: Seed of the noise that makes other policies where the best one was scored already.
         episodes: How many policies will be scored at most.
         explore: Standard deviations that every other policy is given credit for.
-        statistics: Whether the belief starts from the calibration statistics' error curves (else from a parabola).
-        probe: Whether what such errors do to the network's answers is seen first, one group at a time (else guessed by depth).
+        statistics: Whether the model starts from the calibration statistics' error curves (else from a parabola).
+        probe: Whether what such errors do to the outputs is measured first, one group at a time (else guessed by depth).
 
     Raises:
         UsageError: if an option is out of range.
@@ -77,12 +79,12 @@ class Auto(Agent):
 
     @property
     def images(self) -> float:
-        """What seeing how much errors matter computes, in images through the dense network."""
+        """What measuring how much errors matter computes, in images through the dense network."""
         return 0.0 if self._sensitivities is None else self._sensitivities[1]
 
     @cached_property
     def _surrogate(self) -> Surrogate:
-        """The belief; made when it is first needed, not for every agent that is made."""
+        """The model; made when it is first needed, not for every agent that is made."""
         curves = error_curves(self.problem, statistics=self._statistics)
         weights = None if self._sensitivities is None else self._sensitivities[0]
         return Surrogate(curves, [group.size for group in self.problem.decisions], weights)
@@ -130,7 +132,7 @@ class Auto(Agent):
     def _seen(self) -> tuple[list[Counts], list[float]]:
         """Return the policies to learn from, and for each what is to become small, 0 for the dense network.
 
-        That is the distance of the answers from the dense network's (scores of older runs have none and are left out), or,
+        That is the divergence of the outputs from the dense network's (scores of older runs have none and are left out), or,
         where no score knows it, how the loss grew. Of very many policies only some are learned from (`informative`).
         """
         known = [place for place, score in enumerate(self._scores) if math.isfinite(score.distance)]

@@ -1,4 +1,4 @@
-"""A budget agent on a ladder of budgets: for the smallest network within a drop of accuracy, or for a whole front."""
+"""A fixed-budget agent at several budgets: for the smallest network within a drop of accuracy, or for a whole front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 
 STEPS = 8
-"""Budgets that a ladder tries: a bisection then knows the smallest share to 1/256 of its range."""
+"""Budgets that are tried: a bisection then knows the smallest share to 1/256 of its range."""
 
 
 class BudgetBisection(Agent):
@@ -47,7 +47,9 @@ class BudgetBisection(Agent):
     ) -> None:
         super().__init__(problem, seed=seed, episodes=episodes)
         if problem.budget.minimize is None:
-            raise UsageError("A ladder of budgets needs to know which cost to make small; give --max-drop or --pareto.")
+            raise UsageError(
+                "A search over budgets needs to know which cost to make small; give --max-drop or --pareto."
+            )
         self._kind = problem.budget.minimize
         self._agent, self._options = agent, dict(options or {})
         whole = [levels[-1] for levels in problem.levels]

@@ -43,7 +43,7 @@ _PLAY, _LEARN, _BUILD = 0, 1, 2  # streams of an episode's random numbers
 
 @agents.register("ddpg")
 class DDPG(Agent):
-    """An actor and a critic that play the pruning game.
+    """An actor and a critic that choose one keep ratio after another (`autoprune.envs`).
 
     Its options are the fields of its three parts, and the last two arguments: ``--agent-option sigma=0.3``.
 

@@ -16,7 +16,7 @@ from autoprune.errors import UsageError
 
 STARTS = ("nothing", "rules", "statistics")
 FIRST = (0.0, -2.0, 1.5)
-"""What is added to how policies from the statistics weigh depth (mildly towards the end): nothing, towards the start, the end."""
+"""Slopes over depth (`Surrogate.sloped`) of policies from the statistics: none, more weight on the first groups, on the last."""
 
 
 def first_policies(problem: ProblemLike, start: object, *, agent: str) -> list[Counts]:
@@ -40,11 +40,11 @@ def first_policies(problem: ProblemLike, start: object, *, agent: str) -> list[C
     return solved_policies(problem, Surrogate(error_curves(problem), [group.size for group in problem.decisions]))
 
 
-def solved_policies(problem: ProblemLike, surrogate: Surrogate, tilts: Sequence[float] = FIRST) -> list[Counts]:
-    """Return what is best within the budget by a belief that has seen no score, with depth weighed in some ways."""
+def solved_policies(problem: ProblemLike, surrogate: Surrogate, slopes: Sequence[float] = FIRST) -> list[Counts]:
+    """Return what is best within the budget by a model that was told no score, with depth weighed in some ways."""
     found = []
-    for tilt in tilts:
-        weights = surrogate.tilted(tilt)
+    for slope in slopes:
+        weights = surrogate.sloped(slope)
         start = allocate(tables(surrogate, problem.levels, weights), problem.levels, problem.projector)
         found.append(improve(lambda k: surrogate.errors(k) @ weights, start, problem.levels, problem.projector))  # noqa: B023
     return list(dict.fromkeys(found))

@@ -1,11 +1,11 @@
-"""What is believed of policies before and while they are scored: a Gaussian process over kept counts.
+"""A Gaussian process over kept counts: what policies cost in quality, before and while they are scored.
 
-What is to become small, 0 for the dense network (how far the answers are from its own, or the logarithm of the loss over its
-loss), is a sum over groups, plus what the sum misses:
+What is to become small, 0 for the dense network (how far the outputs diverge from its own, or the logarithm of the loss over
+its loss), is a sum over groups, plus what the sum misses:
 
     y(k) = Σ_g w_g e_g(k_g) + r(k) + noise
 
-``e_g(k)`` is the error that group g's readers make when k of its channels stay and the readers are refitted: a curve that is
+``e_g(k)`` is the error that group g's consumers make when k of its channels stay and they are refitted: a curve that is
 known before anything is scored (``Problem.errors``). How much such an error matters is the group's weight ``w_g``, normal
 around what is known of it (``Problem.sensitivities``), else a curve over depth; ``r`` is a smooth function of all keep ratios.
 Everything is conditioned on the scores in closed form (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006,
@@ -29,22 +29,29 @@ optimize = lazy("scipy.optimize", "The agent's surrogate needs")
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-DEPTH_WEIGHT = 1.0  # weight of the last group over the first, as a logarithm, where nothing better is known
-DEPTH_TILTS = (-2.0, -1.0, 0.0, 1.0)  # what is added to that
-SMALLEST = 0.02  # of the largest weight, that any is believed to be at least
-SPREAD = 0.45  # standard deviation of a weight around the curve, relative
-RESIDUALS = (0.05, 0.15)  # standard deviation of r, in the unit of a weight
-NOISE = 0.02  # of a score, in the same unit
-LENGTH_SCALE = 0.35  # how far r is alike, in keep ratio, root mean square over the groups
+DEPTH_WEIGHT = 1.0
+"""Weight of the last group over the first, as a logarithm, where nothing better is known."""
+DEPTH_SLOPES = (-2.0, -1.0, 0.0, 1.0)
+"""What is added to that logarithm: the grid that the likeliest is taken of."""
+SMALLEST = 0.02
+"""Least prior weight of a group, as a share of the largest."""
+SPREAD = 0.45
+"""Prior standard deviation of a weight, as a share of its mean."""
+RESIDUALS = (0.05, 0.15)
+"""Standard deviations of r, in the unit of a weight: the grid that the likeliest is taken of."""
+NOISE = 0.02
+"""Standard deviation of a score's noise, in the same unit."""
+LENGTH_SCALE = 0.35
+"""Length scale of r, in keep ratio, root mean square over the groups."""
 
 
 class Surrogate:
-    """A belief about what every policy costs in quality, given the scores of some.
+    """A model of what every policy costs in quality, given the scores of some.
 
     Args:
         curves: For each group the error of every count from 0 to its size, shape (size + 1,), 0 for the whole group.
         sizes: Channels of each group.
-        weights: What the weights are believed to be, up to a common factor, shape (groups,); None for a curve over depth.
+        weights: Prior means of the weights, up to a common factor, shape (groups,); None for a curve over depth.
     """
 
     def __init__(self, curves: Sequence[FloatArray], sizes: Sequence[int], weights: FloatArray | None = None) -> None:
@@ -56,7 +63,7 @@ class Surrogate:
             self._prior: FloatArray = np.exp(DEPTH_WEIGHT * (self._depth - 0.5))
         else:
             self._prior = np.maximum(weights, SMALLEST * weights.max()) / max(float(weights.mean()), 1e-12)
-        self._settle(0.0, RESIDUALS[0], 1.0)
+        self._set_prior(0.0, RESIDUALS[0], 1.0)
         self.weights = self._profile.copy()
         """How much a unit of error matters in each group, at least 0, shape (groups,)."""
 
@@ -65,12 +72,12 @@ class Surrogate:
         k = np.asarray(counts, dtype=np.int64)
         return np.stack([curve[k[:, group]] for group, curve in enumerate(self._curves)], axis=1)
 
-    def tilted(self, tilt: float) -> FloatArray:
-        """Return what weights lie around, tilted over depth by exp(-tilt/2) to exp(tilt/2), shape (groups,)."""
-        return self._prior * np.exp(tilt * (self._depth - 0.5))
+    def sloped(self, slope: float) -> FloatArray:
+        """Return the weights' prior means times exp(-slope/2) at the first group to exp(slope/2) at the last, shape (groups,)."""
+        return self._prior * np.exp(slope * (self._depth - 0.5))
 
-    def _settle(self, tilt: float, residual: float, scale: float) -> None:
-        self._profile = self.tilted(tilt)
+    def _set_prior(self, slope: float, residual: float, scale: float) -> None:
+        self._profile = self.sloped(slope)
         self._spread: FloatArray = (SPREAD * self._profile) ** 2
         self._residual = residual
         self._scale = scale
@@ -100,8 +107,8 @@ class Surrogate:
         if not (np.isfinite(y).all() and np.isfinite(x).all()):
             raise _cannot_learn("not finite")
         found = []
-        for tilt, residual in product(DEPTH_TILTS, RESIDUALS):
-            self._settle(tilt, residual, 1.0)
+        for slope, residual in product(DEPTH_SLOPES, RESIDUALS):
+            self._set_prior(slope, residual, 1.0)
             mean = x @ self._profile
             factor = _factor(self._covariance(x))
             white_y, white_mean = (linalg.solve_triangular(factor, v, lower=True) for v in (y, mean))
@@ -110,8 +117,8 @@ class Surrogate:
             inverse = (b + np.sqrt(b * b + 4 * max(a, 1e-12) * n)) / (2 * max(a, 1e-12))
             misfit = white_y * inverse - white_mean
             likely = -0.5 * misfit @ misfit - np.log(np.diag(factor)).sum() + n * np.log(inverse)
-            found.append((likely - 0.5 * tilt**2, (tilt, residual, 1.0 / inverse)))
-        self._settle(*max(found)[1])
+            found.append((likely - 0.5 * slope**2, (slope, residual, 1.0 / inverse)))
+        self._set_prior(*max(found)[1])
         self._factor = _factor(self._covariance(x))
         self._x, y = x, y / self._scale
         # Weights at least 0: more channels never hurt.

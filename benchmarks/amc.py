@@ -56,13 +56,13 @@ def play(
             namesake = make_agent(given[option], problem, episodes=episodes)
             assert isinstance(namesake, DDPG)
             given[option] = namesake.options[option]
-    player = make_agent(agent, problem, seed=seed, episodes=episodes, **given)
+    proposer = make_agent(agent, problem, seed=seed, episodes=episodes, **given)
     found, used = [], []
     for episode in range(episodes):
-        counts = player.ask(episode)
+        counts = proposer.ask(episode)
         assert counts is not None
         score = problem.score(counts)
-        player.tell(episode, counts, score)
+        proposer.tell(episode, counts, score)
         found.append(score.accuracy)
         used.append(problem.projector.usage(counts))
     return float(np.mean(found[-LAST:])), max(found), float(np.mean(used))

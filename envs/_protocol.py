@@ -1,4 +1,4 @@
-"""What the game and its players need of a problem, and nothing more.
+"""What the environment and agents need of a problem, and nothing more.
 
 ``autoprune.problem.Problem`` satisfies ``ProblemLike``; so does ``autoprune.testing.ToyProblem``, whose score is a
 formula.

@@ -48,7 +48,7 @@ def export(
 
     The file is read back and run on report images (on random ones where there are none): every top-1 class must be that of
     the run's network, and logits may differ by rounding only. If not, the exit code is 1 and nothing is written. FILE.json
-    beside it keeps its checksum and the figures; `autoprune verify FILE` looks again.
+    beside it keeps its checksum and the figures; `autoprune verify FILE` checks it again.
     """
     from autoprune.verification import BOUND, export_run
 

@@ -38,7 +38,7 @@ def verify(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Look whether an exported file is what was exported and computes what the run's network does; exit code 1 if not.
+    """Check whether an exported file is what was exported and computes what the run's network does; exit code 1 if not.
 
     Its checksum is compared with that in FILE.json, its outputs with the run's network on the report images, its size and
     time with the dense network.

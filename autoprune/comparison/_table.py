@@ -94,7 +94,7 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
     Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images"), those
     included that the agent computed beside its scores.
 
-    A policy that was scored before for another player is charged with what it cost then.
+    A policy that was scored before for another agent is charged with what it cost then.
     """
     episodes = folder.read_episodes()
     names = sorted(episodes[0].counts) if episodes else []

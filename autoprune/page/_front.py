@@ -1,4 +1,4 @@
-"""A front of accuracy against cost: every player's, by scores, and the finished points of the agent's."""
+"""A front of accuracy against cost: every agent's, by scores, and the finished points of the agent's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def front_chart(run: Run, key: str) -> Chart | None:
         "accuracy on the search part, %",
         tuple(series),
         levels=(Level("dense", 100 * dense.search_accuracy, "dense"),),
-        note="A line is a player's front: of what it scored, the policies than which none is both smaller and more accurate.",
+        note="A line is an agent's front: of what it scored, the policies than which none is both smaller and more accurate.",
         x_from_zero=True,
     )
 

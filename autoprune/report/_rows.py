@@ -38,7 +38,7 @@ class Row:
         measured: What it took on the target, where latency counts (see `autoprune.latency.Ratio`).
         images: What the search that found it computed, in images through the dense network: preparation and all its scores, also
             those taken over from others; None where it is not known.
-        probe_images: What its player computed beside the scores, part of ``images``.
+        probe_images: What its agent computed beside the scores, part of ``images``.
         right: Which of the images ``accuracy`` is measured on it got right (see `autoprune.support.answers`); None if unknown.
     """
 
@@ -179,7 +179,7 @@ def build_report(
         wall_s: Wall time of all sessions of the run.
         version: autoprune's version.
         notes: What the user should know about how the problem was set up.
-        front: The front that was asked for: ``kind``, ``dense``, ``points`` (rows with their ``cost``) and ``areas`` by player.
+        front: The front that was asked for: ``kind``, ``dense``, ``points`` (rows with their ``cost``) and ``areas`` by agent.
         exported: Whose policy is the run's result; by default the agent's.
         drop: Where a drop of accuracy was the budget, what decided: of the result (the dense network where no smaller one was
             confirmed) and of the first that failed, the counts of `autoprune.budget.Drop`.

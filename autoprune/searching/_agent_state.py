@@ -91,7 +91,7 @@ def checked(counts: object, problem: ProblemLike, agent: str, episode: int) -> C
 
 def side_by_side(
     state_of: Callable[[str], AgentState],
-    players: Sequence[str],
+    names: Sequence[str],
     workers: Workers,
     known: Mapping[Counts, Score],
     *,
@@ -103,20 +103,20 @@ def side_by_side(
     """Let agents propose at the same time until none does; each is told of its policies in the order of its own.
 
     Args:
-        state_of: Makes a player's state.
-        players: The players, those first whose policies are scored first.
+        state_of: Makes an agent's state, given its name.
+        names: The agents, those first whose policies are scored first; the run's own is the first.
         workers: What scores policies.
         known: The scores known, which ``scored`` adds to.
         scored: Called with every new score.
         tell: Called with a state whose first waiting policy has a score.
-        matched: The player that proposes as many policies as the first one did, which may be fewer than allowed.
+        matched: The matched-budget baseline: it proposes as many policies as the first agent did, maybe fewer than allowed.
         at_the_end: Whether it has to know how many that is before it begins.
     """
     states: dict[str, AgentState] = {}
     while True:
         moved = False
-        for name in players:
-            leader = states.get(players[0]) if name == matched and name != players[0] else None
+        for name in names:
+            leader = states.get(names[0]) if name == matched and name != names[0] else None
             if name not in states:
                 if leader is not None and at_the_end and not (leader.ended and not leader.waiting):
                     continue

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from autoprune.agents import RULES, STEPS, Agent, Counts, make_player
+from autoprune.agents import RULES, STEPS, Agent, Counts, agent_for_budget
 from autoprune.errors import AutopruneError
 from autoprune.evaluation import Score
 from autoprune.pool import Workers
@@ -108,7 +108,7 @@ class Driver:
         return report
 
     def _allowed(self, name: str) -> int:
-        """Return how many policies a player may propose: as many as the agent, but a rule has one for each budget."""
+        """Return how many policies one of them may propose: as many as the agent, but a rule has one for each budget."""
         if name in RULES and name != self._config.agent:
             return STEPS if self._problem.budget.minimize is not None else 1
         return self._config.episodes
@@ -139,11 +139,13 @@ class Driver:
         self._journal.probed[name] = state.agent.images
         return self._ranked(state.history)
 
-    def _search_together(self, players: Sequence[str]) -> None:
-        """Score what all players propose, at the same time."""
-        if all(self._folder.read_row(name) is not None for name in players):
+    def _search_together(self, names: Sequence[str]) -> None:
+        """Score what all agents and rules propose, at the same time."""
+        if all(self._folder.read_row(name) is not None for name in names):
             return
-        after = self._problem.budget.minimize is not None  # its ladder divides the episodes that there are
+        after = (
+            self._problem.budget.minimize is not None
+        )  # a bisection over budgets divides the episodes that there are
 
         def scored(counts: Counts, score: Score) -> None:
             self._journal.scores[counts] = score
@@ -151,7 +153,7 @@ class Driver:
         with Workers(self._problem.score, self._workers) as workers:
             side_by_side(
                 partial(self._state, after=after),
-                players,
+                names,
                 workers,
                 self._journal.scores,
                 scored=scored,
@@ -163,9 +165,9 @@ class Driver:
     def _state(self, name: str, *, after: bool = True) -> AgentState:
         """Return an agent with what it did so far; ``after`` the run's own agent, of which random proposes as many."""
         own = name == self._config.agent
-        follows = after and not own and name not in RULES
-        episodes = len(distinct(self._journal.of(self._config.agent))) if follows else self._allowed(name)
-        agent = make_player(
+        matched = after and not own and name not in RULES
+        episodes = len(distinct(self._journal.of(self._config.agent))) if matched else self._allowed(name)
+        agent = agent_for_budget(
             self._agent if own else name,
             self._problem,
             seed=self._config.seed,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.agents import Agent, make_player, resolve_agent, rule_policies
+from autoprune.agents import Agent, agent_for_budget, resolve_agent, rule_policies
 from autoprune.errors import UsageError
 from autoprune.evaluation import RewardFn, check_reward, resolve_reward
 from autoprune.latency import Profile, Target
@@ -117,7 +117,7 @@ def execute(
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         _take_over(config, folder)
         problem = problem_of(config, inputs, profile=folder.profile_path, say=progress.stage)
-        make_player(  # a slip in its options is to be reported before there is a run
+        agent_for_budget(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
             seed=config.seed,
@@ -181,7 +181,7 @@ def _take_over(config: RunConfig, folder: RunFolder) -> None:
 
 @only_named_by()
 def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str], None] | None = None) -> Inputs:
-    """Return the model and data of a run that was begun from specifications; whether they are still the same is not looked at.
+    """Return the model and data of a run that was begun from specifications; whether they are still the same is not checked.
 
     Args:
         config: The run's configuration.

@@ -1,4 +1,4 @@
-"""Agents where the size is not fixed: ladders of budgets, and fronts."""
+"""Agents where the size is not fixed: several budgets, and fronts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprune.agents import STEPS, BudgetBisection, Counts, Front, Told, make_player
+from autoprune.agents import STEPS, BudgetBisection, Counts, Front, Told, agent_for_budget
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.evaluation import accuracy, smallest
@@ -19,10 +19,10 @@ PLACE = Path("nowhere")
 def play(problem: ToyProblem, name: str, episodes: int, history: int = 0) -> list[Told]:
     """Let an agent play; after ``history`` episodes a new one takes over."""
     told: list[Told] = []
-    agent = make_player(name, problem, episodes=episodes)
+    agent = agent_for_budget(name, problem, episodes=episodes)
     for number in range(episodes):
         if number == history:
-            agent = make_player(name, problem, episodes=episodes)
+            agent = agent_for_budget(name, problem, episodes=episodes)
             agent.restore(PLACE, told)
         counts = agent.ask(number)
         if counts is None:
@@ -39,7 +39,7 @@ def toy(budget: Budget) -> ToyProblem:
 
 
 @pytest.mark.parametrize("name", ["uniform", "shallow", "deep"])
-def test_a_ladder_finds_the_smallest_of_its_agent_within_the_drop(name: str) -> None:
+def test_a_bisection_finds_the_smallest_of_its_agent_within_the_drop(name: str) -> None:
     problem = toy(Budget(max_drop=5.0))
     told = play(problem, name, 60)
     within = [counts for _, counts, score in told if score.accuracy >= problem.dense.accuracy - 0.05]
@@ -57,7 +57,7 @@ def test_a_ladder_finds_the_smallest_of_its_agent_within_the_drop(name: str) -> 
     assert best <= min(finest) + problem.cost.dense_macs / 2**STEPS + problem.cost.dense_macs / 200
 
 
-def test_a_ladder_probes_once_and_makes_one_policy_a_budget() -> None:
+def test_a_bisection_probes_once_and_makes_one_policy_a_budget() -> None:
     told = play(toy(Budget(max_drop=5.0)), "sensitivity", 60)
     sizes = [levels[-1] for levels in toy(Budget(0.5)).levels]
     probes = [counts for _, counts, _ in told if sum(a != b for a, b in zip(counts, sizes, strict=True)) == 1]
@@ -98,6 +98,6 @@ def test_slips_are_refused() -> None:
     with pytest.raises(UsageError, match="'nsga3'"):
         Front(goal, sampler="nsga3")
     with pytest.raises(UsageError, match="no option 'candidates'"):
-        make_player("tpe", goal, options={"candidates": 3})
+        agent_for_budget("tpe", goal, options={"candidates": 3})
     with pytest.raises(UsageError, match="population"):
-        make_player("tpe", goal, options={"population": 1})
+        agent_for_budget("tpe", goal, options={"population": 1})

@@ -63,7 +63,7 @@ def race(
 
 
 @pytest.mark.parametrize("loader", [False, True])
-def test_a_clearly_worse_model_is_stopped_and_its_result_is_the_rivals_and_the_difference(loader: bool) -> None:
+def test_a_clearly_worse_model_is_stopped_and_its_result_is_the_baselines_and_the_difference(loader: bool) -> None:
     rng = np.random.default_rng(0)
     baseline = answers((rng.random(400) < 0.9).tolist(), 3.0)
     other = answers((rng.random(400) < 0.4).tolist(), 3.0)

@@ -19,7 +19,7 @@ from autoprune.models import load_model
 from autoprune.runs import PRESETS, RunConfig, RunFolder, load_inputs
 from autoprune.searching import _api, _session, resolve
 
-SPELLED_OUT = "autoprune.evaluation:accuracy"
+BY_ITS_PATH = "autoprune.evaluation:accuracy"
 OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "budget": (["--budget", "macs=0.4,size=20kB"], {"budget": "macs=0.4,size=20kB"}),
     "budget_mode": (["--budget", "0.4", "--budget-mode", "at-most"], {"budget": 0.4, "budget_mode": "at-most"}),
@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
         {"budget": 0.5, "agent": "ddpg", "agent_options": {"noise": 0.3}},
     ),
     "episodes": (["--budget", "0.5", "--episodes", "7"], {"budget": 0.5, "episodes": 7}),
-    "reward": (["--budget", "0.5", "--reward", SPELLED_OUT], {"budget": 0.5, "reward": SPELLED_OUT}),
+    "reward": (["--budget", "0.5", "--reward", BY_ITS_PATH], {"budget": 0.5, "reward": BY_ITS_PATH}),
     "reward alone": (["--reward", "accuracy-params"], {"reward": "accuracy-params"}),
     "select": (["--budget", "0.5", "--select", "lasso"], {"budget": 0.5, "select": "lasso"}),
     "score": (["--budget", "0.5", "--score", "cached"], {"budget": 0.5, "score": "cached"}),
@@ -62,7 +62,7 @@ OF_DATA = {"model", "weights", "data", "mean", "std", "input_size", "resize", "c
 """What Python passes as objects."""
 OF_THE_TERMINAL = {"allow", "as_json", "quiet", "debug", "finetune", "distill", "tensorboard"}
 OF_THE_CALL = {"out", "workers"}
-SPELLED = {"agent_option": "agent_options", "batch": "target", "threads": "target", "dtype": "target"}
+NAMED_IN_PYTHON = {"agent_option": "agent_options", "batch": "target", "threads": "target", "dtype": "target"}
 """Options of the command line that are one argument from Python."""
 
 
@@ -73,7 +73,8 @@ def options_of(verb: Callable[..., Any]) -> set[str]:
 def test_every_option_is_in_the_table() -> None:
     named = {name.split()[0] for name in OPTIONS}
     typed = {
-        SPELLED.get(name, name) for name in options_of(search_verb.search) - OF_DATA - OF_THE_TERMINAL - OF_THE_CALL
+        NAMED_IN_PYTHON.get(name, name)
+        for name in options_of(search_verb.search) - OF_DATA - OF_THE_TERMINAL - OF_THE_CALL
     }
     passed = options_of(autoprune.search) - OF_THE_CALL
     assert typed == named

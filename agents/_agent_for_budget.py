@@ -1,4 +1,4 @@
-"""Who plays for a name, depending on what the budget asks for."""
+"""Which agent proposes policies for a name, depending on what the budget asks for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoprune.envs import ProblemLike
 from autoprune.errors import UsageError
 
 
-def make_player(
+def agent_for_budget(
     agent: str | type[Agent],
     problem: ProblemLike,
     *,
@@ -24,8 +24,8 @@ def make_player(
     """Return what proposes policies for an agent's name.
 
     At a fixed budget it is the agent itself. Where a cost is to be made small (``budget.minimize``), agents that need a fixed
-    budget climb a ladder of them, Optuna's samplers look for a front if there is no ``max_drop``, and the others are led by the
-    reward alone.
+    budget get several, bisected or spread evenly (`BudgetBisection`), Optuna's samplers search for a front if there is no
+    ``max_drop`` (`Front`), and the others are led by the reward alone.
 
     Args:
         agent: A registered name, ``package.module:Class`` or a class.
