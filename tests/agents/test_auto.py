@@ -61,35 +61,35 @@ def test_allocations_are_those_of_brute_force(seed):
     assert total([found])[0] <= start
 
 
-def test_the_belief_is_the_conditioned_gaussian():
+def test_the_surrogate_is_the_conditioned_gaussian():
     """Against the joint covariance of all policies, written out."""
     rng = np.random.default_rng(0)
     curves = [np.linspace(1.0, 0.0, 9) ** power for power in (1, 2, 3)]
-    belief = Surrogate(curves, [8, 8, 8])
+    surrogate = Surrogate(curves, [8, 8, 8])
     told, new = rng.integers(1, 9, (12, 3)), rng.integers(1, 9, (5, 3))
-    belief.fit(told, belief.errors(told) @ [0.3, 0.6, 0.9] + rng.normal(0, 0.01, 12))
+    surrogate.fit(told, surrogate.errors(told) @ [0.3, 0.6, 0.9] + rng.normal(0, 0.01, 12))
     both = np.concatenate([told, new])
-    x, z = belief.errors(both), both / 8
+    x, z = surrogate.errors(both), both / 8
     apart = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    joint = x @ np.diag(belief._spread) @ x.T + belief._residual**2 * np.exp(-0.5 * apart / (3 * LENGTH_SCALE**2))
+    joint = x @ np.diag(surrogate._spread) @ x.T + surrogate._residual**2 * np.exp(-0.5 * apart / (3 * LENGTH_SCALE**2))
     seen = joint[:12, :12] + NOISE**2 * np.eye(12)
     conditioned = joint[12:, 12:] - joint[12:, :12] @ np.linalg.solve(seen, joint[:12, 12:])
-    _, deviation = belief.predict(new)
-    np.testing.assert_allclose(deviation, belief._scale * np.sqrt(np.diag(conditioned)), rtol=1e-6)
+    _, deviation = surrogate.predict(new)
+    np.testing.assert_allclose(deviation, surrogate._scale * np.sqrt(np.diag(conditioned)), rtol=1e-6)
 
 
-def test_the_belief_learns_the_weights_of_a_sum():
+def test_the_surrogate_learns_the_weights_of_a_sum():
     rng = np.random.default_rng(1)
     curves = [np.linspace(1.0, 0.0, 17) ** 2] * 4
     true = np.array([0.9, 0.1, 0.5, 0.2])
     told = rng.integers(2, 17, (20, 4))
-    belief = Surrogate(curves, [16] * 4)
-    belief.fit(told, belief.errors(told) @ true)
-    np.testing.assert_allclose(belief.weights, true, atol=0.05)
+    surrogate = Surrogate(curves, [16] * 4)
+    surrogate.fit(told, surrogate.errors(told) @ true)
+    np.testing.assert_allclose(surrogate.weights, true, atol=0.05)
     new = rng.integers(2, 17, (50, 4))
-    mean, deviation = belief.predict(new)
-    np.testing.assert_allclose(mean, belief.errors(new) @ true, atol=0.05)
-    assert (belief.weights >= 0).all()
+    mean, deviation = surrogate.predict(new)
+    np.testing.assert_allclose(mean, surrogate.errors(new) @ true, atol=0.05)
+    assert (surrogate.weights >= 0).all()
     assert (deviation < 0.2).all()
 
 
