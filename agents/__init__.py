@@ -12,6 +12,8 @@ from autoprune.agents._auto import Auto
 from autoprune.agents._base import Agent, Counts, Told, agents
 from autoprune.agents._budget_bisection import STEPS, BudgetBisection
 from autoprune.agents._ddpg import AMC, DDPG, SAC, TD3
+from autoprune.agents._ddpg_exploration import Exploration
+from autoprune.agents._ddpg_learning import ActorCritic, RewardScale
 from autoprune.agents._evolution import Evolution
 from autoprune.agents._front import Front
 from autoprune.agents._generations import CMAES, NSGA2
@@ -34,16 +36,19 @@ __all__ = [
     "STEPS",
     "TD3",
     "TPE",
+    "ActorCritic",
     "Agent",
     "Auto",
     "BudgetBisection",
     "Counts",
     "Deep",
     "Evolution",
+    "Exploration",
     "FixedRule",
     "Front",
     "NetAdapt",
     "Random",
+    "RewardScale",
     "Sensitivity",
     "Shallow",
     "Told",

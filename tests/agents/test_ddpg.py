@@ -7,9 +7,8 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from autoprune.agents import AMC, DDPG, make_agent
-from autoprune.agents._ddpg_exploration import Exploration, truncated_normal
-from autoprune.agents._ddpg_learning import ActorCritic, RewardScale
+from autoprune.agents import AMC, DDPG, ActorCritic, Exploration, RewardScale, make_agent
+from autoprune.agents._ddpg_exploration import truncated_normal
 from autoprune.agents._start import first_policies
 from autoprune.envs import to_action, trajectory
 from autoprune.errors import UsageError
