@@ -18,7 +18,7 @@ What of {models} networks of {families} families autoprune can prune, with rando
 **Layers** are convolutions and linear layers that run in eval mode, each weight counted once. **Prunable** layers have
 output channels that can be removed (more than half of them), in an *inner* group or in a *residual* one (crosses an addition
 that joins two layers' outputs); the **share** is that of the layers that are not the network's **output**. **Groups** are the
-coupling groups that passed the proof, of all. **Right** compares pruned networks with a referee: {policies} random policies each,
+coupling groups that passed the proof, of all. **Right** compares pruned networks with an oracle: {policies} random policies each,
 channel counts drawn for all prunable groups at once, against the dense network that ignores the removed channels (largest
 distance relative to the output's norm, in double precision where the network is small enough), and MACs and parameters with
 torch's counters. **Trace** is `build_graph`, in brackets relative to `torch.export.export` alone; **proof** is `prove`; both

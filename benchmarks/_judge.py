@@ -1,4 +1,4 @@
-"""A referee for any pruning tool, which looks at nothing but the dense network and the pruned one.
+"""An oracle for any pruning tool, which looks at nothing but the dense network and the pruned one.
 
 Which channels a layer still reads is told from its weights: what is left of them is a part of the dense ones, no two values of
 which are the same. The dense network is then run with every layer reading only those channels, and with every norm over channels

@@ -1,4 +1,4 @@
-"""autoprune and torch-pruning on the same networks and operators, judged by the same referee.
+"""autoprune and torch-pruning on the same networks and operators, judged by the same oracle.
 
     pip install -e '.[bench]'
     python benchmarks/side_by_side.py --out docs/side_by_side.md
@@ -74,7 +74,7 @@ the network. autoprune: `build_graph`, `prove`, a random half of every group tha
 README and examples do: `BasePruner` with `GroupMagnitudeImportance(p=2)`, `pruning_ratio=0.5`, the layers that make
 the network's output in `ignored_layers` (named to it by autoprune's graph), the numbers of attention heads in
 `num_heads`, and for outputs that are no tensors an `output_transform`; no customized pruners (the examples' own
-forward for timm's attention is left out, too). The referee (`benchmarks/_judge.py`) knows neither tool: it tells from
+forward for timm's attention is left out, too). The oracle (`benchmarks/_judge.py`) knows neither tool: it tells from
 the weights of the pruned network which channels each layer still reads, and runs the dense network, in double
 precision, with every layer reading only those and every norm over channels counting only those. Random running
 statistics and scales make sure that nothing hides.

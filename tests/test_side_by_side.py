@@ -1,4 +1,4 @@
-"""The referee of the comparison with another tool tells right from wrong without knowing who pruned."""
+"""The oracle of the comparison with another tool tells right from wrong without knowing who pruned."""
 
 from __future__ import annotations
 

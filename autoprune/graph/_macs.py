@@ -1,6 +1,6 @@
-"""Multiply-adds of one image: of every layer, and of all other operators that the referee counts.
+"""Multiply-adds of one image: of every layer, and of all other operators that the oracle counts.
 
-The referee is half of what ``torch.utils.flop_counter.FlopCounterMode`` counts (with the math attention backend).
+The oracle is half of what ``torch.utils.flop_counter.FlopCounterMode`` counts (with the math attention backend).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MacCounter:
         return self._per_image(positions * math.prod(shape), node)
 
     def product(self, node: Node) -> int:
-        """Return the multiply-adds of an operator that is no layer, counted by the referee on tensors without data."""
+        """Return the multiply-adds of an operator that is no layer, counted by the oracle on tensors without data."""
         if not isinstance(node.target, torch._ops.OpOverload):
             return 0
         try:

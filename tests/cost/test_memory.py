@@ -22,7 +22,7 @@ from autoprune.graph import build_graph, prove
 from autoprune.surgery import prune_model
 
 from ..graph._nets import Net, conv
-from ..graph._referee import prunable, random_kept
+from ..graph._oracle import prunable, random_kept
 
 
 class _Watched(TorchDispatchMode):
@@ -73,7 +73,7 @@ class _Run(fx.Interpreter):
         return self.peak
 
 
-def referee(model: nn.Module, images: Tensor) -> int:
+def oracle(model: nn.Module, images: Tensor) -> int:
     """Return the peak of a model's own exported program, in bytes."""
     with torch.no_grad():
         program = torch.export.export(model, (images,), strict=False)
@@ -151,14 +151,14 @@ def test_equals_what_is_there(name: str) -> None:
     decisions = prunable(graph)
     cost = MemoryCost(graph, decisions)
     pair = MemoryCost(graph, decisions, batch=2)
-    assert cost.dense == referee(model, images[:1].clone())
-    assert pair.dense == referee(model, images)
+    assert cost.dense == oracle(model, images[:1].clone())
+    assert pair.dense == oracle(model, images)
     rows = []
     for seed in range(1 if name == "mobilenet" else 3):
         kept = random_kept(graph, seed)
         counts = [len(kept[group.name]) for group in decisions]
         small = prune_model(model, graph, kept)
-        assert pair(counts) == referee(small, images)
+        assert pair(counts) == oracle(small, images)
         rows.append(counts)
     assert cost.many(np.array(rows)).tolist() == [cost(row) for row in rows]
 

@@ -33,7 +33,7 @@ def measured(model: torch.nn.Module, image: torch.Tensor) -> tuple[int, int]:
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_equals_the_referee_for_any_policy(name: str, data: st.DataObject) -> None:
+def test_equals_the_oracle_for_any_policy(name: str, data: st.DataObject) -> None:
     model, graph, image = CASES[name]
     decisions = [group for group in graph.groups if group.reason is None]
     cost = CostModel(graph, decisions, shapes=shapes_of(model))

@@ -20,7 +20,7 @@ from autoprune.surgery import prune_model
 
 from .._sample import pick
 from ._nets import Net, conv
-from ._referee import leaves, prunable, zeroed
+from ._oracle import leaves, prunable, zeroed
 
 WIDTH = 12
 IMAGES = torch.randn(2, 3, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

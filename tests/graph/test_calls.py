@@ -21,7 +21,7 @@ from autoprune.testing import check_surgery, randomised
 from .._sample import pick
 from ._cases import Net, conv
 from ._nets_calls import NETS
-from ._referee import prunable, random_kept, zeroed
+from ._oracle import prunable, random_kept, zeroed
 
 
 def _proved(model: nn.Module, side: int = 6) -> tuple[nn.Module, PruningGraph, Tensor]:

@@ -9,7 +9,7 @@ import torchvision
 from autoprune.graph import build_graph, prove
 from autoprune.surgery import prune_model
 
-from ._referee import convs_between, random_kept, zeroed
+from ._oracle import convs_between, random_kept, zeroed
 
 FAMILIES = [
     "resnet18",

@@ -16,7 +16,7 @@ from autoprune.graph import build_graph, prove
 from autoprune.surgery import prune_model
 
 from ._nets import Net, conv, par
-from ._referee import prunable, random_kept
+from ._oracle import prunable, random_kept
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _no_fused_layers() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(before)
 
 
-def referee(model: nn.Module, image: Tensor) -> int:
+def oracle(model: nn.Module, image: Tensor) -> int:
     """Return the multiply-adds of one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(image)
@@ -92,12 +92,12 @@ def test_dense_and_pruned_equal_the_counter(name: str) -> None:
     decisions = prunable(graph)
     cost = CostModel(graph, decisions)
     share = images[:1] if graph.dynamic_batch else images
-    assert cost.dense_macs * (1 if graph.dynamic_batch else 2) == referee(model, share)
+    assert cost.dense_macs * (1 if graph.dynamic_batch else 2) == oracle(model, share)
     for seed in range(2):
         kept = random_kept(graph, seed)
         small = prune_model(model, graph, kept)
         counts = [len(kept[group.name]) for group in decisions]
-        assert cost.macs(counts) * (1 if graph.dynamic_batch else 2) == referee(small, share)
+        assert cost.macs(counts) * (1 if graph.dynamic_batch else 2) == oracle(small, share)
         assert cost.params(counts) == sum(parameter.numel() for parameter in small.parameters())
 
 

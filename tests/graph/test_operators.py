@@ -13,7 +13,7 @@ from autoprune.surgery import folded, prune_model
 from autoprune.testing import check_surgery, masked_outputs
 
 from ._nets import CASES, Net, conv
-from ._referee import leaves, prunable, random_kept, zeroed
+from ._oracle import leaves, prunable, random_kept, zeroed
 
 NOT_BY_WEIGHTS = {
     *("group norm", "layer norm over channels", "normalised over channels"),

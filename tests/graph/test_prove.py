@@ -19,7 +19,7 @@ from autoprune.graph._labels import core
 from autoprune.graph._propagation import Propagation
 
 from ._nets import Net, conv
-from ._referee import prunable
+from ._oracle import prunable
 
 IMAGES = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

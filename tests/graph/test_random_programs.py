@@ -1,6 +1,6 @@
 """Random small networks composed of the operators: never a crash, and what is pruned equals the masked original.
 
-Judged by surgery and a referee that shares no code with the proof (``autoprune.testing``), MACs and parameters included.
+Judged by surgery and an oracle that shares no code with the proof (``autoprune.testing``), MACs and parameters included.
 """
 
 from __future__ import annotations

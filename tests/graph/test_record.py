@@ -17,7 +17,7 @@ from autoprune.reconstruct import Plan
 from autoprune.surgery import prune_model
 
 from ._nets import Net, conv
-from ._referee import leaves, prunable, random_kept, zeroed
+from ._oracle import leaves, prunable, random_kept, zeroed
 
 IMAGES = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

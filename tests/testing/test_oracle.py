@@ -1,4 +1,4 @@
-"""The referee of surgery is right where plain PyTorch can say so, and sees what is wrong."""
+"""The oracle of surgery is right where plain PyTorch can say so, and sees what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A referee that knows nothing of proofs: zero the weights that read removed channels, in plain PyTorch."""
+"""An oracle that knows nothing of proofs: zero the weights that read removed channels, in plain PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A referee for surgery that shares no code with the graph's proof: eager PyTorch, hooks on torch's own functions.
+"""An oracle for surgery that shares no code with the graph's proof: eager PyTorch, hooks on torch's own functions.
 
 The pruned network must compute what the dense one computes when its layers do not read the removed channels and its channel
 norms do not count them; it must cost what `torch.utils.flop_counter` and ``numel`` say.
@@ -28,7 +28,7 @@ from autoprune.testing._weights import LayerWeights, MaskedProducts
 
 
 class SurgeryCheck(NamedTuple):
-    """How a network's surgery compares with the referee, over some random policies.
+    """How a network's surgery compares with the oracle, over some random policies.
 
     Attributes:
         policies: How many policies were compared.
@@ -169,7 +169,7 @@ def distance(left: list[Tensor], right: list[Tensor]) -> float:
 def check_surgery(
     model: nn.Module, graph: PruningGraph, images: Tensor, *, policies: int = 20, seed: int = 0
 ) -> SurgeryCheck:
-    """Compare the pruned network with the referee for random channel counts in all prunable groups at once.
+    """Compare the pruned network with the oracle for random channel counts in all prunable groups at once.
 
     Args:
         model: The network, in eval mode; not touched.
