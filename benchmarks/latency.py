@@ -107,11 +107,11 @@ def run(model: str, target: Target, folder: Path, checks: int, seconds: float) -
         )
         say(f"profiled in {time.perf_counter() - started:.0f} s")
 
-        def look() -> PricedGroups:
+        def price() -> PricedGroups:
             cost, budget = midpoint(profile, graph, decisions, levels)
             return decisions, cost, Projector([(cost, budget * cost.dense)], levels)
 
-        refine_around(profile, loaded.model, graph, example, look, say=say)
+        refine_around(profile, loaded.model, graph, example, price, say=say)
         cost, budget = midpoint(profile, graph, decisions, levels)
         counts = Projector([(cost, budget * cost.dense)], levels).project([budget] * len(levels))
         record = {

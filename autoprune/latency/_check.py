@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from autoprune.latency._bench import TargetSession
+from autoprune.latency._sessions import TargetSession
 from autoprune.latency._measure import PLACEMENTS, resolved_times
 from autoprune.latency._remeasuring import Remeasuring
 from autoprune.latency._target import Target
@@ -65,7 +65,7 @@ def ratio_check(
 ) -> Iterator[Callable[[], Ratio]]:
     """Make a pruned network and the dense one ready for a target; gives what times one against the other, each time anew.
 
-    Spells of the machine are waited out, see `Remeasuring`.
+    Slow phases of the machine are waited out, see `Remeasuring`.
 
     Args:
         model: The dense network; it is not changed.
@@ -80,17 +80,17 @@ def ratio_check(
         AutopruneError: if a network does not run on the target, or the machine is too busy for the ratio to be known.
     """
     target = target.resolved
-    with TargetSession(example, target) as stand:
-        place = {name: stand.placer(network) for name, network in (("dense", model), ("pruned", pruned))}
+    with TargetSession(example, target) as session:
+        place = {name: session.placer(network) for name, network in (("dense", model), ("pruned", pruned))}
 
         def measure() -> Measured:
             functions = {name: ready() for name, ready in place.items()}
-            return resolved_times(functions, target, clock=clock, try_s=10.0 / PLACEMENTS, patience_s=60.0)
+            return resolved_times(functions, target, clock=clock, first_s=10.0 / PLACEMENTS, second_s=60.0)
 
         def check() -> Ratio:
-            patience = Remeasuring()
+            remeasuring = Remeasuring()
             with measuring(target.threads, lambda text: None):
-                return middle([patience.best(measure, dense_s) for _ in range(PLACEMENTS)])
+                return middle([remeasuring.best(measure, dense_s) for _ in range(PLACEMENTS)])
 
         yield check
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import Ready, VariantSession
+from autoprune.latency._sessions import Ready, VariantSession
 from autoprune.latency._design import design
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._remeasuring import Remeasuring
@@ -153,16 +153,16 @@ def _measure_all(
     if not todo or enough(done):
         return
     profile.add_network(segments.network, segments.keys)
-    bench = VariantSession(model, graph, decisions, example, profile.target, expected=len(todo) + 1, clock=clock)
-    with measuring(profile.target.threads, tell), bench:
+    session = VariantSession(model, graph, decisions, example, profile.target, expected=len(todo) + 1, clock=clock)
+    with measuring(profile.target.threads, tell), session:
         tell(f"Measuring {len(todo)} networks")
-        patience = Remeasuring(say=tell)
-        compiled = bench.ready(segments.sizes) if profile.target.runtime == "compile" else None
+        remeasuring = Remeasuring(say=tell)
+        compiled = session.ready(segments.sizes) if profile.target.runtime == "compile" else None
 
         def pair(counts: tuple[int, ...]) -> tuple[Ready, Ready]:
             """Return the dense network and a policy's, each in a place of its own; compiling, which takes a minute, once."""
-            dense = compiled or bench.ready(segments.sizes)
-            return dense, dense if counts == segments.sizes else bench.ready(counts)
+            dense = compiled or session.ready(segments.sizes)
+            return dense, dense if counts == segments.sizes else session.ready(counts)
 
         for counts in todo:
             if enough(done):
@@ -170,7 +170,7 @@ def _measure_all(
             before = [sample.dense_s for sample in profile.of(segments.network)]
             usual = median(before) if before else None
             times = 1 if compiled or counts == segments.sizes else placements
-            every = [_settled(*pair(counts), profile.target, bench.clock, patience, usual) for _ in range(times)]
+            every = [_timed(*pair(counts), profile.target, session.clock, remeasuring, usual) for _ in range(times)]
             found = sorted(every, key=lambda found: found.ratio)[times // 2]
             profile.add(
                 Sample(
@@ -182,7 +182,7 @@ def _measure_all(
                     known=found.known,
                     rounds=found.rounds,
                     parts=found.parts,
-                    spans=None if found.parts is None else bench.spans,
+                    spans=None if found.parts is None else session.spans,
                 )
             )
             done += 1
@@ -207,22 +207,22 @@ class _Found:
     parts: FloatArray | None
 
 
-def _settled(
+def _timed(
     dense: Ready,
     ready: Ready,
     target: Target,
     clock: Callable[[], float],
-    patience: Remeasuring,
+    remeasuring: Remeasuring,
     usual: float | None,
 ) -> _Found:
-    """Time a network in turn with the dense one, in no spell if possible, until the quotient is known.
+    """Time a network in turn with the dense one, if possible in no slow phase of the machine, until the quotient is known.
 
     Raises:
         AutopruneError: if that takes too long.
     """
     functions = {"dense": dense.whole, "network": ready.whole}
-    measured = patience.best(
-        lambda: resolved_times(functions, target, clock=clock, limit=2 * PRECISION, patience_s=8.0), usual
+    measured = remeasuring.best(
+        lambda: resolved_times(functions, target, clock=clock, limit=2 * PRECISION, second_s=8.0), usual
     )
     base, own = measured.timings["dense"], measured.timings["network"]
     ratio = own.ratio(base) if ready is not dense else 1.0
@@ -243,8 +243,8 @@ def resolved_times(
     *,
     clock: Callable[[], float],
     limit: float = PRECISION,
-    try_s: float = 2.0,
-    patience_s: float = 20.0,
+    first_s: float = 2.0,
+    second_s: float = 20.0,
 ) -> Measured:
     """Time functions in turn until the quotients with the first are known.
 
@@ -256,15 +256,15 @@ def resolved_times(
         clock: Tells seconds.
         limit: The share of itself to which a quotient must be known in the end: more for the samples of a profile, which a
             regression averages over and whose error is stated, than for what is reported.
-        try_s: How long the first try may take.
-        patience_s: How long the second may.
+        first_s: How long the first try may take.
+        second_s: How long the second may.
 
     Raises:
         AutopruneError: if that is not reached: the machine is too busy.
     """
     known = 0.0
     rounds = 0
-    for precision, seconds in ((PRECISION / 2, try_s), (PRECISION, patience_s)):
+    for precision, seconds in ((PRECISION / 2, first_s), (PRECISION, second_s)):
         measured = measure(
             functions,
             precision=precision,

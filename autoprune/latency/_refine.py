@@ -1,4 +1,4 @@
-"""Refining a profile around a budget until it foretells what policies there take."""
+"""Refining a profile around a budget until it predicts what policies there take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoprune.latency._profile import Profile
 PricedGroups = tuple[Sequence[Group], LatencyCost, Projector]
 """The groups that a policy decides, what is predicted now, and what makes policies meet the budget by that."""
 CLOSE = 0.01
-"""A prediction has to be this near to the measured ratio."""
+"""How far a prediction may be from the measured ratio."""
 MOST = 4
 """Rounds of refining."""
 
@@ -26,7 +26,7 @@ def refine_around(
     model: nn.Module,
     graph: PruningGraph,
     example: Tensor,
-    look: Callable[[], PricedGroups],
+    price: Callable[[], PricedGroups],
     *,
     clock: Callable[[], float] | None = None,
     say: Callable[[str], None] | None = None,
@@ -38,7 +38,7 @@ def refine_around(
         model: The dense network.
         graph: Its coupling graph.
         example: Images (B, C, H, W).
-        look: Returns the outlook by what the profile knows when it is called.
+        price: Returns groups, predicted cost and projection by what the profile holds when it is called.
         clock: Tells seconds; None for the one that suits the target.
         say: Told what is being done.
 
@@ -47,7 +47,7 @@ def refine_around(
         AutopruneError: as in `profile_model`.
     """
     for _ in range(MOST):
-        decisions, cost, projector = look()
+        decisions, cost, projector = price()
         policies = [projector.project(shares) for shares in lines(len(decisions))]
         predicted = [cost(counts) / cost.dense for counts in policies]
         measured = refine(profile, model, graph, decisions, policies, example, clock=clock, say=say)

@@ -1,4 +1,4 @@
-"""Waiting for spells to pass in which the machine is much slower or faster than it was."""
+"""Times are measured again after a phase in which the machine is much slower or faster than it was."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from autoprune.timing import Measured
 
 APART = 1.2
 """A machine on which the dense network takes so many times what it took, or that it took of now, is in another state."""
-PATIENCE_S = 120.0
+LONGEST_S = 120.0
+"""How long may be waited in all, in seconds."""
 _PAUSE_S = 0.5
 
 
 class Remeasuring:
-    """Measures again what was measured in a spell, as long as there is time for it.
+    """Measures again what was measured in a slow or fast phase of the machine, as long as there is time for it.
 
-    Processors have such spells of minutes (clock rates, neighbours on the same machine, how fast threads wake), in which
+    Processors have such phases of minutes (clock rates, neighbours on the same machine, how fast threads wake), in which
     networks of different sizes do not slow down alike: mobilenet_v2's dense network took 3.2 instead of 2.1 ms, and the
     quotient of a pruned one 0.65 instead of 0.57; on two threads 16 instead of 23 ms, and 0.74 instead of 0.81.
 
@@ -26,7 +27,7 @@ class Remeasuring:
         say: Told when the waiting begins.
     """
 
-    def __init__(self, seconds: float = PATIENCE_S, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seconds: float = LONGEST_S, say: Callable[[str], None] | None = None) -> None:
         self._left_s = seconds
         self._say = say or (lambda text: None)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.cost import CostModel, Projector, allowed_counts
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._bench import VariantSession, clock_of
+from autoprune.latency._sessions import VariantSession, clock_of
 from autoprune.latency._measure import resolved_times
 from autoprune.latency._profile import Multiple, Profile
 from autoprune.latency._segments import Segments
@@ -64,11 +64,11 @@ def measure_multiples(
     tell(f"Timing multiples of {', '.join(map(str, counts))} channels")
     with (
         measuring(target.threads, lambda text: None),
-        VariantSession(model, graph, decisions, example, target) as bench,
+        VariantSession(model, graph, decisions, example, target) as session,
     ):
-        functions = {"dense": bench.ready(cost.sizes).whole}
-        functions |= {str(multiple): bench.ready(kept).whole for multiple, kept in counts.items()}
-        measured = resolved_times(functions, target, clock=clock_of(target), patience_s=60.0)
+        functions = {"dense": session.ready(cost.sizes).whole}
+        functions |= {str(multiple): session.ready(kept).whole for multiple, kept in counts.items()}
+        measured = resolved_times(functions, target, clock=clock_of(target), second_s=60.0)
     found = []
     for multiple, kept in counts.items():
         ratio = measured.timings[str(multiple)].ratio(measured.timings["dense"])

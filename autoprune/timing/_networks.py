@@ -51,7 +51,7 @@ def time_networks(
         JSON-ready values: ``version``, ``threads``, ``device``, ``torch``, ``onnxruntime`` (None where it is not installed: its
         rows are missing then), ``cpu``, ``processors``, ``load`` (processes that wanted one in the minute before) and ``rows``.
         A row has ``name``, ``target``, ``batch``, ``ms`` (median of one batch), ``ms_iqr``, ``ratio`` (median over the rounds of
-        the time divided by the dense network's in the same round), ``rounds`` and ``settled`` (whether the ratios of this target
+        the time divided by the dense network's in the same round), ``rounds`` and ``precise`` (whether the ratios of this target
         and batch size are known to 2 %).
 
     Raises:
@@ -112,7 +112,7 @@ def rows_of(
                 "ms_iqr": 1e3 * timing.iqr_s,
                 "ratio": timing.ratio(base),
                 "rounds": measured.rounds,
-                "settled": measured.precise,
+                "precise": measured.precise,
             }
             for name, timing in measured.timings.items()
         ]

@@ -24,4 +24,4 @@ def timing_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(row: Mapping[str, Any], *, first: bool) -> str:
     if first:
         return f"{row['ms']:.3g}"
-    return f"{row['ms']:.3g} ({'' if row['settled'] else '~'}{row['ratio']:.2f})"
+    return f"{row['ms']:.3g} ({'' if row['precise'] else '~'}{row['ratio']:.2f})"

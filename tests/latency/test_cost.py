@@ -52,14 +52,14 @@ def test_a_dense_network_that_is_measured_too_slow_moves_what_is_near_it_only() 
     np.testing.assert_allclose(wrong.many(small), right.many(small), rtol=5e-3)
 
 
-def test_what_was_measured_in_a_slow_spell_is_left_out() -> None:
-    plain, spell = (measured(GRAPH, DECISIONS, smooth) for _ in range(2))
+def test_what_was_measured_in_a_slow_phase_is_left_out() -> None:
+    plain, slowed = (measured(GRAPH, DECISIONS, smooth) for _ in range(2))
     disturbed = {3, 8, 9, 20}
     for number in disturbed:
-        one = spell.samples[number]
-        spell.samples[number] = replace(one, dense_s=1.4 * one.dense_s, ratio=min(1.0, 1.3 * one.ratio))
+        one = slowed.samples[number]
+        slowed.samples[number] = replace(one, dense_s=1.4 * one.dense_s, ratio=min(1.0, 1.3 * one.ratio))
     plain.samples = [one for number, one in enumerate(plain.samples) if number not in disturbed]
-    right, left_out = (LatencyCost(profile, GRAPH, DECISIONS) for profile in (plain, spell))
+    right, left_out = (LatencyCost(profile, GRAPH, DECISIONS) for profile in (plain, slowed))
     np.testing.assert_allclose(left_out.many(POLICIES), right.many(POLICIES))
     assert left_out.error == right.error
 

@@ -109,17 +109,17 @@ class Guess:
 
 
 @pytest.mark.parametrize(("guesses", "rounds"), [((1.0,), 1), ((0.5, 1.005), 2), ((0.5,) * 9, 4)])
-def test_a_profile_is_refined_until_it_foretells(guesses: tuple[float, ...], rounds: int) -> None:
+def test_a_profile_is_refined_until_it_predicts(guesses: tuple[float, ...], rounds: int) -> None:
     profile = profiled(None, 6)  # on that clock every network takes what the dense one does
     macs = CostModel(GRAPH, DECISIONS)
     asked: list[float] = []
 
-    def look() -> PricedGroups:
+    def price() -> PricedGroups:
         asked.append(guesses[len(asked)])
         budget = (0.8 - 0.1 * len(asked)) * macs.dense_macs
         return DECISIONS, cast(LatencyCost, Guess(asked[-1])), Projector([(macs.macs_form, budget)], LEVELS)
 
-    refine_around(profile, NET, GRAPH, EXAMPLE, look, clock=Ticks())
+    refine_around(profile, NET, GRAPH, EXAMPLE, price, clock=Ticks())
     assert len(asked) == rounds
     assert len(profile.samples) == 6 + 3 * rounds
 
@@ -158,19 +158,19 @@ def test_the_middle_of_three_placements_counts() -> None:
 
 
 def test_a_slow_spell_is_waited_out() -> None:
-    class Spell(Ticks):
+    class SlowPhase(Ticks):
         """Steps that are long until 2000 were taken."""
 
-        looks = 0
+        calls = 0
 
         def __call__(self) -> float:
-            self.looks += 1
-            self.step = 0.03 if self.looks < 2000 else 0.01
+            self.calls += 1
+            self.step = 0.03 if self.calls < 2000 else 0.01
             return super().__call__()
 
-    slow = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell())
+    slow = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=SlowPhase())
     assert slow.dense_s == pytest.approx(0.03)
-    found = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=Spell(), dense_s=0.01)
+    found = measured_ratio(NET, Net(inner=4), TARGET, EXAMPLE, clock=SlowPhase(), dense_s=0.01)
     assert found.dense_s == pytest.approx(0.01)
     assert found.ratio == pytest.approx(1.0)
 

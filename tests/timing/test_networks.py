@@ -126,8 +126,8 @@ def test_times_of_a_run_are_of_networks_as_large_as_its_report_says(
 
 
 def test_table_has_a_column_for_each_target_and_batch() -> None:
-    row = {"target": "eager", "batch": 1, "ms": 2.0, "ms_iqr": 0.1, "ratio": 1.0, "rounds": 7, "settled": True}
-    small = {**row, "name": "small", "ms": 1.2, "ratio": 0.6, "settled": False}
+    row = {"target": "eager", "batch": 1, "ms": 2.0, "ms_iqr": 0.1, "ratio": 1.0, "rounds": 7, "precise": True}
+    small = {**row, "name": "small", "ms": 1.2, "ratio": 0.6, "precise": False}
     lines = timing_table([{**row, "name": "dense"}, small, {**row, "name": "dense", "batch": 32}]).splitlines()
     assert lines[0].split("  ")[-1].strip() == "eager, batch 32"
     assert lines[2].split() == ["dense", "2", "2"]

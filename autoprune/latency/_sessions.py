@@ -145,7 +145,7 @@ class TargetSession:
 
 
 class VariantSession(TargetSession):
-    """A stand for the pruned variants of one network.
+    """Makes pruned variants of one network ready to be timed on a target.
 
     Args:
         model: The dense network; it is not changed.
