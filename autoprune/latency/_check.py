@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from autoprune.latency._sessions import TargetSession
 from autoprune.latency._measure import PLACEMENTS, resolved_times
 from autoprune.latency._remeasuring import Remeasuring
+from autoprune.latency._sessions import TargetSession
 from autoprune.latency._target import Target
 from autoprune.timing import Measured, measuring
 

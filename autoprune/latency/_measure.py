@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._sessions import Ready, VariantSession
 from autoprune.latency._design import design
 from autoprune.latency._profile import Profile, Sample
 from autoprune.latency._remeasuring import Remeasuring
 from autoprune.latency._segments import Segments
+from autoprune.latency._sessions import Ready, VariantSession
 from autoprune.latency._target import Target
 from autoprune.timing import Measured, busy_note, load_average, measure, measuring
 

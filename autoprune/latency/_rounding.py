@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from autoprune.cost import CostModel, Projector, allowed_counts
 from autoprune.graph import Group, PruningGraph
-from autoprune.latency._sessions import VariantSession, clock_of
 from autoprune.latency._measure import resolved_times
 from autoprune.latency._profile import Multiple, Profile
 from autoprune.latency._segments import Segments
+from autoprune.latency._sessions import VariantSession, clock_of
 from autoprune.latency._target import Target
 from autoprune.timing import measuring
 

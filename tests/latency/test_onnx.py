@@ -9,10 +9,10 @@ import torch
 
 from autoprune.exporting import onnx_session
 from autoprune.latency import Target
-from autoprune.latency._sessions import VariantSession
 from autoprune.latency._family import OnnxFamily, _numbers, telling
 from autoprune.latency._onnx import OnnxSegments, attributed
 from autoprune.latency._segments import Segments
+from autoprune.latency._sessions import VariantSession
 
 from ._synthetic import Net, traced
 
@@ -43,14 +43,14 @@ def test_kernels_belong_to_the_layer_they_are_of_or_follow() -> None:
 
 
 def test_cut_files_are_what_is_exported_and_run_in_segments(tmp_path: Path) -> None:
-    with VariantSession(NET, GRAPH, DECISIONS, EXAMPLE, Target("onnxruntime", threads=1)) as session:
-        family = OnnxFamily(lambda counts: session.exported(session.module(counts)), Segments(GRAPH, DECISIONS))
+    with VariantSession(NET, GRAPH, DECISIONS, EXAMPLE, Target("onnxruntime", threads=1)) as variants:
+        family = OnnxFamily(lambda counts: variants.exported(variants.module(counts)), Segments(GRAPH, DECISIONS))
         assert family.cuts
         path = family.write([5, 9, 13], tmp_path / "cut.onnx")
-        assert _numbers(onnx.load(path)) == _numbers(onnx.load(session.exported(session.module([5, 9, 13]))))
+        assert _numbers(onnx.load(path)) == _numbers(onnx.load(variants.exported(variants.module([5, 9, 13]))))
         session = onnx_session(path, threads=1)
         assert session.run(None, {session.get_inputs()[0].name: torch.randn(3, 3, 8, 8).numpy()})[0].shape == (3, 5)
-        parts = OnnxSegments(path, 1, session.images, GRAPH.layers)
+        parts = OnnxSegments(path, 1, variants.images, GRAPH.layers)
         for _ in range(5):
             parts()
         seconds = parts.seconds()
