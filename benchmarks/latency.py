@@ -25,9 +25,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 
-from autoprune.cost import Projector, allowed_counts
+from autoprune.cost import Projector
 from autoprune.errors import AutopruneError
 from autoprune.graph import Group, PruningGraph, build_graph
+from autoprune.groups import allowed_counts
 from autoprune.latency import (
     PLACEMENTS,
     LatencyCost,

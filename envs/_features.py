@@ -22,8 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.decisions import Decision
 from autoprune.envs._protocol import ProblemLike
-from autoprune.graph import Group, Layer
+from autoprune.graph import Layer
 
 FEATURES = ("t", "n", "c", "h", "w", "stride", "k", "flops", "reduced", "rest", "previous")
 
@@ -60,7 +61,7 @@ class Features:
         return np.clip(np.array([*before, reduced, rest, previous], dtype=np.float32), 0.0, 1.0)
 
 
-def _static(decisions: Sequence[Group], layers: Sequence[Layer], dense_macs: int) -> npt.NDArray[np.float64]:
+def _static(decisions: Sequence[Decision], layers: Sequence[Layer], dense_macs: int) -> npt.NDArray[np.float64]:
     """Return what does not change during a game: t, n, c, h, w, stride, k, flops and rest, shape (T, 9)."""
     by_name = {layer.name: layer for layer in layers}
     names = [dict.fromkeys((*group.producers, *group.consumers)) for group in decisions]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.budget import Budget
+from autoprune.decisions import Decision
 from autoprune.evaluation import Score
-from autoprune.graph import Group, Layer
+from autoprune.graph import Layer
 
 
 class GraphLike(Protocol):
@@ -88,12 +89,12 @@ class ProblemLike(Protocol):
         """The coupling graph."""
 
     @property
-    def decisions(self) -> tuple[Group, ...]:
-        """The groups a policy decides, in execution order."""
+    def decisions(self) -> Sequence[Decision]:
+        """What a policy decides, in execution order."""
 
     @property
     def levels(self) -> Sequence[tuple[int, ...]]:
-        """The counts allowed for each decision, ascending, the last one the whole group."""
+        """The levels allowed for each decision (channels kept of a group), ascending, the last one all of it."""
 
     @property
     def cost(self) -> CostLike:

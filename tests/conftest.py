@@ -26,6 +26,7 @@ def process_wide() -> tuple[object, ...]:
         torch.is_inference_mode_enabled(),
         torch.get_default_dtype(),
         torch.backends.mkldnn.enabled,
+        torch.backends.mha.get_fastpath_enabled(),
         torch.get_num_threads(),
     )
 

@@ -56,7 +56,6 @@ def profile(
     The dense network, the smallest and others in between are called in turn, whole and layer by layer, and written down one
     by one: interrupted, the same command continues. Several models of one target may share a file.
     """
-    from autoprune.cost import allowed_counts
     from autoprune.graph import build_graph, prove
     from autoprune.latency import LatencyCost, Profile, Target, best_multiple, profile_model
     from autoprune.models import load_model
@@ -77,7 +76,7 @@ def profile(
             multiple = best_multiple(
                 kept, loaded.model, graph, decisions, example, min_keep=min_keep, say=progress.stage
             )
-        levels = [allowed_counts(group.size, min_keep=min_keep, round_to=multiple) for group in decisions]
+        levels = [group.levels(min_keep=min_keep, round_to=multiple) for group in decisions]
         kept = profile_model(
             loaded.model,
             graph,

@@ -63,6 +63,7 @@ def search(
     score: search_options.Score = None,
     race: options.Race = None,
     baselines: search_options.Baselines = None,
+    decide: search_options.Decide = None,
     finish_policies: search_options.FinishPolicies = None,
     most_tried: search_options.MostTried = None,
     finish_steps: search_options.FinishSteps = None,

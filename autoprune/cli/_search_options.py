@@ -69,6 +69,14 @@ BudgetMode = Annotated[
 IncludeResidual = Annotated[
     bool | None, typer.Option("--include-residual", help="Prune groups that cross a residual join too.")
 ]
+Decide = Annotated[
+    str | None,
+    typer.Option(
+        "--decide",
+        metavar="A,B,..",
+        help="Kinds of decisions: channels, and others as package.module:name.  [default: channels]",
+    ),
+]
 MinKeep = Annotated[
     float | None, typer.Option("--min-keep", help="Least share of a group's channels that stays.  [default: 0.1]")
 ]
@@ -130,7 +138,7 @@ NOT_OF_THE_SEARCH = {
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {
     *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
-    *("round_to", "agent_option", "baselines"),
+    *("round_to", "agent_option", "baselines", "decide"),
 }
 """Options whose text is read before it is asked for; the others are asked for as they are."""
 
@@ -157,6 +165,7 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
         "round_to": None if text["round_to"] is None else options.multiple(text["round_to"]) or 0,
         "agent_options": options.settings(text["agent_option"]) if text["agent_option"] else None,
         "baselines": None if text["baselines"] is None else names(text["baselines"]),
+        "decide": None if text["decide"] is None else names(text["decide"]),
     }
 
 

@@ -3,7 +3,6 @@
 from autoprune.budget import costs
 from autoprune.cost._costs import Cost, OwnCost, check_cost, on_network, size_cost
 from autoprune.cost._counted import counted_macs
-from autoprune.cost._levels import allowed_counts
 from autoprune.cost._memory import MemoryCost
 from autoprune.cost._model import CostModel
 from autoprune.cost._project import Projector
@@ -14,7 +13,6 @@ __all__ = [
     "MemoryCost",
     "OwnCost",
     "Projector",
-    "allowed_counts",
     "check_cost",
     "costs",
     "counted_macs",

@@ -14,10 +14,10 @@ from torch import nn
 from autoprune.budget import UserCost, costs, noun
 from autoprune.cost._model import CostModel
 from autoprune.cost._quadratic import IntArray
+from autoprune.decisions import Decision, applied
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph import Group, PruningGraph
+from autoprune.graph import PruningGraph
 from autoprune.registry import import_object
-from autoprune.surgery import prune_model
 
 Values = npt.NDArray[Any]
 
@@ -49,13 +49,13 @@ class OwnCost:
         name: A name in `costs`, or ``package.module:function``.
         model: The dense network.
         graph: Its coupling graph.
-        decisions: The groups that a policy decides.
+        decisions: What a policy decides.
 
     Raises:
         UsageError: if there is no such function, or it raises, or returns what is no finite number above 0.
     """
 
-    def __init__(self, name: str, model: nn.Module, graph: PruningGraph, decisions: Sequence[Group]) -> None:
+    def __init__(self, name: str, model: nn.Module, graph: PruningGraph, decisions: Sequence[Decision]) -> None:
         function = import_object(name, "cost") if ":" in name else costs.get(name)
         if not callable(function):
             raise UsageError(f"The cost '{name}' is not callable; give a function of the kept channels.")
@@ -74,7 +74,8 @@ class OwnCost:
         kept = {group.name: count for group, count in zip(self._decisions, counts, strict=True)}
         given: object = kept
         if getattr(self._function, "on_network", False):
-            given = prune_model(self._model, self._graph, {name: np.arange(count) for name, count in kept.items()})
+            units = {name: np.arange(count) for name, count in kept.items()}
+            given = applied(self._model, self._graph, self._decisions, units)
         try:
             with torch.no_grad():
                 value = float(self._function(given))

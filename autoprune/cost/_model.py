@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.cost._quadratic import Affine, Elements, IntArray, Quadratic
+from autoprune.cost._quadratic import Affine, Elements, IntArray, Quadratic, Term
+from autoprune.cost._shares import Shares
+from autoprune.decisions import Decision, channel_groups
 from autoprune.errors import AutopruneError
 from autoprune.groups import Extent, Group, Layer, Product, PruningGraph
 
@@ -26,7 +28,7 @@ class CostModel:
 
     Args:
         graph: The coupling graph.
-        decisions: The groups that a policy decides, in order; all other groups stay whole.
+        decisions: What a policy decides, in order; all other groups stay whole.
         shapes: Shape of every parameter, each tied one once. Default: read from ``graph.program``.
 
     Attributes:
@@ -39,15 +41,21 @@ class CostModel:
     """
 
     def __init__(
-        self, graph: PruningGraph, decisions: Sequence[Group], *, shapes: Mapping[str, tuple[int, ...]] | None = None
+        self, graph: PruningGraph, decisions: Sequence[Decision], *, shapes: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
-        self.sizes: tuple[int, ...] = tuple(group.size for group in decisions)
-        self._groups = tuple(decisions)
-        self._place = {group.index: place for place, group in enumerate(decisions)}
+        self.sizes: tuple[int, ...] = tuple(decision.size for decision in decisions)
+        self._groups = channel_groups(decisions)
+        self._place = {group.index: place for place, group in enumerate(decisions) if isinstance(group, Group)}
+        self._shares = Shares(decisions)
+        self._names = [layer.name for layer in graph.layers]
         self._all_sizes = [group.size for group in graph.groups]
         self._layers = [self._layer(layer) for layer in graph.layers]
         self.product_forms = tuple(self._product(product) for product in graph.products)
-        self.macs_form = self._sum([*((scale, factors) for scale, *factors in self._layers), *self.product_forms])
+        layers = zip(self._names, self._layers, strict=True)
+        self.macs_form = self._sum(
+            [*((scale, factors, self._shares.of_layer(name)) for name, (scale, *factors) in layers)]
+            + [(scale, factors, ()) for scale, factors in self.product_forms]
+        )
         self.params_form = self.elements(_parameter_shapes(graph) if shapes is None else shapes)
         self.dense_macs = self.macs(self.sizes)
         self.dense_params = self.params(self.sizes)
@@ -145,21 +153,23 @@ class CostModel:
                     dims[piece.dim] = (np.full(length, -1, dtype=np.int64), np.zeros(length, dtype=np.int64))
                 dims[piece.dim][0][piece.position] = group.index
                 dims[piece.dim][1][piece.position] = piece.unit
-        terms: list[tuple[int, list[Affine]]] = []
+        terms: list[tuple[int, list[Affine], tuple[int, ...]]] = []
         for name, shape in shapes.items():
             cut = owners.get(name, {})
             scale = math.prod(length for dim, length in enumerate(shape) if dim not in cut)
             scale *= 1 if weights is None else weights[name]
-            terms.append((scale, [self._affine(*cut[dim]) for dim in sorted(cut)]))
+            factors = [self._affine(*cut[dim]) for dim in sorted(cut)]
+            terms.append((scale, factors, self._shares.of_tensor(name)))
         return self._sum(terms)
 
-    def _sum(self, terms: Iterable[tuple[int, Sequence[Affine]]]) -> Elements:
-        """Return the sum of products of dimensions; each has its scale and its factors."""
+    def _sum(self, terms: Iterable[tuple[int, Sequence[Affine], tuple[int, ...]]]) -> Elements:
+        """Return the sum of products of dimensions, each with its scale, its factors and the levels it is in proportion to."""
         form = Quadratic(len(self.sizes))
-        rest: list[tuple[int, tuple[Affine, ...]]] = []
-        for scale, factors in terms:
-            if len(factors) > 2:
-                rest.append((scale, tuple(factors)))
+        rest: list[Term] = []
+        for scale, factors, shares in terms:
+            if len(factors) > 2 or shares:
+                levels = [Affine(tuple(int(place == p) for p in range(len(self.sizes))), 0) for place in shares]
+                rest.append(Term(scale, (*factors, *levels), math.prod(self.sizes[place] for place in shares)))
             else:
                 first, second = [*factors, self._constant(1), self._constant(1)][:2]
                 form.add(scale, first, second)
@@ -186,7 +196,11 @@ class CostModel:
     def layer_macs(self, counts: Sequence[int]) -> list[int]:
         """Return the multiply-adds of each layer, aligned with ``graph.layers``."""
         self._checked(counts)
-        return [scale * first(counts) * second(counts) for scale, first, second in self._layers]
+        shares = [self._shares.at(name, counts) for name in self._names]
+        return [
+            -(-scale * first(counts) * second(counts) * share.numerator // share.denominator)
+            for (scale, first, second), share in zip(self._layers, shares, strict=True)
+        ]
 
 
 def _parameter_shapes(graph: PruningGraph) -> dict[str, tuple[int, ...]]:

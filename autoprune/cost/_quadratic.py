@@ -67,28 +67,51 @@ class Quadratic:
         return values
 
 
+@dataclass(frozen=True)
+class Term:
+    """``scale * product of factors / over``, rounded up.
+
+    Attributes:
+        scale: A whole number.
+        factors: Lengths of dimensions, or levels that it is in proportion to.
+        over: What the product is divided by: the sizes of those levels' decisions.
+    """
+
+    scale: int
+    factors: tuple[Affine, ...]
+    over: int = 1
+
+    def __call__(self, counts: Sequence[int]) -> int:
+        return -(-self.scale * math.prod(factor(counts) for factor in self.factors) // self.over)
+
+    def many(self, counts: IntArray) -> IntArray:
+        """Return the values of many policies; counts of shape (N, decisions), result of shape (N,)."""
+        product = np.full(len(counts), self.scale, dtype=np.int64)
+        for factor in self.factors:
+            product = product * (counts @ np.asarray(factor.slope, dtype=np.int64) + factor.offset)
+        values: IntArray = -(-product // self.over)
+        return values
+
+
 @dataclass(frozen=True, eq=False)
 class Elements:
-    """Elements of tensors as a function of the counts: a quadratic form and, for tensors cut along three dimensions, products.
+    """A closed form of the counts: a quadratic form, and longer products (tensors cut along three dimensions, levels).
 
     Attributes:
         form: The quadratic form.
-        rest: The products: (scale, factors).
+        rest: The products.
     """
 
     form: Quadratic
-    rest: tuple[tuple[int, tuple[Affine, ...]], ...] = ()
+    rest: tuple[Term, ...] = ()
 
     def __call__(self, counts: Sequence[int]) -> int:
-        return self.form(counts) + sum(scale * math.prod(f(counts) for f in factors) for scale, factors in self.rest)
+        return self.form(counts) + sum(term(counts) for term in self.rest)
 
     def many(self, counts: npt.ArrayLike) -> IntArray:
         """Return the values of many policies; counts of shape (N, decisions), result of shape (N,)."""
         k = np.asarray(counts, dtype=np.int64)
         values = self.form.many(k)
-        for scale, factors in self.rest:
-            product = np.full(len(k), scale, dtype=np.int64)
-            for factor in factors:
-                product = product * (k @ np.asarray(factor.slope, dtype=np.int64) + factor.offset)
-            values = values + product
+        for term in self.rest:
+            values = values + term.many(k)
         return values

@@ -5,6 +5,7 @@ from autoprune.graph._execute import Executor, free_after, last_uses
 from autoprune.graph._propagation import OUTPUT
 from autoprune.graph._prove import prove
 from autoprune.graph._proved import proved_graph
+from autoprune.graph._record import output_tensors
 from autoprune.graph._walk import known_ops, register_op
 from autoprune.groups import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
 
@@ -22,6 +23,7 @@ __all__ = [
     "free_after",
     "known_ops",
     "last_uses",
+    "output_tensors",
     "prove",
     "proved_graph",
     "register_op",

@@ -1,6 +1,7 @@
 """Plain data of the coupling graph: groups, layers, slices of parameters, arguments of calls."""
 
 from autoprune.groups._calls import Argument, CallFinder, Path, RecordedCall, Site, locate, owner, recorded_calls
+from autoprune.groups._levels import allowed_counts
 from autoprune.groups._types import (
     CallArgument,
     ChannelSlice,
@@ -34,6 +35,7 @@ __all__ = [
     "Refusal",
     "Site",
     "Statistic",
+    "allowed_counts",
     "locate",
     "owner",
     "recorded_calls",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch.export import ExportedProgram
 
 from autoprune.groups._calls import Path, Site
+from autoprune.groups._levels import allowed_counts
 
 IntArray = npt.NDArray[np.int64]
 
@@ -60,6 +61,10 @@ class Group:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     reason: str | None = None
+
+    def levels(self, *, min_keep: float = 0.0, round_to: int = 1) -> tuple[int, ...]:
+        """Return how many channels may stay, see `allowed_counts`."""
+        return allowed_counts(self.size, min_keep=min_keep, round_to=round_to)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.cost import Cost, CostModel, MemoryCost, allowed_counts, size_cost
+from autoprune.cost import Cost, CostModel, MemoryCost, size_cost
 from autoprune.errors import AutopruneError
 from autoprune.graph import IntArray, PruningGraph, proved_graph
 from autoprune.problem import decidable
@@ -45,7 +45,7 @@ def inspect_model(
     model = folded(model, graph.folded)
     decisions = decidable(graph, include_residual=include_residual)
     cost = CostModel(graph, decisions)
-    least = [allowed_counts(group.size, min_keep=min_keep, round_to=round_to)[0] for group in decisions]
+    least = [group.levels(min_keep=min_keep, round_to=round_to)[0] for group in decisions]
     smallest = cost.macs(least)
     whole = [group.size for group in decisions]
     costs: dict[str, Cost] = {"macs": cost.macs_form, "params": cost.params_form}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.cost import CostModel, Projector, allowed_counts
+from autoprune.cost import CostModel, Projector
 from autoprune.graph import Group, PruningGraph
 from autoprune.latency._measure import resolved_times
 from autoprune.latency._profile import Multiple, Profile
@@ -57,7 +57,7 @@ def measure_multiples(
     asked = np.random.default_rng(seed).permutation(np.linspace(0.4, 1.0, len(decisions))).tolist()
     counts: dict[int, tuple[int, ...]] = {}
     for multiple in multiples:
-        levels = [allowed_counts(group.size, min_keep=min_keep, round_to=multiple) for group in decisions]
+        levels = [group.levels(min_keep=min_keep, round_to=multiple) for group in decisions]
         projector = Projector([(cost.macs_form, share * cost.dense_macs)], levels)
         if projector.fits(projector.smallest):
             counts[multiple] = projector.project(asked)

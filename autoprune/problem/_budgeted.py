@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -11,10 +11,13 @@ from torch import nn
 
 from autoprune.budget import Budget
 from autoprune.cost import MemoryCost
+from autoprune.decisions import CHANNELS, channel_groups, standalone_decisions
 from autoprune.errors import UsageError
 from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, PricedGroups, Ratio, Target
-from autoprune.problem._limits import Decided, MakeCost, decidable, decide, project_onto
+from autoprune.problem._limits import Decided, MakeCost, decidable, project_onto
+from autoprune.problem._limits import decide as decide_within
+from autoprune.problem._proof import proved
 from autoprune.problem._stopwatch import Stopwatch
 from autoprune.problem._traced import Traced
 
@@ -71,6 +74,7 @@ def under_budget(
     round_to: int = 1,
     target: Target | None = None,
     profile: Path | None = None,
+    decide: Sequence[str] = (CHANNELS,),
     say: Callable[[str], None] | None = None,
 ) -> Budgeted:
     """Settle what is decided; where latency counts, profile, and then once more around the budget.
@@ -84,6 +88,7 @@ def under_budget(
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         target: What will run the network; None for the device it is on.
         profile: Where measured times are kept and continued; None to keep them in memory.
+        decide: Kinds of decisions (`autoprune.decisions`): "channels", registered names, or ``package.module:name``.
         say: Told what is being measured.
 
     Raises:
@@ -94,7 +99,8 @@ def under_budget(
     stopwatch: Stopwatch | None = None
     if "latency" in limits.kinds:
         stopwatch = Stopwatch(traced.model, traced.graph, traced.example, target, path=profile, say=say)
-    notes = traced.notes
+    beside, notes = proved(traced, standalone_decisions(decide, traced.model, traced.graph))
+    notes = traced.notes + notes
     if round_to == 0:
         if stopwatch is None:
             raise UsageError("Channel counts are to be what is fast on the target, but the budget limits no latency.")
@@ -106,19 +112,21 @@ def under_budget(
         others["latency"] = stopwatch.cost
 
     def decided() -> Decided:
-        return decide(
+        return decide_within(
             traced.model,
             traced.graph,
             limits,
             include_residual=include_residual,
             min_keep=min_keep,
             round_to=round_to,
+            beside=beside,
+            channels=CHANNELS in decide,
             others=others,
         )
 
     def look() -> PricedGroups:
         now = decided()
-        return now.decisions, cast(LatencyCost, now.costs["latency"]), now.projector
+        return channel_groups(now.decisions), cast(LatencyCost, now.costs["latency"]), now.projector
 
     found = decided()
     if stopwatch is not None:

@@ -1,4 +1,4 @@
-"""From a budget to what a search decides: the groups, their allowed counts, what policies cost, and the projection."""
+"""From a budget to what a search decides: decisions, their levels, what policies cost, and the projection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from autoprune.budget import Budget, Limit, amount, noun
-from autoprune.cost import Cost, CostModel, OwnCost, Projector, allowed_counts, check_cost, size_cost
+from autoprune.cost import Cost, CostModel, OwnCost, Projector, check_cost, size_cost
+from autoprune.decisions import Decision, StandaloneDecision
 from autoprune.errors import UsageError
 from autoprune.graph import OUTPUT, Group, PruningGraph
 
@@ -22,15 +23,15 @@ class Decided:
     """What a search decides, and within which limits.
 
     Attributes:
-        decisions: The groups that a policy decides, in execution order.
-        levels: For each the allowed counts.
+        decisions: What a policy decides, in execution order.
+        levels: For each the levels allowed.
         cost: Closed-form MACs and parameters.
         costs: What the budget limits, by kind.
         projector: Makes policies meet the budget.
         notes: What the user should know.
     """
 
-    decisions: tuple[Group, ...]
+    decisions: tuple[Decision, ...]
     levels: tuple[tuple[int, ...], ...]
     cost: CostModel
     costs: Mapping[str, Cost]
@@ -46,6 +47,8 @@ def decide(
     include_residual: bool,
     min_keep: float,
     round_to: int,
+    beside: Sequence[StandaloneDecision] = (),
+    channels: bool = True,
     others: Mapping[str, MakeCost] | None = None,
 ) -> Decided:
     """Return what a search decides; groups across residual joins too if the budget cannot be met without.
@@ -57,17 +60,21 @@ def decide(
         include_residual: Whether groups that cross a residual join are decided.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this.
-        others: Makes the costs of further kinds ("latency", "memory").
+        beside: Decisions of other kinds, proved.
+        channels: Whether the channels of coupling groups are decided at all.
+        others: Makes the costs of further kinds ("latency", "memory"), which know channels only.
 
     Raises:
         UsageError: if nothing can be pruned or the budget cannot be met; says what can.
     """
-    for residual in (True,) if include_residual else (False, True):
-        decisions = decidable(graph, include_residual=residual)
-        levels = tuple(allowed_counts(group.size, min_keep=min_keep, round_to=round_to) for group in decisions)
+    _only_channels(budget, beside, others or {})
+    for residual in (True,) if include_residual or not channels else (False, True):
+        groups = decidable(graph, include_residual=residual) if channels else ()
+        decisions = in_order(groups, beside, graph)
+        levels = tuple(one.levels(min_keep=min_keep, round_to=round_to) for one in decisions)
         cost = CostModel(graph, decisions)
         costs = {
-            kind: others[kind](decisions, levels)
+            kind: others[kind](groups, levels)
             if others is not None and kind in others
             else _cost(kind, model, graph, decisions, cost)
             for kind in budget.kinds
@@ -88,7 +95,7 @@ def decide(
         if kind not in loose or kind == budget.minimize:
             check_cost(kind, costs[kind], projector.smallest, projector.whole)
     notes: tuple[str, ...] = ()
-    if residual and not include_residual:
+    if residual and not include_residual and channels:
         notes = (
             f"The budget {budget} cannot be met by inner channels alone, "
             "so groups that cross a residual join are pruned too.",
@@ -140,11 +147,31 @@ def decidable(graph: PruningGraph, *, include_residual: bool) -> tuple[Group, ..
     )
 
 
+def in_order(
+    groups: Sequence[Group], beside: Sequence[StandaloneDecision], graph: PruningGraph
+) -> tuple[Decision, ...]:
+    """Return all decisions, in execution order of the first layer that each makes smaller."""
+    if not beside:
+        return tuple(groups)
+    place = {layer.name: number for number, layer in enumerate(graph.layers)}
+    both: list[Decision] = [*beside, *groups]  # a branch comes before the channels in it
+    return tuple(sorted(both, key=lambda one: min((place[name] for name in one.producers), default=len(place))))
+
+
+def _only_channels(budget: Budget, beside: Sequence[Decision], others: Mapping[str, MakeCost]) -> None:
+    unknown = [kind for kind in budget.kinds if kind in others]
+    if beside and unknown:
+        raise UsageError(
+            f"What {noun(unknown[0])} '{beside[0].name}' costs is not known: it is predicted for numbers of channels only; "
+            "leave other decisions out, or give a budget of macs, params or size."
+        )
+
+
 def _cost(
     kind: str,
     model: nn.Module,
     graph: PruningGraph,
-    decisions: tuple[Group, ...],
+    decisions: tuple[Decision, ...],
     cost: CostModel,
 ) -> Cost:
     if kind == "macs":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, Expected, Images, adapt
+from autoprune.decisions import CHANNELS
 from autoprune.evaluation import Evaluator, Part, RewardFn, check_reward, resolve_reward
 from autoprune.graph import PruningGraph
 from autoprune.guard import unchanged
@@ -39,6 +40,7 @@ def make_problem(
     select: str = "obs",
     score: str = "sequential",
     include_residual: bool = False,
+    decide: Sequence[str] = (CHANNELS,),
     min_keep: float = 0.1,
     round_to: int = 1,
     device: str | torch.device = "cpu",
@@ -71,6 +73,7 @@ def make_problem(
         score: "sequential" or "cached", see `Pruner`.
         include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
             be met without; `Problem.notes` then says so.
+        decide: Kinds of decisions, see `under_budget`.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         device: Torch device.
@@ -106,6 +109,7 @@ def make_problem(
         traced,
         limits,
         include_residual=include_residual,
+        decide=decide,
         min_keep=min_keep,
         round_to=round_to,
         target=target,

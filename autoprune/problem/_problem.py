@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.budget import Budget
+from autoprune.decisions import Decision
 from autoprune.errors import UsageError
 from autoprune.evaluation import Answers, RewardFn, Score, call_reward, check_reward, resolve_reward
-from autoprune.graph import Group, IntArray, PruningGraph
+from autoprune.graph import IntArray, PruningGraph
 from autoprune.guard import unchanged
 from autoprune.latency import Ratio
 from autoprune.problem._budgeted import Budgeted
@@ -91,8 +92,8 @@ class Problem:
         return self._budgeted.budget
 
     @property
-    def decisions(self) -> tuple[Group, ...]:
-        """The groups that a policy decides, in execution order."""
+    def decisions(self) -> tuple[Decision, ...]:
+        """What a policy decides, in execution order."""
         return self._budgeted.decided.decisions
 
     @property

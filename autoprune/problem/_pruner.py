@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from autoprune.decisions import Decision, applied, channel_groups, entries_of, network_of, standalone
 from autoprune.errors import UsageError
-from autoprune.graph import IntArray
+from autoprune.graph import Group, IntArray
 from autoprune.guard import unchanged
 from autoprune.problem._budgeted import Budgeted
+from autoprune.problem._probes import probe_others
 from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
 from autoprune.registry import nearest
 from autoprune.select import selections
-from autoprune.surgery import Policy, fast_layout, load_pruned, prune_model
+from autoprune.surgery import Policy, fast_layout
 
 ScoreKind = Literal["sequential", "cached"]
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
@@ -77,7 +79,8 @@ class Pruner:
         self._selection = selections.get(select)()
         traced = budgeted.traced
         self._model, self._graph, self._device = traced.model, traced.graph, traced.device
-        self._groups = budgeted.decided.decisions
+        self._decisions = budgeted.decided.decisions
+        self._groups, self._others = channel_groups(self._decisions), standalone(self._decisions)
         self._images, self._seed = images, seed
         self._plan = Plan(self._graph, self._model)
         self.refits = self._graph.dynamic_batch and self._plan.computes(self._model, images[:5].to(self._device))
@@ -123,32 +126,43 @@ class Pruner:
             counts: Channels to keep, one per decision.
         """
         if not self.refits:
-            return self.network(self.backend.slice_only(counts))
+            return self.network(self._with_others(counts, self.backend.slice_only))
         cached = self._score_kind == "cached"
-        return self.network(self.backend.cached(counts) if cached else self.backend.sequential(counts))
+        return self.network(self._with_others(counts, self.backend.cached if cached else self.backend.sequential))
+
+    def _with_others(self, counts: Sequence[int], refit: Callable[[Sequence[int]], Refit]) -> Refit:
+        """Refit what keeps so many channels, and add the units that stay of other decisions, the first ones."""
+        levels = {one.name: int(level) for one, level in zip(self._decisions, counts, strict=True)}
+        found = refit([levels[group.name] for group in self._groups])
+        others = {one.name: np.arange(levels[one.name]) for one in self._others if levels[one.name] < one.size}
+        return Refit({**found.kept, **others}, found.tensors)
 
     def network(self, refit: Refit) -> nn.Module:
-        """Return the small network with the channels and weights of a refit."""
-        return prune_model(self._model, self._graph, refit.kept, tensors=refit.tensors)
+        """Return the small network with the units and weights of a refit."""
+        return applied(self._model, self._graph, self._decisions, refit.kept, tensors=refit.tensors)
 
     def best(self, counts: Sequence[int]) -> Refit:
         """Return the best refit of a policy: sequential, on more calibration images and positions, then descent."""
         backend = self._best_backend()
-        return backend.sequential(counts) if self.refits else backend.slice_only(counts)
+        return self._with_others(counts, backend.sequential if self.refits else backend.slice_only)
 
     def best_of(self, kept: Mapping[str, IntArray]) -> Refit:
-        """Return the best refit of a network that keeps exactly these channels, by group name."""
+        """Return the best refit of a network that keeps exactly these units, by the decisions' names."""
         backend = self._best_backend()
-        return backend.refit_kept(kept) if self.refits else Refit(dict(kept), {})
+        if not self.refits:
+            return Refit(dict(kept), {})
+        names = {one.name for one in self._others}
+        found = backend.refit_kept({name: units for name, units in kept.items() if name not in names})
+        return Refit(dict(kept), found.tensors)
 
     def counts_of(self, kept: Mapping[str, IntArray]) -> tuple[int, ...]:
-        """Return the channels kept of each decision, given which, by group name; groups left out are whole."""
-        return tuple(len(kept[group.name]) if group.name in kept else group.size for group in self._groups)
+        """Return how much is kept of each decision, given which units, by name; what is left out is whole."""
+        return tuple(len(kept[one.name]) if one.name in kept else one.size for one in self._decisions)
 
     def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor]) -> nn.Module:
-        """Return the small network with these channels (by group name) and weights (else UsageError)."""
-        policy = Policy(Policy.groups_of([group for group in self._graph.groups if group.name in kept], kept))
-        return load_pruned(self._model, self._graph, policy, state).eval()
+        """Return the small network with these units (by the decisions' names) and weights (else UsageError)."""
+        there = [one for one in (*self._graph.groups, *self._others) if one.name in kept]
+        return network_of(self._model, self._graph, Policy(entries_of(there, kept)), state).eval()
 
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
@@ -173,7 +187,9 @@ class Pruner:
 
     def errors(self) -> list[npt.NDArray[np.float64]] | None:
         """Return the error of every decision's consumers, once refitted, for each count kept; see `Problem.errors`."""
-        return [self.backend.errors(group) for group in self._groups] if self.refits else None
+        if not self.refits:
+            return None
+        return [self.backend.errors(one) if isinstance(one, Group) else _share_lost(one) for one in self._decisions]
 
     @unchanged()
     def sensitivities(self, images: Tensor | None, most: int | None) -> tuple[npt.NDArray[np.float64], float] | None:
@@ -186,12 +202,24 @@ class Pruner:
         if not self.refits:
             return None
         images = self._images[-PROBED:] if images is None else images
-        probed = self.backend.probe(fast_layout(images.to(self._device), self._device), most=most or len(self._images))
-        if probed is None:
+        images, most = fast_layout(images.to(self._device), self._device), most or len(self._images)
+        alone, spent = probe_others(self._model, self._others, images, most=most / 4)
+        probed = self.backend.probe(images, most=most - spent) if self._groups else None
+        if probed is None and self._groups:
             return None
-        errors, seen = probed
-        alone = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
-        return alone**SHRINKAGE * np.exp(DEPTH_TREND * np.linspace(-0.5, 0.5, len(alone))), seen.images
+        if probed is not None:
+            errors, seen = probed
+            found = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
+            alone.update(zip((group.name for group in self._groups), found.tolist(), strict=True))
+            spent += seen.images
+        weights = np.array([alone[one.name] for one in self._decisions])
+        return weights**SHRINKAGE * np.exp(DEPTH_TREND * np.linspace(-0.5, 0.5, len(weights))), spent
+
+
+def _share_lost(decision: Decision) -> npt.NDArray[np.float64]:
+    """Return the squared share of a decision that is gone, for each level from 0 to its size, shape (size + 1,)."""
+    lost: npt.NDArray[np.float64] = (1.0 - np.arange(decision.size + 1) / decision.size) ** 2
+    return lost
 
 
 def check_score(score: str) -> None:

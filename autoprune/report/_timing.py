@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 from torch import nn
 
 from autoprune.agents import RULES
+from autoprune.decisions import applied, decisions_of
 from autoprune.errors import UsageError
-from autoprune.graph import PruningGraph, build_graph
+from autoprune.graph import build_graph
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense
 from autoprune.support.strict_json import read_json, write_json_atomic
-from autoprune.surgery import Policy, prune_model
+from autoprune.surgery import Policy
 from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
 
 FILE = "timing.json"
@@ -55,13 +56,16 @@ def time_run(
     """
     folder = RunFolder(run).require()
     report = folder.read_report()
-    dense = load_dense(Policy.load(folder.policy_path).model, model=model)
+    policy = Policy.load(folder.policy_path)
+    dense = load_dense(policy.model, model=model)
     example = dense.example_input()
     graph = build_graph(dense.model, example)
+    decisions = decisions_of(policy, dense.model, graph)
     networks: dict[str, nn.Module] = {"dense": dense.model}
     for row in report["rows"]:
         if row["name"] in (*RULES, report["agent"]):
-            networks[row["name"]] = _with_counts(dense.model, graph, row["counts"])
+            units = {name: np.arange(count, dtype=np.int64) for name, count in row["counts"].items()}  # the first ones
+            networks[row["name"]] = applied(dense.model, graph, decisions, units)
     found = time_networks(
         networks,
         example,
@@ -89,8 +93,3 @@ def read_timing(run: Path) -> dict[str, Any] | None:
     if version != TIMING_VERSION:
         raise UsageError(f"The timing '{path}' has version {version!r}, but this autoprune reads {TIMING_VERSION}.")
     return dict(values)
-
-
-def _with_counts(model: nn.Module, graph: PruningGraph, counts: Mapping[str, int]) -> nn.Module:
-    """Return a network that keeps so many channels of each group, the first ones."""
-    return prune_model(model, graph, {name: np.arange(count, dtype=np.int64) for name, count in counts.items()})

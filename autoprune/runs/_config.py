@@ -68,6 +68,7 @@ class RunConfig:
         most_tried: Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
+        decide: Kinds of decisions: "channels", and others that are registered (`autoprune.decisions`).
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         batch_size: Images at a time in every evaluation.
@@ -106,6 +107,7 @@ class RunConfig:
     most_tried: int = 8
     finish_steps: int = FINISH_STEPS
     include_residual: bool = False
+    decide: tuple[str, ...] = ("channels",)
     min_keep: float = 0.1
     round_to: int = 1
     batch_size: int = 64
@@ -133,6 +135,11 @@ class RunConfig:
             raise UsageError(
                 "A race against the simple rules needs one budget that every policy uses up, but --max-drop, --pareto and "
                 "--budget-mode at-most look at several sizes; leave --race out."
+            )
+        if not self.decide or len(set(self.decide)) != len(self.decide):
+            raise UsageError(
+                f"The kinds of decisions are {', '.join(self.decide) or 'none'}; give at least one, each once, "
+                "for instance channels."
             )
         if self.score not in SCORES:
             raise UsageError(
@@ -168,7 +175,13 @@ class RunConfig:
             )
         values = {"target": None, "profile": None, "race": False, "finish_steps": 0, **values}  # autoprune 0.1 had none
         values = {"resize": None, "crop": None, "transform": None, "prepared": "", **values}  # nor autoprune 0.2
-        values = {"baselines": BASELINES, "finish_policies": 3, "most_tried": 8, **values}  # these were always so
+        values = {
+            "baselines": BASELINES,
+            "finish_policies": 3,
+            "most_tried": 8,
+            "decide": ["channels"],
+            **values,
+        }  # always so
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")
@@ -232,7 +245,7 @@ def _told(budget: Budget) -> str:
     return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
-_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines")
+_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines", "decide")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -261,6 +274,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "most_tried": (int,),
     "finish_steps": (int,),
     "include_residual": (bool,),
+    "decide": (list, tuple),
     "min_keep": _NUMBER,
     "round_to": (int,),
     "batch_size": (int,),

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from autoprune.decisions import network_of
 from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph, build_graph
 from autoprune.models import LoadedModel, load_model
 from autoprune.registry import only_named_by
 from autoprune.runs._run import RunFolder
 from autoprune.support.tensors import load_safetensors
-from autoprune.surgery import Policy, load_pruned, prune_model
+from autoprune.surgery import Policy
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,7 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
     """
     example = dense.example_input()
     graph = build_graph(dense.model, example)
-    kept = policy.kept()
-    small = prune_model(dense.model, graph, kept) if state is None else load_pruned(dense.model, graph, policy, state)
+    small = network_of(dense.model, graph, policy, state)
     return Rebuilt(small.eval(), policy, example, dense, graph)
 
 

@@ -88,7 +88,7 @@ class Episode:
             raise ValueError("a value is of the wrong type")
         if type(number) is not int or number < 0 or type(elapsed) not in (int, float):
             raise ValueError(f"the episode is {number!r:.40} after {elapsed!r:.40} seconds")
-        wrong = next((name for name, count in counts.items() if type(count) is not int or count < 1), None)
+        wrong = next((name for name, count in counts.items() if type(count) is not int or count < 0), None)
         if wrong is not None:
             raise ValueError(f"the count of group '{wrong}' is {counts[wrong]!r:.40}")
         score = Score.from_record(record)

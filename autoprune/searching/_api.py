@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
+from autoprune.decisions import network_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluate, Part, Score
 from autoprune.graph import build_graph
@@ -30,7 +31,7 @@ from autoprune.searching._session import check_plugins, execute
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
-from autoprune.surgery import Policy, copy_model, load_pruned
+from autoprune.surgery import Policy, copy_model
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
 
@@ -91,6 +92,7 @@ def search(
     most_tried: int | None = None,
     finish_steps: int | None = None,
     include_residual: bool | None = None,
+    decide: Sequence[str] | None = None,
     min_keep: float | None = None,
     round_to: int | None = None,
     batch_size: int | None = None,
@@ -136,6 +138,7 @@ def search(
         finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
             the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
+        decide: Kinds of decisions: "channels" alone by default; others are registered (`autoprune.decisions`).
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
         batch_size: Images at a time.
@@ -175,6 +178,7 @@ def search(
         "most_tried": most_tried,
         "finish_steps": finish_steps,
         "include_residual": include_residual,
+        "decide": None if decide is None else tuple(decide),
         "min_keep": min_keep,
         "round_to": round_to,
         "batch_size": batch_size,
@@ -205,7 +209,8 @@ def search(
             state = load_safetensors(folder.model_path)
             found = folder.read_report()
         dense = copy_model(model).to(config.device)
-        small = load_pruned(dense, build_graph(dense, example_input.to(config.device)), policy, state).cpu().eval()
+        graph = build_graph(dense, example_input.to(config.device))
+        small = network_of(dense, graph, policy, state).cpu().eval()
     return SearchResult(policy=policy, model=small, report=found)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from autoprune.budget import Budget
 from autoprune.cost import CostModel
 from autoprune.data import Preparation
+from autoprune.decisions import decisions_of, kinds_of
 from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph
 from autoprune.models import LoadedModel, untrained
@@ -97,10 +98,11 @@ def apply_policy(
     dense = load_dense(policy.model, model=model, weights=weights)
     if refit and beside is not None:
         rebuilt = rebuild(policy, load_safetensors(beside), dense)
-        return _applied(rebuilt.model, policy, rebuilt.graph, f"refitted weights from {beside}")
+        return _applied(rebuilt.model, policy, rebuilt.graph, dense.model, f"refitted weights from {beside}")
     if not refit:
         rebuilt = rebuild(policy, None, dense)
-        applied = _applied(rebuilt.model, policy, rebuilt.graph, f"sliced from {weights or dense.spec}, not refitted")
+        origin = f"sliced from {weights or dense.spec}, not refitted"
+        applied = _applied(rebuilt.model, policy, rebuilt.graph, dense.model, origin)
     else:
         assert data is not None
         applied = _refitted(
@@ -152,16 +154,16 @@ def _refitted(
         evaluate=inputs.search,
         budget=Budget(1.0, "at-most"),
         include_residual=True,
+        decide=kinds_of(policy),
         device=device,
         seed=policy.seed or 0,  # the calibration images of the search
     )
     finished = problem.finish_kept(policy.kept())
-    return _applied(finished.model, policy, problem.graph, f"refitted on {data}")
+    return _applied(finished.model, policy, problem.graph, problem.model, f"refitted on {data}")
 
 
-def _applied(small: nn.Module, policy: Policy, graph: PruningGraph, weights: str) -> Applied:
-    groups = [graph.group(entry.name) for entry in policy.groups]
-    cost = CostModel(graph, groups)
+def _applied(small: nn.Module, policy: Policy, graph: PruningGraph, dense: nn.Module, weights: str) -> Applied:
+    cost = CostModel(graph, decisions_of(policy, dense, graph))
     counts = policy.counts()
     return Applied(
         model=small.cpu(),

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from autoprune.agents import Counts
+from autoprune.decisions import entries_of
 from autoprune.evaluation import Score
 from autoprune.graph import IntArray
 from autoprune.latency import Ratio
@@ -132,7 +133,7 @@ class Finishing:
         """Return the policy file's content for a finished network of an agent's."""
         dense = self.problem.dense
         return Policy(
-            groups=Policy.groups_of(self.problem.decisions, kept),
+            groups=entries_of(self.problem.decisions, kept),
             model=self._model_spec,
             budget=self.config.budget.to_dict(),
             achieved={

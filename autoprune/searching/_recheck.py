@@ -144,8 +144,8 @@ def _wrong(counts: Mapping[str, int], macs: int, params: int, problem: ProblemLi
     """Return why counts and their costs are not the problem's; None if they are."""
     if list(counts) != [group.name for group in problem.decisions]:
         return "its groups are not this network's"
-    for group, count in zip(problem.decisions, counts.values(), strict=True):
-        if type(count) is not int or not 1 <= count <= group.size:
+    for group, levels, count in zip(problem.decisions, problem.levels, counts.values(), strict=True):
+        if type(count) is not int or not min(1, levels[0]) <= count <= group.size:
             return f"group '{group.name}' has {group.size} channels and cannot keep {count!r:.40}"
     kept = tuple(counts.values())
     found = (problem.cost.macs(kept), problem.cost.params(kept))

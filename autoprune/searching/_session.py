@@ -251,6 +251,7 @@ def problem_of(
         score=config.score,
         finish_steps=config.finish_steps,
         include_residual=config.include_residual,
+        decide=config.decide,
         min_keep=config.min_keep,
         round_to=config.round_to,
         device=config.device,
@@ -293,6 +294,9 @@ def check_plugins(
     Raises:
         UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
     """
+    for kind in config.decide:
+        if kind != CHANNELS:
+            find(kind)
     resolve_agent(config.agent if agent is None else agent)
     selection: object = selections.get(config.select)
     if not (isinstance(selection, type) and issubclass(selection, Selection)):

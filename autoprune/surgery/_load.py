@@ -38,6 +38,33 @@ def load_pruned(model: nn.Module, graph: PruningGraph, policy: Policy, state: Ma
                 f"The policy's group '{entry.name}' has {entry.size} channels but this model's has {group.size}; "
                 "give the model it was made for."
             )
+    _check_names(model, state)
+    return prune_model(model, graph, policy.kept(), tensors=state)
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return a network with other weights, which it takes in place.
+
+    Args:
+        network: The network.
+        state: Its state dict. Of tied tensors one is enough (as safetensors files hold them).
+
+    Raises:
+        UsageError: if a key or shape does not fit.
+    """
+    _check_names(network, state)
+    own = network.state_dict()
+    for name, value in state.items():
+        if own[name].shape != value.shape:
+            raise UsageError(
+                f"The weights do not fit the model: '{name}' has shape {tuple(value.shape)} and must have "
+                f"{tuple(own[name].shape)}."
+            )
+    network.load_state_dict(dict(state), strict=False)
+    return network
+
+
+def _check_names(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     given = {id(own[name]) for name in state if name in own}
     missing = [name for name, value in own.items() if id(value) not in given]
@@ -45,7 +72,6 @@ def load_pruned(model: nn.Module, graph: PruningGraph, policy: Policy, state: Ma
     if missing or unexpected:
         parts = [f"{what} {_few(names)}" for what, names in (("lack", missing), ("also hold", unexpected)) if names]
         raise UsageError(f"The weights do not fit the model: they {' and '.join(parts)}.")
-    return prune_model(model, graph, policy.kept(), tensors=state)
 
 
 def _few(names: list[str]) -> str:

@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from autoprune.errors import UsageError
-from autoprune.groups import Group, IntArray
+from autoprune.groups import IntArray
 from autoprune.registry import nearest
 from autoprune.support.strict_json import read_json, write_json_atomic
 
 POLICY_VERSION = 1
+
+
+class Decided(Protocol):
+    """What a policy's entry needs of a decision."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def size(self) -> int:
+        """Its units in the dense network."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +38,27 @@ class PolicyGroup:
         size: Its channels in the dense network.
         kept: How many stay.
         indices: Which, ascending.
+        kind: What is decided: channels, or another registered kind of decision (`autoprune.decisions`), whose units these are.
     """
 
     name: str
     size: int
     kept: int
     indices: tuple[int, ...]
+    kind: str = "channels"
 
     def __post_init__(self) -> None:
         if not self.name:
             raise UsageError("A group of the policy has an empty name.")
-        if self.size < 1 or self.kept != len(self.indices) or self.kept < 1:
+        least = 1 if self.kind == "channels" else 0
+        if self.size < 1 or self.kept != len(self.indices) or self.kept < least:
             raise UsageError(
                 f"Group '{self.name}' of the policy says {self.kept} of {self.size} channels are kept and lists "
                 f"{len(self.indices)}; the numbers must agree and at least one must stay."
             )
-        if list(self.indices) != sorted(set(self.indices)) or self.indices[0] < 0 or self.indices[-1] >= self.size:
+        if list(self.indices) != sorted(set(self.indices)) or (
+            self.indices and (self.indices[0] < 0 or self.indices[-1] >= self.size)
+        ):
             raise UsageError(
                 f"The channels kept of group '{self.name}' of the policy must be distinct, ascending numbers in "
                 f"0..{self.size - 1}."
@@ -79,12 +96,23 @@ class Policy:
             raise UsageError(f"The policy lists group '{twice}' twice.")
 
     @staticmethod
-    def groups_of(decisions: Sequence[Group], kept: Mapping[str, Sequence[int] | IntArray]) -> tuple[PolicyGroup, ...]:
-        """Return the entries for the decided groups; those missing in ``kept`` are whole."""
+    def groups_of(
+        decisions: Sequence[Decided],
+        kept: Mapping[str, Sequence[int] | IntArray],
+        kinds: Mapping[str, str] | None = None,
+    ) -> tuple[PolicyGroup, ...]:
+        """Return the entries for what was decided; what is missing in ``kept`` is whole.
+
+        Args:
+            decisions: Coupling groups, and other decisions.
+            kept: Which units stay, by name.
+            kinds: The kinds of those that are not channels, by name.
+        """
         entries = []
         for group in decisions:
             indices = tuple(int(i) for i in kept.get(group.name, range(group.size)))
-            entries.append(PolicyGroup(group.name, group.size, len(indices), indices))
+            kind = (kinds or {}).get(group.name, "channels")
+            entries.append(PolicyGroup(group.name, group.size, len(indices), indices, kind))
         return tuple(entries)
 
     def kept(self) -> dict[str, IntArray]:
@@ -98,6 +126,9 @@ class Policy:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the policy file, the version first."""
         content = asdict(self)
+        for entry in content["groups"]:
+            if entry["kind"] == "channels":
+                del entry["kind"]
         return {"version": content.pop("version"), **content}
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -147,7 +178,13 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "seed": (int, type(None)),
     "agent": (str,),
 }
-_GROUP_KINDS: dict[str, tuple[type, ...]] = {"name": (str,), "size": (int,), "kept": (int,), "indices": (list,)}
+_GROUP_KINDS: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "size": (int,),
+    "kept": (int,),
+    "indices": (list,),
+    "kind": (str,),
+}
 
 
 def _check_keys(content: Mapping[str, Any], known: list[str], where: str) -> None:
@@ -170,6 +207,7 @@ def _typed(content: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> Any
 def _group(content: object) -> PolicyGroup:
     if not isinstance(content, dict):
         raise UsageError(f"An entry of 'groups' in the policy is {content!r:.60}, but must be an object.")
+    content = {"kind": "channels", **content}
     _check_keys(content, list(_GROUP_KINDS), "a group of the policy")
     values = {key: _typed(content, key, kinds) for key, kinds in _GROUP_KINDS.items()}
     indices = values.pop("indices")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.cost import CostModel, Projector, allowed_counts
+from autoprune.cost import CostModel, Projector
 from autoprune.cost._quadratic import IntArray
 from autoprune.errors import UsageError
-from autoprune.groups import Group, Layer, PruningGraph
+from autoprune.groups import Group, Layer, PruningGraph, allowed_counts
 
 from ..surgery._networks import owned
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn, randn
 
-from autoprune.cost import allowed_counts
 from autoprune.graph import Group, PruningGraph, build_graph
+from autoprune.groups import allowed_counts
 from autoprune.latency import Profile, Target
 from autoprune.latency._design import design
 from autoprune.latency._profile import Sample

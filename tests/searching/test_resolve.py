@@ -45,6 +45,10 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "most_tried": (["--budget", "0.5", "--most-tried", "5"], {"budget": 0.5, "most_tried": 5}),
     "finish_steps": (["--budget", "0.5", "--finish-steps", "0"], {"budget": 0.5, "finish_steps": 0}),
     "include_residual": (["--budget", "0.5", "--include-residual"], {"budget": 0.5, "include_residual": True}),
+    "decide": (
+        ["--budget", "0.5", "--decide", f"channels,{A_FINDER}"],
+        {"budget": 0.5, "decide": ["channels", A_FINDER]},
+    ),
     "min_keep": (["--budget", "0.5", "--min-keep", "0.3"], {"budget": 0.5, "min_keep": 0.3}),
     "round_to": (["--budget", "0.5", "--round-to", "2"], {"budget": 0.5, "round_to": 2}),
     "batch_size": (["--budget", "0.5", "--batch-size", "9"], {"budget": 0.5, "batch_size": 9}),

@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v3_small, squeezenet1_1
 from torchvision.ops import SqueezeExcitation
 
-from autoprune.cost import CostModel, Projector, allowed_counts
+from autoprune.cost import CostModel, Projector
 from autoprune.graph import build_graph
+from autoprune.groups import allowed_counts
 from autoprune.models import load_model
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy, load_pruned, prune_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,6 +107,37 @@ def test_counted_macs() -> None:
     attention.eval()
     assert counted_macs(Attend().eval(), torch.zeros(2, 5, 8)) == projections + products
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_macs_counted_in_two_threads_leave_the_process_as_it_was() -> None:
+    """The first is still counting when the second begins, and ends before it."""
+    second_waits, first_ends = threading.Event(), threading.Event()
+
+    class Slow(nn.Conv2d):
+        def __init__(self, *, first: bool) -> None:
+            super().__init__(3, 8, 3)
+            self.first = first
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.first:
+                second_waits.wait(1.0)
+            else:
+                first_ends.wait(1.0)
+            return super().forward(x)
+
+    def count(first: bool) -> int:
+        try:
+            return counted_macs(Slow(first=first), torch.zeros(2, 3, 6, 6))
+        finally:
+            first_ends.set()
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(count, True)
+        other = pool.submit(count, False)
+        second_waits.set()
+        assert one.result() == other.result() == 3 * 8 * 9 * 16
+    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 def test_randomised_leaves_no_vector_constant_and_no_weight_changed() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune.budget import Budget
-from autoprune.cost import allowed_counts
 from autoprune.errors import UsageError
+from autoprune.groups import allowed_counts
 
 
 def test_known_levels() -> None:
