@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.agents import Agent, agent_for_budget, resolve_agent, rule_policies
+from autoprune.decisions import CHANNELS, find
 from autoprune.errors import UsageError
 from autoprune.evaluation import RewardFn, check_reward, resolve_reward
 from autoprune.latency import Profile, Target

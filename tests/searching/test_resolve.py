@@ -20,6 +20,7 @@ from autoprune.runs import PRESETS, RunConfig, RunFolder, load_inputs
 from autoprune.searching import _api, _session, resolve
 
 BY_ITS_PATH = "autoprune.evaluation:accuracy"
+A_FINDER = "autoprune.decisions:channel_groups"  # is called when the problem is made, which here is never
 OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "budget": (["--budget", "macs=0.4,size=20kB"], {"budget": "macs=0.4,size=20kB"}),
     "budget_mode": (["--budget", "0.4", "--budget-mode", "at-most"], {"budget": 0.4, "budget_mode": "at-most"}),
