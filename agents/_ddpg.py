@@ -115,11 +115,14 @@ class DDPG(Agent):
 
         require("The agent needs", "gymnasium", "stable_baselines3")
         from autoprune.agents import _sb3  # slow to import, and only the learners need it
+        from autoprune.envs import ChannelPruningEnv
 
         self._seeded = _sb3.seeded
         self._features = Features(problem)
         with self._seeded(self.rng(0, _BUILD)):
-            self._model = self.actor_critic.build(problem, self.learner, episodes=episodes)
+            self._model = self.actor_critic.build(
+                ChannelPruningEnv(problem), self.learner, transitions=episodes * len(problem.decisions)
+            )
         self._told = 0
         self._digest = ""
 

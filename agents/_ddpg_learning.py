@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoprune.agents._checks import check_number, check_switch
-from autoprune.envs import ProblemLike
 from autoprune.support.packages import require
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from autoprune.agents._sb3 import EpisodeReplay, Learner
 
 
@@ -56,23 +57,23 @@ class ActorCritic:
         usual = decisions if published else max(decisions, 30)
         return replace(self, updates=usual if self.updates is None else self.updates)
 
-    def build(self, problem: ProblemLike, algorithm: str, *, episodes: int) -> Learner:
+    def build(self, env: gymnasium.Env[Any, Any], algorithm: str, *, transitions: int) -> Learner:
         """Return new networks with an empty replay, from torch's global random numbers.
 
         Args:
-            problem: What is pruned.
+            env: The game; only its spaces matter.
             algorithm: A class of ``autoprune.agents._sb3``.
-            episodes: How many episodes the replay has to hold.
+            transitions: How many the replay has to hold.
         """
         require("The agent needs", "gymnasium", "stable_baselines3")
         from autoprune.agents import _sb3  # slow to import, and only the learners need it
 
         learner: type[Learner] = getattr(_sb3, algorithm)
         return learner(
-            problem,
+            env,
             actor_rate=self.actor_rate,
             critic_rate=self.critic_rate,
-            buffer_size=episodes * len(problem.decisions),
+            buffer_size=transitions,
             batch_size=self.batch_size,
             tau=self.tau,
             gamma=self.gamma,

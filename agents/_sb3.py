@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import stable_baselines3
@@ -16,7 +17,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from autoprune.envs import ChannelPruningEnv, ProblemLike, Trajectory
+from autoprune.envs import Trajectory
 
 
 class EpisodeReplay(ReplayBuffer):
@@ -56,17 +57,17 @@ class Learner(OffPolicyAlgorithm):
     The originals reset both rates to one at every update.
 
     Args:
-        problem: What is pruned; gives the spaces.
+        env: The game; gives the spaces.
         actor_rate: The actor's learning rate.
         critic_rate: The critic's learning rate (and the entropy coefficient's).
         **options: Anything the algorithm takes.
     """
 
-    def __init__(self, problem: ProblemLike, *, actor_rate: float, critic_rate: float, **options: Any) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], *, actor_rate: float, critic_rate: float, **options: Any) -> None:
         self._actor_rate, self._critic_rate = actor_rate, critic_rate
         super().__init__(
             "MlpPolicy",
-            ChannelPruningEnv(problem),
+            env,
             learning_rate=critic_rate,
             replay_buffer_class=EpisodeReplay,
             device="cpu",  # Small networks on batches of 64: faster than any transfer.

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ from autoprune.problem._finished import Finished
 from autoprune.problem._pruner import Pruner
 from autoprune.problem._scorer import Scorer
 from autoprune.reconstruct import Refit
+from autoprune.registry import nearest
 from autoprune.support.answers import BoolArray
+from autoprune.support.packages import require
 
 if TYPE_CHECKING:
     from autoprune.cost import Cost, CostModel, Projector
@@ -156,6 +158,30 @@ class Problem:
             AutopruneError: if the machine is too busy for it to be known.
         """
         return self._budgeted.timed(network)
+
+    def env(self, name: str = "ChannelPruning-v0", **options: Any) -> Any:
+        """Return the problem as a game for any Gymnasium learner.
+
+        Args:
+            name: The environment, of those that `autoprune.envs` registers with Gymnasium as ``autoprune/NAME``.
+            **options: The environment's own arguments.
+
+        Raises:
+            UsageError: if Gymnasium is not installed, or there is no such environment.
+
+        Example:
+            >>> observation, info = problem.env().reset(seed=0)
+        """
+        require("An environment needs", "gymnasium")
+        import gymnasium
+
+        try:
+            return gymnasium.make(f"autoprune.envs:autoprune/{name}", problem=self, **options)
+        except gymnasium.error.UnregisteredEnv as error:
+            known = [spec.partition("/")[2] for spec in gymnasium.registry if spec.startswith("autoprune/")]
+            raise UsageError(
+                f"Unknown environment '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
+            ) from error
 
     def prune(self, counts: Sequence[int]) -> nn.Module:
         """Return the small network of a policy as the search sees it.

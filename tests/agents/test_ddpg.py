@@ -10,7 +10,7 @@ from scipy.stats import truncnorm
 from autoprune.agents import AMC, DDPG, ActorCritic, Exploration, RewardScale, make_agent
 from autoprune.agents._ddpg_exploration import truncated_normal
 from autoprune.agents._start import first_policies
-from autoprune.envs import to_action, trajectory
+from autoprune.envs import ChannelPruningEnv, to_action, trajectory
 from autoprune.errors import UsageError
 from autoprune.testing import ToyProblem
 
@@ -183,7 +183,7 @@ def test_the_noise_left_in_the_end_is_a_tenth_or_what_the_paper_leaves():
 def test_an_update_moves_the_targets_by_tau(problem):
     part = ActorCritic(hidden=8, tau=0.25, updates=1, batch_size=4)
     torch.manual_seed(0)
-    model = part.build(problem, "LearnDDPG", episodes=2)
+    model = part.build(ChannelPruningEnv(problem), "LearnDDPG", transitions=8)
     counts = tuple(problem.projector.project([0.5] * 4))
     model.replay.add_episode(trajectory(problem, counts), 0.7)
     before = [value.clone() for value in model.critic_target.parameters()]
@@ -196,7 +196,7 @@ def test_an_update_moves_the_targets_by_tau(problem):
 
 
 def test_the_scale_of_rewards_is_that_of_the_replay(problem):
-    model = ActorCritic(hidden=8).over(4).build(problem, "LearnDDPG", episodes=5)
+    model = ActorCritic(hidden=8).over(4).build(ChannelPruningEnv(problem), "LearnDDPG", transitions=20)
     counts = tuple(problem.projector.project([0.5] * 4))
     rewards = [0.2, 0.9, 0.4]
     for told, reward in enumerate(rewards, start=1):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluator
 from autoprune.problem import Problem, Pruner, Scorer, make_problem, trace, under_budget
 
@@ -40,3 +43,18 @@ def test_parts_put_together_by_hand_are_the_problem_that_is_made_at_once() -> No
         torch.testing.assert_close(small.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     assert abs(parts.score(counts).loss - whole.score(counts).loss) < 1e-3
     assert parts.setup_images > 0
+
+
+def test_a_problem_is_a_game() -> None:
+    network, pictures = trained(Residual()), images(60, 11)
+    with torch.no_grad():
+        labelled = TensorDataset(pictures, network(pictures).argmax(dim=1))
+    found = make_problem(network, images(2), calibration=pictures, evaluate=labelled, rows=500)
+    env = found.env()
+    env.reset(seed=0)
+    for _ in found.decisions:
+        _, reward, over, _, info = env.step(np.array([0.0], dtype=np.float32))
+    assert over
+    assert reward == found.score(info["counts"]).reward
+    with pytest.raises(UsageError, match=r"ChannelPrunning-v0.*Did you mean 'ChannelPruning-v0'"):
+        found.env("ChannelPrunning-v0")
