@@ -9,7 +9,7 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(Path.cwd())):
     del sys.path[0]
 
-from autoprune.cli import main
+from autoprune.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

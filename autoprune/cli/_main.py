@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from typer.main import get_command
 
@@ -14,6 +15,20 @@ from autoprune.cli._output import complain
 from autoprune.cli._signals import INTERRUPTED, TERMINATED, ends_on_sigterm, stopped
 from autoprune.errors import AutopruneError
 from autoprune.registry import named_in, only
+
+
+def run() -> NoReturn:
+    """Run the command line as a process, which ends with its exit code.
+
+    After SIGTERM it ends at once: all is written by then, and taking interpreter and torch down takes seconds on a busy machine.
+    """
+    code = main()
+    if code == TERMINATED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

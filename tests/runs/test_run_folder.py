@@ -221,14 +221,16 @@ sys.exit(main(arguments))
 
 def test_sigterm_ends_other_verbs_with_the_same_code() -> None:
     code = """
-import sys, time
+import atexit, sys, time
 from autoprune.evaluation import _evaluate as evaluate
-from autoprune.cli import main
+from autoprune.cli import run
 def slow(self, model):
     print("here", flush=True)
     time.sleep(600)
 evaluate.Evaluator.__call__ = slow
-sys.exit(main(["eval"]))
+atexit.register(time.sleep, 600)  # what takes the interpreter down may take long
+sys.argv = ["autoprune", "eval"]
+run()
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
