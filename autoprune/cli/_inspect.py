@@ -62,7 +62,7 @@ def inspect(
     if as_json:
         result_json(found)
     elif console.is_terminal:
-        console.print(inspection_view(found))
+        console.print(inspection_view(found), crop=False)
     else:
         result(inspection_text(found))
     return 0

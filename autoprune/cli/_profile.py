@@ -13,7 +13,7 @@ from autoprune.budget import amount
 from autoprune.cli import _options as options
 from autoprune.cli._bar import StderrBar
 from autoprune.cli._output import result, result_json
-from autoprune.support.text import aligned
+from autoprune.support.tables import aligned
 
 _SHOWN = 12
 _WIDTH = 60

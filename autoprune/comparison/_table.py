@@ -14,7 +14,7 @@ from autoprune.report import Row, images_of
 from autoprune.runs import RunFolder, distinct
 from autoprune.support.answers import BoolArray
 from autoprune.support.files import write_atomic
-from autoprune.support.text import aligned
+from autoprune.support.tables import aligned
 
 
 def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str] = ()) -> dict[str, Any]:

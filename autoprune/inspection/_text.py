@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from autoprune.budget import amount
+from autoprune.support.tables import WIDE, Grid, grid, plain
 
 COLOURS = (
     *("bright_cyan", "bright_magenta", "bright_green", "bright_yellow", "bright_blue", "bright_red"),
@@ -26,19 +24,17 @@ _NUMBER = re.compile(r"\d+")
 def inspection_view(found: Mapping[str, Any]) -> RenderableType:
     """Return what `inspect_model` found, for a terminal; coupling groups by letter and colour."""
     styles = _styles(found["groups"])
-    parts: list[RenderableType] = [_title(found), _layers(found, styles), _groups(found["groups"], styles)]
+    tables = (_layers(found, styles), _groups(found["groups"], styles))
+    parts: list[RenderableType] = [_title(found), *(part for table in tables for part in ("", table)), ""]
     for text in (_left_whole(found["groups"], styles), _refusals(found), _notes(found), _budgets(found)):
         if text:
             parts += [text, ""]
     return Group(*parts[:-1])
 
 
-def inspection_text(found: Mapping[str, Any], *, width: int = 400) -> str:
+def inspection_text(found: Mapping[str, Any], *, width: int = WIDE) -> str:
     """Return the same as plain text, with lines of at most ``width`` characters where tables allow it."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as capture:
-        console.print(inspection_view(found))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return plain(inspection_view(found), width=width)
 
 
 def _styles(groups: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -62,37 +58,31 @@ def _title(found: Mapping[str, Any]) -> Text:
     return text.append(f": {found['macs']:,} MACs, {found['params']:,} parameters, {len(found['layers'])} layers")
 
 
-def _layers(found: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("op", no_wrap=True)
-    table.add_column("kernel", no_wrap=True)
-    table.add_column("channels", justify="right", no_wrap=True)
-    table.add_column("groups", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("params", justify="right", no_wrap=True)
+def _layers(found: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> Grid:
+    lines: list[list[str | Text]] = []
     layers = found["layers"]
     most = max((layer["macs"] for layer in layers), default=1)
     for prefix, name, layer in tree_rows([layer["name"] for layer in layers]):
         first = Text.assemble((prefix, "dim"), name)
         if layer is None:
             first.stylize("dim")
-            table.add_row(first)
+            lines.append([first, *[""] * 7])
             continue
         row = layers[layer]
         share = row["macs"] / max(1, found["macs"])
-        table.add_row(
-            first,
-            _op(row),
-            _kernel(row),
-            f"{row['in_channels']} → {row['out_channels']}",
-            _through(row, styles),
-            f"{row['macs'] / 1e6:,.2f} M",
-            Text.assemble(("▇" * max(1, round(8 * row["macs"] / max(1, most))), "blue"), f" {100 * share:.1f} %"),
-            f"{row['params']:,}",
+        lines.append(
+            [
+                first,
+                _op(row),
+                _kernel(row),
+                f"{row['in_channels']} → {row['out_channels']}",
+                _through(row, styles),
+                f"{row['macs'] / 1e6:,.2f} M",
+                Text.assemble(("▇" * max(1, round(4 * row["macs"] / max(1, most))), "blue"), f" {100 * share:.1f}%"),
+                f"{row['params']:,}",
+            ]
         )
-    return table
+    return grid(("layer", "op", "kernel", "channels", "groups", "MACs", "", "params"), "lllrlrlr", lines)
 
 
 def tree_rows(names: Sequence[str]) -> list[tuple[str, str, int | None]]:
@@ -150,28 +140,26 @@ def _letters(names: Sequence[str], styles: Mapping[str, tuple[str, str]], none: 
     return text if len(names) <= _SHOWN else text.append(f"+{len(names) - len(shown)} more", style=WHOLE)
 
 
-def _groups(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("", no_wrap=True)
-    table.add_column("coupling group", no_wrap=True)
-    table.add_column("channels", justify="right", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("made by (these lose the same channels)", ratio=1)
-    table.add_column("read by", ratio=1)
-    table.add_column("decided", no_wrap=True)
+def _groups(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> Grid:
+    lines: list[list[str | Text]] = []
     for group in groups:
         letter, style = styles[group["name"]]
         verdict = "yes" if group["decided"] else "--include-residual" if group["prunable"] else "no"
-        table.add_row(
-            Text(letter, style=style),
-            group["name"],
-            str(group["channels"]),
-            group["kind"],
-            together(group["producers"]),
-            together(group["consumers"]) or "-",
-            Text(verdict, style="green" if group["decided"] else "" if group["prunable"] else WHOLE),
+        lines.append(
+            [
+                Text(letter, style=style),
+                group["name"],
+                str(group["channels"]),
+                group["kind"],
+                together(group["producers"]),
+                together(group["consumers"]) or "-",
+                Text(verdict, style="green" if group["decided"] else "" if group["prunable"] else WHOLE),
+            ]
         )
-    return table
+    made, read = "made by (these lose the same channels)", "read by"
+    return grid(
+        ("", "coupling group", "channels", "kind", made, read, "decided"), "llrllll", lines, wrapped=(made, read)
+    )
 
 
 def together(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import amount, noun
-from autoprune.support.text import aligned
+from autoprune.support.tables import aligned
 
 
 def table(report: Mapping[str, Any]) -> str:

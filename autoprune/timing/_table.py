@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoprune.support.text import aligned
+from autoprune.support.tables import aligned
 
 
 def timing_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -52,7 +52,7 @@ def test_every_layer_and_group_and_reason_is_there(found: dict[str, Any]) -> Non
     assert lines[0].startswith("cifar-resnet20 on 3x32x32: ")
     assert "40,551,040 MACs, 269,722 parameters, 20 layers" in lines[0]
     assert sum(" → " in line for line in lines) == 20
-    assert any(line.startswith(" conv1 ") and "image → A" in line for line in lines)
+    assert any(line.startswith("conv1 ") and "image → A" in line for line in lines)
     assert any("layer1.0.conv1" in line and "yes" in line for line in lines)
     for group in found["groups"]:
         assert group["reason"] is None or group["reason"] in text
@@ -73,8 +73,20 @@ def test_colours_in_a_terminal_and_none_in_a_file(found: dict[str, Any]) -> None
     with console.capture() as capture:
         console.print(inspection_view(found))
     assert "\x1b[" in capture.get()
-    assert max(len(line) for line in inspection_text(found, width=100).splitlines()) <= 100
     assert "\x1b" not in inspection_text(found)
+
+
+def test_at_80_columns_nothing_is_cut_and_the_layers_fit(found: dict[str, Any]) -> None:
+    lines = inspection_text(found, width=80).splitlines()
+    assert not any("…" in line for line in lines)
+    layers = lines[: lines.index("", 2)]
+    assert max(map(len, layers)) <= 80
+    for layer in found["layers"]:
+        assert any(line.endswith(f" {layer['params']:,}") for line in layers)
+    for group in found["groups"]:
+        row = next(line.split() for line in lines if line.split()[:2] == [group["letter"], group["name"]])
+        assert row[2] == str(group["channels"])
+        assert row[-1] == ("yes" if group["decided"] else "--include-residual" if group["prunable"] else "no")
 
 
 def test_a_network_with_nothing_to_prune_and_an_unknown_op() -> None:
