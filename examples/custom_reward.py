@@ -42,7 +42,7 @@ def main() -> None:
     )
     print(result.table)
     kept = result.policy.achieved["ratio"]
-    print(f"The reward settled for {kept:.3f} of the MACs where 0.800 were allowed.")
+    print(f"The reward chose {kept:.3f} of the MACs where 0.800 were allowed.")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,26 @@ _NOUNS = {
 UserCost = Callable[[Any], float]
 costs: Registry[UserCost] = Registry("cost", "autoprune.costs")
 """Costs of one's own, for ``--budget NAME=0.5``: of the kept channels by group name, or of the network (`on_network`)."""
+_PREFIXES = {"n": 1e-9, "µ": 1e-6, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
 _EXAMPLES = {"macs": "60M", "params": "500k", "size": "4MB", "memory": "2MB", "latency": "12ms"}
 
 
 def noun(kind: str) -> str:
     """Return what a kind of cost is called in a sentence."""
-    return _NOUNS.get(kind, kind)
+    return _NOUNS.get(kind) or getattr(_own(kind), "noun", None) or kind
+
+
+def _own(kind: str) -> UserCost | None:
+    """Return a cost of one's own that is registered, None for another kind; nothing is imported by name for it."""
+    return None if kind in UNITS or ":" in kind or kind not in costs.names() else costs.get(kind)
+
+
+def _units(kind: str) -> Mapping[str, float]:
+    """Return the units of a kind of cost, in small letters, and what one of each is."""
+    if kind in UNITS:
+        return UNITS[kind]
+    unit = str(getattr(_own(kind), "unit", ""))
+    return {f"{prefix}{unit}".lower(): size for prefix, size in _PREFIXES.items()} if unit else {"": 1.0}
 
 
 def amount(kind: str, value: float) -> str:
@@ -51,7 +65,11 @@ def amount(kind: str, value: float) -> str:
         return next(
             f"{value / u:.3g} {n}" for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")) if value >= u or u == 1
         )
-    return f"{int(value):,}" if kind in ("macs", "params") else f"{value:g}"
+    if kind in ("macs", "params"):
+        return f"{int(value):,}"
+    unit = str(getattr(_own(kind), "unit", ""))
+    prefix = next((p for p in ("k", "", "m", "µ") if value >= _PREFIXES[p]), "n") if unit else ""
+    return f"{value / _PREFIXES[prefix]:.3g} {prefix}{unit}" if unit else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,7 @@ class Limit:
         _check_kind(kind)
         text = str(value).strip()
         match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-zµ]*)", text, re.IGNORECASE)
-        units = UNITS.get(kind, {"": 1.0})
+        units = _units(kind)
         if match is None or isinstance(value, bool):
             raise UsageError(_no_ratio(value, kind))
         amount_, unit = float(match[1]), match[2].lower()
@@ -127,7 +145,7 @@ class Limit:
             return f"{self.kind}={self.value:.12g}B"
         if self.kind in UNITS:
             return f"{self.kind}={self.value / 1e3:.15g}k"
-        return f"{self.kind}={self.value:.15g}"
+        return f"{self.kind}={self.value:.15g}{getattr(_own(self.kind), 'unit', '')}"
 
     @property
     def words(self) -> str:

@@ -56,11 +56,8 @@ class OwnCost:
     """
 
     def __init__(self, name: str, model: nn.Module, graph: PruningGraph, decisions: Sequence[Decision]) -> None:
-        function = import_object(name, "cost") if ":" in name else costs.get(name)
-        if not callable(function):
-            raise UsageError(f"The cost '{name}' is not callable; give a function of the kept channels.")
         self._name = name
-        self._function = cast(UserCost, function)
+        self._function = find_cost(name)
         self._model, self._graph, self._decisions = model, graph, tuple(decisions)
         self._known: dict[tuple[int, ...], float] = {}
 
@@ -74,24 +71,57 @@ class OwnCost:
         kept = {group.name: count for group, count in zip(self._decisions, counts, strict=True)}
         given: object = kept
         if getattr(self._function, "on_network", False):
-            units = {name: np.arange(count) for name, count in kept.items()}
-            given = applied(self._model, self._graph, self._decisions, units)
-        try:
-            with torch.no_grad():
-                value = float(self._function(given))
-        except AutopruneError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"The cost '{self._name}' raised {type(error).__name__}: {error}; it must return a number for every policy."
-            ) from error
-        if not 0 < value < math.inf:
-            raise UsageError(f"The cost '{self._name}' returned {value} for {kept}; it must be a number above 0.")
-        return value
+            given = network_of(self._model, self._graph, self._decisions, kept)
+        return ask(self._function, self._name, given, kept)
 
     def many(self, counts: IntArray) -> Values:
         """Return the costs of many policies; counts of shape (N, decisions), result of shape (N,)."""
         return np.array([self(row) for row in counts.tolist()], dtype=np.float64)
+
+
+def find_cost(name: str) -> UserCost:
+    """Return a user's cost by its name in `costs`, or by ``package.module:function``.
+
+    Raises:
+        UsageError: if there is none, or it cannot be called.
+    """
+    function = import_object(name, "cost") if ":" in name else costs.get(name)
+    if not callable(function):
+        raise UsageError(f"The cost '{name}' is not callable; give a function of the kept channels.")
+    return cast(UserCost, function)
+
+
+def network_of(
+    model: nn.Module, graph: PruningGraph, decisions: Sequence[Decision], kept: Mapping[str, int]
+) -> nn.Module:
+    """Return the network with the first channels of each group, as many as ``kept`` says by the decision's name."""
+    return applied(model, graph, decisions, {name: np.arange(count) for name, count in kept.items()})
+
+
+def ask(function: UserCost, name: str, given: object, kept: Mapping[str, int]) -> float:
+    """Return what a user's cost says of a policy.
+
+    Args:
+        function: The cost.
+        name: Its name, for messages.
+        given: What it takes: a network, or the kept channels.
+        kept: Kept channels by the group's name, for messages.
+
+    Raises:
+        UsageError: if it raises, or returns what is no finite number above 0.
+    """
+    try:
+        with torch.no_grad():
+            value = float(function(given))
+    except AutopruneError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"The cost '{name}' raised {type(error).__name__}: {error}; it must return a number for every policy."
+        ) from error
+    if not 0 < value < math.inf:
+        raise UsageError(f"The cost '{name}' returned {value} for {dict(kept)}; it must be a number above 0.")
+    return value
 
 
 def size_cost(model: CostModel, state: Mapping[str, torch.Tensor]) -> Cost:

@@ -2,6 +2,7 @@
 
 from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, is_function
 from autoprune.data._check import Expected, failed, image_keys
+from autoprune.data._factory import data_sources
 from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._load import load_data
@@ -24,6 +25,7 @@ __all__ = [
     "Stream",
     "adapt",
     "as_dataset",
+    "data_sources",
     "failed",
     "image_keys",
     "is_function",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from autoprune.data._adapt import as_dataset
@@ -11,16 +11,21 @@ from autoprune.data._held import Held
 from autoprune.data._items import Items
 from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import UsageError
-from autoprune.registry import call_factory
+from autoprune.registry import Registry, call_factory
 
 _NAMES = {"calibration": "calibration", "train": "train", "search": "search", "report": "report"}
 _NAMES |= {"validation": "search", "val": "search", "test": "report"}
 """Keys that a factory's mapping may have, and the part that each is."""
 _MAPPING = '{"calibration": ..., "search": ..., "report": ...} (and "train": ... to fine-tune on)'
 Parts = dict[str, Held | Items]
+data_sources: Registry[Callable[..., Any]] = Registry("data source", "autoprune.data_sources")
+"""Data of one's own by name, ``--data NAME`` or ``NAME:ROOT``: factories like those of ``package.module:factory``, which may also
+take ``root``."""
 
 
-def call_data_factory(spec: str, options: Mapping[str, Any], expected: Expected) -> tuple[Parts, str]:
+def call_data_factory(
+    spec: str, options: Mapping[str, Any], expected: Expected, *, factory: Callable[..., Any] | None = None
+) -> tuple[Parts, str]:
     """Call the factory and name its parts calibration, search, report and, if there is one, train.
 
     The factory returns a mapping with these names ("validation" or "val" for search and "test" for report are understood too),
@@ -31,6 +36,7 @@ def call_data_factory(spec: str, options: Mapping[str, Any], expected: Expected)
         spec: The factory.
         options: What it may have parameters for.
         expected: What the network takes and gives.
+        factory: The factory, where ``spec`` is a registered name.
 
     Returns:
         The parts, and in words how they were made.
@@ -39,7 +45,7 @@ def call_data_factory(spec: str, options: Mapping[str, Any], expected: Expected)
         UsageError: if it returns anything else.
         AutopruneError: if it raises.
     """
-    parts = _named(call_factory(spec, "data", options), spec)
+    parts = _named(call_factory(spec, "data", options, factory=factory), spec)
     found = {
         name: as_dataset(part, name, expected, labelled=name != "calibration") for name, (_, part) in parts.items()
     }

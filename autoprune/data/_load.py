@@ -18,7 +18,7 @@ from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
-from autoprune.data._factory import call_data_factory
+from autoprune.data._factory import call_data_factory, data_sources
 from autoprune.data._fashion_mnist import read_fashion_mnist
 from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
@@ -47,9 +47,9 @@ def load_data(
     """Load images and cut them in three disjoint parts: calibration (from the training images), search and report.
 
     Args:
-        spec: ``digits``, ``cifar10:ROOT``, ``fashion-mnist:ROOT``, ``imagefolder:ROOT``, ``package.module:factory`` or
-            ``path/to/file.py:factory``. A factory gets those of ``mean``, ``std``, ``input_size`` and ``download`` that it has
-            parameters for, and normalises its images itself.
+        spec: ``digits``, ``cifar10:ROOT``, ``fashion-mnist:ROOT``, ``imagefolder:ROOT``, a name in `data_sources`
+            (``NAME`` or ``NAME:ROOT``), ``package.module:factory`` or ``path/to/file.py:factory``. A factory gets those of
+            ``mean``, ``std``, ``input_size``, ``download`` and ``root`` that it has parameters for, and normalises itself.
         mean: Subtracted per channel from images in [0, 1]; empty for the data set's own.
         std: Divided by per channel; empty for the data set's own.
         input_size: Size of the network's input: its side, (H, W) or (C, H, W). Pictures in folders are resized to it unless they
@@ -83,13 +83,17 @@ def load_data(
         data = _from_arrays(spec, _fit(arrays, size), *given, transform if kind == "cifar10" else None)
     elif kind == "imagefolder":
         data = _load_folder(spec, Path(root).expanduser(), size, *given, transform, preparation)
-    elif is_factory(spec):
-        options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
+    elif (own := kind in data_sources.names()) or is_factory(spec):
+        options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download, "root": root}
         shape = size if input_shape or len(size) > 2 else None
-        data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes))
+        factory = data_sources.get(kind) if own else None
+        data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory)
     else:
-        known = "digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory, path/to/file.py:factory"
-        raise UsageError(f"Unknown data '{spec}'.{nearest(kind, list(_KINDS))} Known: {known}.")
+        named = [*_KINDS, *data_sources.names()]
+        known = ", ".join(("digits", *(f"{name}:ROOT" for name in _KINDS[1:]), *named[len(_KINDS) :]))
+        raise UsageError(
+            f"Unknown data '{spec}'.{nearest(kind, named)} Known: {known}, package.module:factory, path/to/file.py:factory."
+        )
     data = _check(data, size, num_classes)
     return replace(data, fingerprint=_fingerprint(data))
 
@@ -200,8 +204,10 @@ def _line(transform: object) -> str:
     return " ".join(str(transform).split())
 
 
-def _load_factory(spec: str, options: Mapping[str, Any], expected: Expected) -> Data:
-    parts, how = call_data_factory(spec, options, expected)
+def _load_factory(
+    spec: str, options: Mapping[str, Any], expected: Expected, factory: Callable[..., Any] | None
+) -> Data:
+    parts, how = call_data_factory(spec, options, expected, factory=factory)
     classes = 1 + max(_largest_label(part) for part in (parts["search"], parts["report"]))
     counts = ", ".join(f"{name} {_count(parts[name])}" for name in ("calibration", "search", "report"))
     return Data(

@@ -10,7 +10,7 @@ from typing import cast
 from torch import nn
 
 from autoprune.budget import Budget
-from autoprune.cost import MemoryCost
+from autoprune.cost import MEASUREMENTS, MemoryCost
 from autoprune.decisions import CHANNELS, channel_groups, standalone_decisions
 from autoprune.errors import UsageError
 from autoprune.guard import unchanged
@@ -87,7 +87,8 @@ def under_budget(
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         target: What will run the network; None for the device it is on.
-        profile: Where measured times are kept and continued; None to keep them in memory.
+        profile: Where measured times are kept and continued; None to keep them in memory. What is measured for costs of one's own
+            is kept beside it.
         decide: Kinds of decisions (`autoprune.decisions`): "channels", registered names, or ``package.module:name``.
         say: Told what is being measured.
 
@@ -122,6 +123,7 @@ def under_budget(
             beside=beside,
             channels=CHANNELS in decide,
             others=others,
+            measurements=None if profile is None else profile.with_name(MEASUREMENTS),
         )
 
     def look() -> PricedGroups:

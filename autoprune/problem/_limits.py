@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from autoprune.budget import Budget, Limit, amount, noun
-from autoprune.cost import Cost, CostModel, OwnCost, Projector, check_cost, size_cost
+from autoprune.cost import Cost, CostModel, MeasuredCost, OwnCost, Projector, check_cost, own_cost, size_cost
 from autoprune.decisions import Decision, StandaloneDecision
 from autoprune.errors import UsageError
 from autoprune.graph import OUTPUT, Group, PruningGraph
@@ -50,6 +51,7 @@ def decide(
     beside: Sequence[StandaloneDecision] = (),
     channels: bool = True,
     others: Mapping[str, MakeCost] | None = None,
+    measurements: Path | None = None,
 ) -> Decided:
     """Return what a search decides; groups across residual joins too if the budget cannot be met without.
 
@@ -63,6 +65,7 @@ def decide(
         beside: Decisions of other kinds, proved.
         channels: Whether the channels of coupling groups are decided at all.
         others: Makes the costs of further kinds ("latency", "memory"), which know channels only.
+        measurements: File where what was measured for costs of one's own is kept; None for none.
 
     Raises:
         UsageError: if nothing can be pruned or the budget cannot be met; says what can.
@@ -76,7 +79,7 @@ def decide(
         costs = {
             kind: others[kind](groups, levels)
             if others is not None and kind in others
-            else _cost(kind, model, graph, decisions, cost)
+            else _cost(kind, model, graph, decisions, levels, cost, measurements)
             for kind in budget.kinds
         }
         projector = project_onto(budget, costs, levels)
@@ -100,6 +103,7 @@ def decide(
             f"The budget {budget} cannot be met by inner channels alone, "
             "so groups that cross a residual join are pruned too.",
         )
+    notes += tuple(cost.note for cost in costs.values() if isinstance(cost, MeasuredCost))
     return Decided(decisions, levels, cost, costs, projector, notes)
 
 
@@ -172,7 +176,9 @@ def _cost(
     model: nn.Module,
     graph: PruningGraph,
     decisions: tuple[Decision, ...],
+    levels: Sequence[tuple[int, ...]],
     cost: CostModel,
+    measurements: Path | None,
 ) -> Cost:
     if kind == "macs":
         return cost.macs_form
@@ -180,7 +186,7 @@ def _cost(
         return cost.params_form
     if kind == "size":
         return size_cost(cost, model.state_dict())
-    return OwnCost(kind, model, graph, decisions)
+    return own_cost(kind, model, graph, decisions, levels, cost, path=measurements)
 
 
 def _most(limit: Limit, cost: Cost, sizes: Sequence[int]) -> float:

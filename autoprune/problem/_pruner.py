@@ -209,7 +209,7 @@ class Pruner:
             return None
         if probed is not None:
             errors, seen = probed
-            found = np.where(errors > 0, seen.distances / np.maximum(errors, 1e-9), 0.0)
+            found = np.where(errors > 0, seen.divergences / np.maximum(errors, 1e-9), 0.0)
             alone.update(zip((group.name for group in self._groups), found.tolist(), strict=True))
             spent += seen.images
         weights = np.array([alone[one.name] for one in self._decisions])

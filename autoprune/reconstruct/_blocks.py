@@ -20,7 +20,7 @@ from autoprune.reconstruct._plan import Affine, Block, Plan, as_it_is
 from autoprune.reconstruct._sequential import Sequential, channel_axis
 
 HELD_OUT = 8
-"""The last one in so many images is not trained on: whether a block became better is seen on those."""
+"""One in so many images is held out of the training: on those it is checked whether a block became better."""
 CHUNK = 256  # images at a time where no gradient is needed
 
 FINISH_STEPS = 60

@@ -82,16 +82,16 @@ class Backend:
         return self._choice.errors(group)
 
     def probe(self, images: Tensor, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
-        """Prune each group alone to about the same error of its consumers, and see what that does to the network's answers.
+        """Prune each group alone to about the same error of its consumers, and measure what that does to the network's answers.
 
-        What was seen is remembered.
+        The result is remembered.
 
         Args:
             images: Images for it, shape (N, ...), not necessarily those of the statistics.
             most: What it may compute, in images through the dense network; at least one image is run.
 
         Returns:
-            The consumers' errors, shape (groups,), and what was seen; None where the network cannot be cut into blocks.
+            The consumers' errors, shape (groups,), and what that does; None where the network cannot be cut into blocks.
         """
         if not self._plan.blocks or self._probed is not None:
             return self._probed

@@ -1,7 +1,7 @@
-"""The order in which a model's exported graph is run so that every layer can be refitted when its turn comes.
+"""The order in which a model's exported graph is run so that every layer can be refitted when it is reached.
 
 A layer whose output goes through BatchNorm and into an addition (the end of a residual branch) can correct what pruning did to
-the *whole* sum, if the other summand is known before it. Such layers are therefore run right before their addition.
+the *whole* sum, if the other summand is computed before it. Such layers are therefore run right before their addition.
 """
 
 from __future__ import annotations

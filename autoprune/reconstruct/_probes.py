@@ -1,6 +1,6 @@
 """What the error of one group's consumers does to the network's answers: each group pruned alone, all others whole.
 
-Nothing is scored and no label is read: the distance of the answers from the dense network's own, on a few images, tells how
+Nothing is scored and no label is read: the divergence of the answers from the dense network's own, on a few images, tells how
 much an error at each place matters (as the sensitivity curves of Han et al. 2015, section 4, by Hinton et al.'s softened
 softmax, "Distilling the Knowledge in a Neural Network", 2015). Up to the group's first consumer all is as in the dense network,
 so only the blocks from there on are run.
@@ -32,14 +32,14 @@ CHUNK = 32  # images at a time: what goes into every block is held for so many
 
 @dataclass(frozen=True, eq=False)
 class Probes:
-    """What was seen.
+    """What pruning each group alone does to the answers.
 
     Attributes:
-        distances: How far the answers are from the dense network's with one group pruned, shape (groups,).
+        divergences: Of the answers from the dense network's with one group pruned, shape (groups,).
         images: What was computed, in images through the dense network.
     """
 
-    distances: npt.NDArray[np.float64]
+    divergences: npt.NDArray[np.float64]
     images: float
 
 
@@ -96,7 +96,7 @@ class Prober:
 
     @torch.no_grad()
     def run(self, images: Tensor) -> Probes:
-        """Return how far the answers to some images, shape (N, ...), are from the dense network's."""
+        """Return the divergence of the answers to some images, shape (N, ...), from the dense network's."""
         totals = np.zeros(len(self._groups))
         for start in range(0, len(images), CHUNK):
             values = [images[start : start + CHUNK]]
@@ -106,7 +106,7 @@ class Prober:
                 value = values[first]
                 for block in self._plan.blocks[first:]:
                     value = self._plan.run_block(block, value, _Visit(fits))
-                totals[group] += float(distance(values[-1], value)) * len(values[0])
+                totals[group] += float(answer_divergence(values[-1], value)) * len(values[0])
         # Rounding can make a divergence of nearly nothing negative.
         return Probes(np.maximum(totals, 0.0) / len(images), len(images) * self.passes)
 
@@ -134,8 +134,8 @@ class _Visit:
         return run_layer(pruned.layer, narrowed(value, pruned.layer, pruned.stays), pruned.weight, pruned.bias)
 
 
-def distance(dense: Tensor, found: Tensor) -> Tensor:
-    """Return how far answers are from the dense network's.
+def answer_divergence(dense: Tensor, found: Tensor) -> Tensor:
+    """Return the divergence of answers from the dense network's.
 
     Class scores, shape (N, classes): Kullback-Leibler divergence in nats of softmaxes of temperature `TEMPERATURE`. Anything
     else: squared distance over the dense answers' variance.

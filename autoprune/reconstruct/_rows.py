@@ -15,7 +15,7 @@ from autoprune.groups import Layer
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which outputs of one layer are looked at.
+    """Which outputs of one layer are sampled.
 
     Attributes:
         layer: The layer.

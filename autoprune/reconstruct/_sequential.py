@@ -1,6 +1,6 @@
 """The sequential refit: layer by layer on the pruned network's own inputs, against the dense network's outputs.
 
-One pass over the calibration images in which every layer, when its turn comes, sees what the layers pruned and
+One pass over the calibration images in which every layer, when it is reached, gets what the layers pruned and
 refitted before it really produce, and is refitted to the dense output at its place. A layer that ends a residual branch
 is refitted to the dense *sum* less the other summand as it now is, which also repairs what the shortcut lost. (He et
 al. 2017, section 3.2, refit to the dense output; the block target and the intercept are ours.) What a rectifier behind the

@@ -51,14 +51,20 @@ def find_factory(spec: str, what: str) -> Callable[..., Any]:
     return found
 
 
-def call_factory(spec: str, what: str, options: Mapping[str, Any]) -> Any:
-    """Call the factory with those of ``options`` that it has a parameter for (all of them with ``**kwargs``).
+def call_factory(spec: str, what: str, options: Mapping[str, Any], *, factory: Callable[..., Any] | None = None) -> Any:
+    """Call a factory with those of ``options`` that it has a parameter for (all of them with ``**kwargs``).
+
+    Args:
+        spec: Its specification, or its registered name.
+        what: What it is for, for messages ("model").
+        options: What it may have parameters for.
+        factory: The factory, where it was found already.
 
     Raises:
         UsageError: if it cannot be found.
         AutopruneError: if it raises.
     """
-    factory = find_factory(spec, what)
+    factory = find_factory(spec, what) if factory is None else factory
     try:
         parameters = inspect.signature(factory).parameters.values()
         names = {parameter.name for parameter in parameters}

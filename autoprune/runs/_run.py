@@ -9,6 +9,7 @@
     policy.json         the result
     model.safetensors   its weights
     profile.jsonl       times measured on the target, where the budget is one of latency
+    costs.json          what was measured for costs of one's own
     report.json         the whole report, with the digests of policies and weights; there exactly if the run is finished
 
 Whole files are written atomically, nothing is ever unpickled. Every file carries a checksum, and what a journal says is compared
@@ -35,7 +36,8 @@ from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.support.tensors import load_safetensors
 
 _FOLDERS = ("agents", "finished", "front", "rows")
-_FILES = ("config.json", "episodes.jsonl", "policy.json", "model.safetensors", "profile.jsonl", "report.json", ".lock")
+_MEASURED = ("profile.jsonl", "costs.json")
+_FILES = ("config.json", "episodes.jsonl", "policy.json", "model.safetensors", *_MEASURED, "report.json", ".lock")
 _PROBE = "write-test"
 
 
@@ -326,7 +328,7 @@ class RunFolder:
 
 def _is_ours(name: str) -> bool:
     """Whether a file is one that a process killed before ``config.json`` was there may have left."""
-    return name in (".lock", "profile.jsonl") or is_temporary(name, ("config.json", "profile.jsonl", _PROBE))
+    return name in (".lock", *_MEASURED) or is_temporary(name, ("config.json", *_MEASURED, _PROBE))
 
 
 def _mapping(path: Path) -> dict[str, Any]:

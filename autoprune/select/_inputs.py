@@ -77,7 +77,7 @@ input_kinds: Registry[Collect] = Registry("kind of selection input", "autoprune.
 
 @dataclass(frozen=True, eq=False)
 class SelectionInputs:
-    """What is known of one coupling group when its channels are chosen: ``inputs["magnitude"]``.
+    """What is given of one coupling group when its channels are chosen: ``inputs["magnitude"]``.
 
     Attributes:
         size: Number of channels.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.reconstruct import Backend
-from autoprune.reconstruct._probes import ERROR, TEMPERATURE, distance
+from autoprune.reconstruct._probes import ERROR, TEMPERATURE, answer_divergence
 from autoprune.select import selections
 from autoprune.surgery import prune_model
 
@@ -47,8 +47,8 @@ def test_distances_are_those_of_the_small_networks(make: Callable[[], nn.Module]
         small = prune_model(network, backend.graph, refit.kept, tensors=refit.tensors)
         with torch.no_grad():
             expected = divergence(network(x), small(x))
-        assert seen.distances[place] == pytest.approx(expected, rel=1e-3, abs=1e-7)
-    assert (seen.distances > 0).any()
+        assert seen.divergences[place] == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert (seen.divergences > 0).any()
 
 
 def test_no_more_is_computed_than_is_said_and_than_is_allowed() -> None:
@@ -82,4 +82,4 @@ def test_answers_that_are_no_classes_are_compared_by_their_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     dense = torch.randn(5, 3, 4, 4, generator=generator)
     found = dense + 0.1
-    assert float(distance(dense, found)) == pytest.approx(0.01 / float(dense.var(unbiased=False)), rel=1e-4)
+    assert float(answer_divergence(dense, found)) == pytest.approx(0.01 / float(dense.var(unbiased=False)), rel=1e-4)
