@@ -103,3 +103,11 @@ def test_named_data_are_loaded_by_name() -> None:
     torch.testing.assert_close(clean.search[3][0], (original.search[3][0] - 0.3) / 0.4)
     with pytest.raises(UsageError, match=r"Did you mean 'noisy-digits'\? Known: digits, .*, noisy-digits, package"):
         load_data("noisy-digit:3")
+
+
+@pytest.mark.parametrize(("registry", "name"), [(data_sources, "cifar10"), (costs, "macs"), (agents, "hill-climber")])
+def test_names_that_would_never_be_found_cannot_be_taken(registry: Any, name: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"^The {registry.kind} '{name}' is already registered; choose another name\.$"
+    ):
+        registry.register(name)(object())

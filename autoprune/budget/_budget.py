@@ -33,7 +33,7 @@ _NOUNS = {
     "latency": "latency",
 }
 UserCost = Callable[[Any], float]
-costs: Registry[UserCost] = Registry("cost", "autoprune.costs")
+costs: Registry[UserCost] = Registry("cost", "autoprune.costs", reserved=UNITS)
 """Costs of one's own, for ``--budget NAME=0.5``: of the kept channels by group name, or of the network (`on_network`)."""
 _PREFIXES = {"n": 1e-9, "µ": 1e-6, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
 _EXAMPLES = {"macs": "60M", "params": "500k", "size": "4MB", "memory": "2MB", "latency": "12ms"}

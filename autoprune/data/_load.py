@@ -18,7 +18,7 @@ from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
-from autoprune.data._factory import call_data_factory, data_sources
+from autoprune.data._factory import KINDS, call_data_factory, data_sources
 from autoprune.data._fashion_mnist import read_fashion_mnist
 from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
@@ -27,7 +27,6 @@ from autoprune.registry import is_factory, nearest
 from autoprune.support.fingerprint import fingerprint
 
 _READERS: Mapping[str, Callable[..., Arrays]] = {"cifar10": read_cifar10, "fashion-mnist": read_fashion_mnist}
-_KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")
 _SAMPLE = 64  # images of each part that go into the fingerprint
 _SMALL = 64 << 20  # bytes up to which the search part goes in whole
 
@@ -74,7 +73,7 @@ def load_data(
         raise UsageError(
             f"--resize, --crop and --transform are about image folders, but the data are '{spec}'; leave them out."
         )
-    if kind in _KINDS[1:] and not root:
+    if kind in KINDS[1:] and not root:
         raise UsageError(f"The data '{spec}' lacks its folder; write {kind}:FOLDER.")
     if spec == "digits":
         data = _load_digits(spec, *given)
@@ -89,8 +88,8 @@ def load_data(
         factory = data_sources.get(kind) if own else None
         data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory)
     else:
-        named = [*_KINDS, *data_sources.names()]
-        known = ", ".join(("digits", *(f"{name}:ROOT" for name in _KINDS[1:]), *named[len(_KINDS) :]))
+        named = [*KINDS, *data_sources.names()]
+        known = ", ".join(("digits", *(f"{name}:ROOT" for name in KINDS[1:]), *named[len(KINDS) :]))
         raise UsageError(
             f"Unknown data '{spec}'.{nearest(kind, named)} Known: {known}, package.module:factory, path/to/file.py:factory."
         )

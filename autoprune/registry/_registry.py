@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
@@ -49,18 +49,20 @@ class Registry(Generic[T]):
     Args:
         kind: What is registered, in the singular, for messages ("agent").
         group: The entry-point group that other packages use to add to it ("autoprune.agents").
+        reserved: Names that are found before the registry is asked, and so cannot be taken.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, *, reserved: Collection[str] = ()) -> None:
         self.kind = kind
         self.group = group
+        self._reserved = frozenset(reserved)
         self._items: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers its argument under ``name``; a name already taken is refused."""
 
         def decorator(item: T) -> T:
-            if name in self._items:
+            if name in self._items or name in self._reserved:
                 raise UsageError(f"The {self.kind} '{name}' is already registered; choose another name.")
             self._items[name] = item
             return item

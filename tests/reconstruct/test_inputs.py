@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import UsageError
 from autoprune.groups import Group
-from autoprune.reconstruct import Backend, Choice, DenseInputs, Statistics
+from autoprune.reconstruct import Backend, CachedRefit, Choice, DenseInputs, SequentialRefit, Statistics
 from autoprune.select import (
     DenseNetwork,
     NestedSelection,
@@ -189,3 +189,21 @@ def test_a_kind_of_ones_own_is_one_function() -> None:
         network.first.bias[4] = -100.0  # never above zero
     dense, groups = dense_of(network)
     assert 4 not in Choice(dense, [groups["first"]], Zeros()).keep(groups["first"], 5)
+
+
+def test_the_refits_can_be_made_alone() -> None:
+    """From statistics and channels, without a selection: what the backend makes of the same channels."""
+    network, x = trained(Residual()), images(50)
+    graph, plan = planned(network)
+    decisions = [group for group in graph.groups if group.reason is None]
+    backend = Backend(plan, decisions, x, selection=selections.get("obs")(), rows=500, relu_iterations=1)
+    counts = [max(1, group.size // 2) for group in decisions]
+    statistics = Statistics(plan, x, rows=500, seed=0)
+    statistics.collect(layer.name for layer in graph.layers)
+    for made, whole in (
+        (SequentialRefit(plan, statistics, relu_iterations=1), backend.sequential(counts)),
+        (CachedRefit(statistics), backend.cached(counts)),
+    ):
+        alone = made({graph.group(name).index: units for name, units in whole.kept.items()})
+        assert alone.keys() == whole.tensors.keys() != set()
+        assert all(torch.equal(alone[name], tensor) for name, tensor in whole.tensors.items())
