@@ -18,8 +18,8 @@ from autoprune.cost._model import CostModel
 from autoprune.cost._quadratic import IntArray
 from autoprune.decisions import Decision
 from autoprune.graph import PruningGraph
-from autoprune.support.files import read_json, write_json_atomic
 from autoprune.support.reading import reading
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 FloatArray = npt.NDArray[np.float64]
 Levels = Sequence[tuple[int, ...]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autoprune.decisions import StandaloneDecision
 from autoprune.graph import output_tensors
 from autoprune.guard import unchanged
-from autoprune.reconstruct import answers_distance
+from autoprune.reconstruct import answer_divergence
 
 CHUNK = 32  # images at a time
 
@@ -48,7 +48,7 @@ def probe_others(
             with unchanged(model), decision.masked(model, level):
                 masked = _answers(model, batch)
             error = (1.0 - level / decision.size) ** 2
-            moved = sum(float(answers_distance(a, b)) for a, b in zip(dense, masked, strict=True))
+            moved = sum(float(answer_divergence(a, b)) for a, b in zip(dense, masked, strict=True))
             found[decision.name] += max(0.0, moved) * len(batch) / (count * error)
     return found, float(count * passes)
 

@@ -7,7 +7,7 @@ from autoprune.reconstruct._effort import affordable_rows, images_that_fit
 from autoprune.reconstruct._engine import Backend
 from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Affine, Call, Plan
-from autoprune.reconstruct._probes import distance as answers_distance
+from autoprune.reconstruct._probes import answer_divergence
 from autoprune.reconstruct._refit import CachedRefit, SequentialRefit
 from autoprune.reconstruct._sequential import Refit
 from autoprune.reconstruct._statistics import Moments, Statistics
@@ -28,7 +28,7 @@ __all__ = [
     "SequentialRefit",
     "Statistics",
     "affordable_rows",
-    "answers_distance",
+    "answer_divergence",
     "fit_affine",
     "images_that_fit",
 ]
