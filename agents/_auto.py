@@ -132,7 +132,7 @@ class Auto(Agent):
     def _seen(self) -> tuple[list[Counts], list[float]]:
         """Return the policies to learn from, and for each what is to become small, 0 for the dense network.
 
-        That is the divergence of the outputs from the dense network's (scores of older runs have none and are left out), or,
+        That is the divergence of the outputs from the dense network's (scores without one are left out), or,
         where no score knows it, how the loss grew. Of very many policies only some are learned from (`informative`).
         """
         known = [place for place, score in enumerate(self._scores) if math.isfinite(score.distance)]

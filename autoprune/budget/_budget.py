@@ -274,16 +274,14 @@ class Budget:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Budget:
-        """Return the budget that `to_dict` wrote, or that autoprune 0.1 did ({"value", "mode", "kind", "unit"}).
+        """Return the budget that `to_dict` wrote.
 
         Raises:
             UsageError: for anything else.
         """
         with reading("The budget of the configuration", "restore the file"):
-            old = values.get("limits") is None
             goal = {key: values[key] for key in ("max_drop", "minimize") if key in values}
-            given = [{key: values[key] for key in ("kind", "value", "unit")}] if old else values["limits"]
-            limits = [Limit(**limit) for limit in given]
+            limits = [Limit(**limit) for limit in values["limits"]]
             found = cls(limits, values["mode"], **goal)
         return found
 

@@ -55,7 +55,7 @@ def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str]
         )
     report = runs[agents[0], seeds[0]].read_report()
     return {
-        "version": 2,
+        "version": 1,
         "model": report["model"],
         "budget": report["budget"],
         "part": report["accuracy_part"],
@@ -99,7 +99,7 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
     episodes = folder.read_episodes()
     names = sorted(episodes[0].counts) if episodes else []
     charged = {tuple(e.counts[n] for n in names): e.score for e in reversed(episodes) if not e.reused}
-    probed = next((row.get("probe_images", 0.0) for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
+    probed = next((row["probe_images"] for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
     best, least, spent, through = -math.inf, math.inf, 0.0, float(probed)
     found: dict[str, list[float]] = {"reward": [], "loss": [], "cost": [], "images": []}
     for episode in distinct(e for e in episodes if e.agent == agent):

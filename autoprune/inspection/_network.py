@@ -21,7 +21,7 @@ from autoprune.support.reading import reading
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
 
-NETWORK_VERSION = 2
+NETWORK_VERSION = 1
 FILE = "network.json"
 Dimension = Mapping[str, int]
 """How many channels of each group lie along one dimension of a layer; "" for those in none or in a group left whole."""

@@ -11,7 +11,7 @@ from autoprune.budget import Budget, Drop, noun
 def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     """Return what is to be said of the smallest network within a drop of accuracy."""
     final, dense, kind = report["final"], report["dense"], str(budget.minimize)
-    costs = [{**row.get("costs", {}), "macs": row["macs"], "params": row["params"]}[kind] for row in (final, dense)]
+    costs = [{**row["costs"], "macs": row["macs"], "params": row["params"]}[kind] for row in (final, dense)]
     smaller = 1.0 - costs[0] / costs[1]
     share = f"{costs[0] / costs[1]:.3f} of the dense network's"
     decided = report.get("drop") or {}

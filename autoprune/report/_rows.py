@@ -87,9 +87,9 @@ class Row:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
-        """Return the row that ``to_dict`` wrote (or one of autoprune 0.1, which knew no other costs)."""
+        """Return the row that ``to_dict`` wrote."""
         with reading("A line of the table", "restore the run's files or run the search again"):
-            found = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+            found = cls(**{item.name: values[item.name] for item in fields(cls)})
         return found
 
 

@@ -26,7 +26,7 @@ def limit_sentences(report: Mapping[str, Any]) -> list[str]:
 
         asked = said(limit.value, limit.value)
         text = f"{noun(limit.kind)}: budget {asked}, "
-        found = final.get("measured") if limit.kind == "latency" else None
+        found = final["measured"] if limit.kind == "latency" else None
         if found is None:
             out.append(f"{text}used {said(value, value / whole)}.")
             continue
@@ -63,7 +63,7 @@ def finetuned_sentence(found: Mapping[str, Any]) -> str:
 
 def sentences(report: Mapping[str, Any]) -> list[str]:
     """Return what is to be said below the table: what was exported, what speaks against it, what the run cost."""
-    agent, final, dense = report.get("exported", report["agent"]), report["final"], report["dense"]
+    agent, final, dense = report["exported"], report["final"], report["dense"]
     budget = Budget.from_dict(report["budget"])
     if budget.max_drop is not None:
         out = drop_sentences(report, budget)
@@ -105,7 +105,7 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
         f"rows, scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
         + (
             ""
-            if own.get("images") is None
+            if own["images"] is None
             else f" In multiply-adds {agent}'s search took as much as {own['images']:,.0f} dense images."
         )
     )

@@ -24,16 +24,16 @@ def table(report: Mapping[str, Any]) -> str:
         "policies",
         "cost",
         "images",
-        *(kind for kind in dense.get("costs", {}) if kind != "latency"),
-        *(("predicted", "measured") if "latency" in dense.get("costs", {}) else ()),
+        *(kind for kind in dense["costs"] if kind != "latency"),
+        *(("predicted", "measured") if "latency" in dense["costs"] else ()),
     )
     lines: list[tuple[str, ...]] = []
     for row in report["rows"]:
-        own = " *" if row["name"] == report.get("exported", report["agent"]) else ""
+        own = " *" if row["name"] == report["exported"] else ""
         several = " best" if row["policies_scored"] > 1 else ""
         cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
         policies = str(row["policies_scored"] or "-")
-        effort = "-" if row.get("images") is None else f"{row['images'] / 1e3:,.1f}k"
+        effort = "-" if row["images"] is None else f"{row['images'] / 1e3:,.1f}k"
         lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, effort, *_costs(row, dense)))
     lines += [
         (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), *(["-"] * (len(head) - 8)))
@@ -59,10 +59,10 @@ def _costs(row: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of the further costs: amounts with their share of the dense network's; latency predicted, measured."""
     cells = [
         f"{amount(kind, value)} ({value / dense['costs'][kind]:.3f})"
-        for kind, value in row.get("costs", {}).items()
+        for kind, value in row["costs"].items()
         if kind != "latency"
     ]
-    if "latency" in row.get("costs", {}):
+    if "latency" in row["costs"]:
         value = row["costs"]["latency"]
         cells.append(f"{amount('latency', value)} ({value / dense['costs']['latency']:.3f})")
         cells.append(_measured(row))

@@ -173,15 +173,6 @@ class RunConfig:
             raise UsageError(
                 f"The run configuration has the unknown key '{unknown[0]}'.{nearest(unknown[0], list(known))}"
             )
-        values = {"target": None, "profile": None, "race": False, "finish_steps": 0, **values}  # autoprune 0.1 had none
-        values = {"resize": None, "crop": None, "transform": None, "prepared": "", **values}  # nor autoprune 0.2
-        values = {
-            "baselines": BASELINES,
-            "finish_policies": 3,
-            "most_tried": 8,
-            "decide": ["channels"],
-            **values,
-        }  # always so
         missing = sorted(set(known) - set(values))
         if missing:
             raise UsageError(f"The run configuration lacks the key '{missing[0]}'.")

@@ -56,12 +56,6 @@ def test_a_budget_survives_its_text_and_json(given_: dict[str, float], mode: Any
         assert again.value == pytest.approx(limit.value, rel=1e-9)
 
 
-def test_budgets_of_the_first_release_are_read() -> None:
-    assert Budget.from_dict({"value": 0.4, "mode": "at-most", "kind": "macs", "unit": "ratio"}) == Budget(
-        0.4, "at-most"
-    )
-
-
 def test_words() -> None:
     assert Budget("macs=0.5,latency=12ms").words == "0.5 of the MACs and 12 ms of latency"
     assert Budget(size="4MB", mode="at-most").words == "4 MB of weights at most"

@@ -42,7 +42,7 @@ def test_config_round_trips_json() -> None:
         ({"version": 99}, "version 99"),
         ({"episodes": "many"}, "'episodes' is 'many'"),
         ({"episodes": True}, "'episodes' is True"),
-        ({"budget": {"value": 0.5, "kindd": 1}}, "is damaged (no 'kind')"),
+        ({"budget": {"value": 0.5, "kindd": 1}}, "is damaged (no 'limits')"),
         ({"episodes": 0}, "episodes is 0"),
         ({"min_keep": 1.5}, "min-keep is 1.5"),
         ({"score": "sequentiel"}, "Did you mean 'sequential'"),

@@ -16,7 +16,7 @@ from autoprune.cli import _search as search_verb
 from autoprune.cli import main
 from autoprune.latency import Target
 from autoprune.models import load_model
-from autoprune.runs import PRESETS, RunConfig, RunFolder, load_inputs
+from autoprune.runs import PRESETS, RunConfig, load_inputs
 from autoprune.searching import _api, _session, resolve
 
 BY_ITS_PATH = "autoprune.evaluation:accuracy"
@@ -172,16 +172,3 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
 def test_what_contradicts_itself_is_refused(asked: Mapping[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         resolve(asked)
-
-
-def test_a_run_from_before_these_options_goes_on(tmp_path: Path) -> None:
-    stored = resolve({"budget": 0.5}).to_dict()
-    for key in ("baselines", "finish_policies", "most_tried"):
-        del stored[key]
-    found = RunConfig.from_dict(stored)
-    assert (found.baselines, found.finish_policies, found.most_tried) == (
-        ("uniform", "shallow", "deep", "random"),
-        3,
-        8,
-    )
-    assert not RunFolder(tmp_path).exists
