@@ -10,7 +10,8 @@ the second part smaller:
   more had told them apart each way, since often few do (Agresti and Min, 2005). Without answers by image it is that of
   independent measurements, p(1-p)/n for each, which is wider.
 - V_seeds: variance over seeds of the differences of accuracy, over the number of seeds: what all agents' seeds say together
-  (agents by seeds, without their interaction) or what the two agents' own say, whichever is larger.
+  (agents by seeds, without their interaction), or the geometric mean of that and of what the two agents' own say, where those
+  say more: of few seeds one's own is hardly known, yet agents may differ in it.
 
 What chance there is within one seed and one image is in both, so that V is rather too large. Degrees of freedom are
 Satterthwaite's ("An approximate distribution of estimates of variance components", Biometrics 1946). The winner is picked on
@@ -194,13 +195,15 @@ class Agents:
         by_image, paired = _image_variance(self._right[first], self._right[second], means[0], means[1], self._images)
         if self.seeds < 2 or by_image is None:
             return Difference(value, several=len(self._accuracies), paired=paired)
-        by_seed, freedom = self._together, self._freedom
-        if (own := float(gaps.var(ddof=1))) > by_seed:  # two agents, each with a variance of its own (Welch)
-            by_seed, freedom = own, min(2 * (self.seeds - 1), freedom)
+        by_seed, own = self._together, float(gaps.var(ddof=1))
+        if (
+            own > by_seed
+        ):  # agents may differ in it, but that of few seeds is hardly known: half way, on a scale of logarithms
+            by_seed = math.sqrt(own * by_seed)
         by_seed /= self.seeds
         variance = by_image + by_seed
         many = math.inf if self._images is None else max(self._images - 1, 1)
-        found = variance**2 / max(by_seed**2 / freedom + by_image**2 / many, 1e-300)
+        found = variance**2 / max(by_seed**2 / self._freedom + by_image**2 / many, 1e-300)
         return Difference(value, math.sqrt(variance), found, len(self._accuracies), paired)
 
 

@@ -26,7 +26,7 @@ from autoprune.latency import Target
 from autoprune.models import check_finite
 from autoprune.report import Progress, sentences, table
 from autoprune.runs import Inputs, RunFolder, check_device, check_output
-from autoprune.searching._resolve import resolve
+from autoprune.searching._resolve import NO_SIZE, asks_no_size, resolve
 from autoprune.searching._session import check_plugins, execute
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
@@ -190,6 +190,8 @@ def search(
     stored = RunFolder(Path(out)).read_config() if out is not None and RunFolder(Path(out)).exists else None
     config = resolve(asked, stored)
     check_plugins(config, agent=agent, reward=reward)
+    if asks_no_size(asked, stored):
+        (progress or Progress()).stage(NO_SIZE)
     with unchanged(model):
         function = None if isinstance(reward, str) else reward
         inputs = _inputs(model, example_input, calibration, evaluate, report, reward=function, device=config.device)

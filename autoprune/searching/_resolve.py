@@ -13,6 +13,12 @@ from autoprune.latency import Target
 from autoprune.registry import nearest
 from autoprune.runs import PRESETS, RunConfig
 
+DEFAULT_BUDGET = 0.5
+"""Share of the dense MACs that may stay where nothing is said."""
+NO_SIZE = (
+    "No budget was given: half of the MACs may stay, as with --budget 0.5. --max-drop 0.5 asks for the smallest network that "
+    "loses half a point of accuracy, --pareto for a whole front"
+)
 GOALS = ("budget", "budget_mode", "max_drop", "pareto", "minimize")
 """Keys that are asked for beside those of `RunConfig` (and "preset"): together they are its budget."""
 
@@ -36,6 +42,8 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
         'ddpg'
     """
     given = {key: value for key, value in asked.items() if value is not None}
+    if asks_no_size(asked, stored):
+        given["budget"] = DEFAULT_BUDGET
     given = {**_preset(given.pop("preset", None), given), **given}
     budget = _budget({key: given.pop(key) for key in GOALS if key in given}, given.get("reward"), stored)
     if stored is not None:
@@ -51,6 +59,13 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
         raise UsageError(f"Unknown option '{unknown[0]}' of a search.{nearest(unknown[0], known)}")
     target = _target(budget, values.get("target"), values.get("device", RunConfig.device))
     return RunConfig(**{**values, "budget": budget, "target": target})
+
+
+def asks_no_size(asked: Mapping[str, Any], stored: RunConfig | None = None) -> bool:
+    """Return whether nothing says how small the network must get, so that `DEFAULT_BUDGET` does."""
+    sizes = ("budget", "max_drop", "pareto", "minimize")
+    named = any(asked.get(key) is not None for key in sizes) or asked.get("budget_mode") == "at-most"
+    return stored is None and not named and asked.get("reward") not in SIZE_TRADING
 
 
 def _preset(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,14 +101,7 @@ def _budget(goals: Mapping[str, Any], reward: Any, stored: RunConfig | None) -> 
             return begun
         value = begun.limits if given is None else given
         return Budget(value, mode or begun.mode, max_drop=begun.max_drop, minimize=begun.minimize)
-    if given is not None:
-        return Budget(given, mode or "exact")
-    if reward in SIZE_TRADING or mode == "at-most":
-        return Budget(1.0, "at-most")
-    raise UsageError(
-        "No budget was given; say how much of the MACs may stay, for instance --budget 0.5, or how much accuracy may be "
-        "lost, --max-drop 0.5, or ask for a whole front with --pareto."
-    )
+    return Budget(1.0, "at-most") if given is None else Budget(given, mode or "exact")
 
 
 def _default_agent(budget: Budget, reward: object) -> str:

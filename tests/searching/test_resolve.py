@@ -156,10 +156,22 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
         assert (own.agent, own.episodes, own.budget.mode, own.select) == ("random", 3, "exact", chosen["select"])
 
 
+def test_where_no_size_is_asked_for_half_of_the_macs_may_stay() -> None:
+    for asked in ({}, {"budget_mode": "exact"}, {"agent": "tpe"}):
+        assert resolve(asked).budget == Budget(0.5)
+    assert resolve({"preset": "amc"}).budget == Budget(0.5, "at-most")
+    stored = resolve({"budget": "params=0.3"})
+    assert resolve({}, stored).budget == stored.budget
+    assert (
+        resolve({"reward": "accuracy-params"}).budget
+        == resolve({"budget_mode": "at-most"}).budget
+        == Budget(1.0, "at-most")
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "No budget was given"),
         ({"max_drop": 1.0, "pareto": True}, "give one of them"),
         ({"minimize": "macs", "budget": 0.5}, "--minimize is about"),
         ({"budget": Budget(0.5), "budget_mode": "at-most"}, "A Budget was given, which says what budget_mode does"),
