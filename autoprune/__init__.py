@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autoprune.graph import proved_graph
     from autoprune.inspection import inspect_model
     from autoprune.latency import Target
-    from autoprune.problem import Problem
+    from autoprune.problem import Problem, make_problem
     from autoprune.searching import SearchResult, search
     from autoprune.select import Selection, selections
     from autoprune.surgery import Policy, load_pruned, prune_model
@@ -49,6 +49,7 @@ __all__ = [
     "finetune",
     "inspect_model",
     "load_pruned",
+    "make_problem",
     "proved_graph",
     "prune_model",
     "rewards",
@@ -80,6 +81,7 @@ __getattr__ = lazy_names(
         "finetune": "finetuning",
         "inspect_model": "inspection",
         "load_pruned": "surgery",
+        "make_problem": "problem",
         "proved_graph": "graph",
         "prune_model": "surgery",
         "rewards": "evaluation",
