@@ -48,7 +48,8 @@ def load_data(
     Args:
         spec: ``digits``, ``cifar10:ROOT``, ``fashion-mnist:ROOT``, ``imagefolder:ROOT``, a name in `data_sources`
             (``NAME`` or ``NAME:ROOT``), ``package.module:factory`` or ``path/to/file.py:factory``. A factory gets those of
-            ``mean``, ``std``, ``input_size``, ``download`` and ``root`` that it has parameters for, and normalises itself.
+            ``mean``, ``std``, ``input_size`` and ``download`` (a named one also of ``root``) that it has parameters for, and
+            normalises its images itself.
         mean: Subtracted per channel from images in [0, 1]; empty for the data set's own.
         std: Divided by per channel; empty for the data set's own.
         input_size: Size of the network's input: its side, (H, W) or (C, H, W). Pictures in folders are resized to it unless they
@@ -83,9 +84,10 @@ def load_data(
     elif kind == "imagefolder":
         data = _load_folder(spec, Path(root).expanduser(), size, *given, transform, preparation)
     elif (own := kind in data_sources.names()) or is_factory(spec):
-        options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download, "root": root}
+        options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
         shape = size if input_shape or len(size) > 2 else None
         factory = data_sources.get(kind) if own else None
+        options |= {"root": root} if own else {}  # behind the colon of a factory is its name
         data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory)
     else:
         named = [*KINDS, *data_sources.names()]
