@@ -84,10 +84,11 @@ def load_data(
     elif kind == "imagefolder":
         data = _load_folder(spec, Path(root).expanduser(), size, *given, transform, preparation)
     elif (own := kind in data_sources.names()) or is_factory(spec):
-        options = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
+        options: dict[str, Any] = {"mean": given[0], "std": given[1], "input_size": input_size, "download": download}
         shape = size if input_shape or len(size) > 2 else None
         factory = data_sources.get(kind) if own else None
-        options |= {"root": root} if own else {}  # behind the colon of a factory is its name
+        if own:  # behind the colon of a factory is its name
+            options["root"] = root
         data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory)
     else:
         named = [*KINDS, *data_sources.names()]
