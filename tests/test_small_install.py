@@ -33,7 +33,8 @@ images, labels = torch.randn(32, 3, 8, 8), torch.arange(32) % 4
 
 def search(**options):
     part = (images, labels)
-    return autoprune.search(model, images[:2], calibration=images, evaluate=part, report=part, budget=0.5, **options)
+    given = {{"calibration": images, "evaluate": part, "report": part, "budget": 0.5, "finish_steps": 0}}
+    return autoprune.search(model, images[:2], **given, **options)
 """
 
 
@@ -89,11 +90,16 @@ small = autoprune.prune_model(model, graph, half)
 print(small(images).shape, small[2].weight.shape)
 found = search(agent="uniform")
 print([row["name"] for row in found.report["rows"]], found.report["final"]["macs"] <= found.report["dense"]["macs"] / 2)
+try:
+    found.table
+except autoprune.UsageError as error:
+    print(error)
 """
     lines = _run(packages, code).splitlines()
     assert lines[0] == "[8, 8]"
     assert lines[1] == "torch.Size([32, 4]) torch.Size([4, 4, 3, 3])"
     assert lines[2] == "['dense', 'shallow', 'deep', 'random', 'uniform'] True"
+    assert lines[3] == "A text table needs the package 'rich', which is not installed: pip install rich."
 
 
 def test_what_is_missing_is_said_in_a_sentence(packages: Path) -> None:

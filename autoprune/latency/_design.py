@@ -17,7 +17,7 @@ def design(levels: Sequence[tuple[int, ...]], number: int, *, seed: int = 0) -> 
     """Return channel counts of networks to be measured; every beginning of the list fills the space, too.
 
     A network's groups keep about the same share, more or less by up to 0.3: from the smallest network to the dense one
-    they are like what a search looks at. Within a network every group's count is another, so that layers of one kind are
+    they are like what a search scores. Within a network every group's count is another, so that layers of one kind are
     seen with many pairs of channels in and out.
 
     Args:
