@@ -37,12 +37,12 @@ def inspect(
     debug: options.Debug = False,
 ) -> int:
     """Show a network's layers, which channels go together, what cannot be pruned and why, and the budgets that can be met."""
+    from autoprune import report
     from autoprune.inspection import inspect_model, inspection_text, inspection_view
     from autoprune.models import load_model
-    from autoprune.report import _plot as plots
 
     if plot is not None:
-        plots.check_path(plot)
+        report.check_path(plot)
 
     loaded = load_model(
         model if model is not None else "digits", weights=weights, input_size=options.shape(input_size) or None
@@ -56,7 +56,7 @@ def inspect(
     )
     found = {"model": loaded.spec, "input_shape": list(loaded.input_shape), **found}
     if plot is not None:
-        plots.draw(plots.picture(found), plot)
+        report.draw(report.picture(found), plot)
         say(f"Drew the coupling groups into {plot}.")
     console = Console(highlight=False)
     if as_json:

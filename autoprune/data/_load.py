@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from autoprune.data import _digits, _folder
+from autoprune.data import _folder, digits
 from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
@@ -101,10 +101,10 @@ def load_data(
 
 
 def _load_digits(spec: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:
-    images, labels = _digits.read_digits()
-    mean, std = _statistics(mean, std, _digits.MEAN, _digits.STD, channels=1)
+    images, labels = digits.read_digits()
+    mean, std = _statistics(mean, std, digits.MEAN, digits.STD, channels=1)
     x, y = torch.from_numpy((images - mean[0]) / std[0]).float(), torch.from_numpy(labels)
-    first, second = _digits.TRAIN, _digits.TRAIN + _digits.SEARCH
+    first, second = digits.TRAIN, digits.TRAIN + digits.SEARCH
     train, search, report = (
         TensorDataset(x[part], y[part]) for part in (slice(0, first), slice(first, second), slice(second, None))
     )

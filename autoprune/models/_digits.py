@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from autoprune.data._digits import MEAN, STD, TRAIN, read_digits
+from autoprune.data.digits import MEAN, STD, TRAIN, read_digits
 from autoprune.errors import AutopruneError
 from autoprune.models._weights import load_into
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic

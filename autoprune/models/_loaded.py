@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data import _digits
+from autoprune.data.digits import MEAN, STD
 from autoprune.errors import UsageError
 from autoprune.models import _torchvision
 from autoprune.models._digits import DigitsNet, trained_digits_state
@@ -174,7 +174,7 @@ def _built_in(
     if state:
         load_into(model, state, weights=weights or spec, say=tell)
     if digits:
-        return LoadedModel(model, spec, (1, 8, 8), _digits.MEAN, _digits.STD, weights)
+        return LoadedModel(model, spec, (1, 8, 8), MEAN, STD, weights)
     return LoadedModel(model, spec, (3, 32, 32), _PUBLISHED_MEAN, _PUBLISHED_STD, weights)
 
 

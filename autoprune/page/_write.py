@@ -60,13 +60,13 @@ def write_page(folders: Sequence[Path], out: Path | None = None, *, png: bool = 
         UsageError: if a run is not there or damaged, the name is wrong, or matplotlib is missing for a picture.
         AutopruneError: if a file cannot be written.
     """
-    from autoprune.report import _plot as plot
+    from autoprune import report
 
     path = out if out is not None else default_path(folders)
     check_path(path)
     picture = path.with_suffix(".png") if png else None
     if picture is not None:
-        plot.check_path(picture)
+        report.check_path(picture)
     runs = read_runs(folders)
     named = " and ".join(f"'{folder}'" for folder in folders)
     with reading(f"The report of {named}", "restore its files or run the search again"):

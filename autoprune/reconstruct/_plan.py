@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from autoprune.graph import Executor, free_after, last_uses
-from autoprune.graph._record import output_tensors
+from autoprune.graph import Executor, free_after, last_uses, output_tensors
 from autoprune.groups import Layer, PruningGraph
 from autoprune.surgery import fast_layout
 

@@ -17,7 +17,7 @@ from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
-from autoprune.timing._networks import TARGETS, TIMING_VERSION, time_networks
+from autoprune.timing import TARGETS, TIMING_VERSION, time_networks
 
 FILE = "timing.json"
 

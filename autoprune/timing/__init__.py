@@ -5,6 +5,7 @@ from autoprune.timing._machine import busy_note, cpu_name, load_average, measuri
 from autoprune.timing._measure import Measured, Timing, measure
 from autoprune.timing._networks import (
     TARGETS,
+    TIMING_VERSION,
     batch_of,
     compile_runner,
     eager_runner,
@@ -16,6 +17,7 @@ from autoprune.timing._table import timing_table
 
 __all__ = [
     "TARGETS",
+    "TIMING_VERSION",
     "Measured",
     "Timing",
     "batch_of",
