@@ -19,9 +19,9 @@ import torch
 from autoprune.agents import make_agent
 from autoprune.data import load_data
 from autoprune.models import load_model
-from autoprune.pool import Workers
 from autoprune.problem import make_problem
 from autoprune.support.threads import pinned_threads
+from autoprune.workers import Workers
 
 
 def seconds(workers: Workers, policies: list[tuple[int, ...]]) -> float:

@@ -28,7 +28,7 @@ def unsafe(
     groups: int,
     wanted: Sequence[bool],
 ) -> str | None:
-    """Return what is wrong with a backward pass, None if nothing is (see `autoprune.guard.SafeGradients`)."""
+    """Return what is wrong with a backward pass, None if nothing is (see `autoprune.model_guard.SafeGradients`)."""
     small = weight.dim() < 5 and 1 < weight.shape[1] < CHANNELS and groups == 1 and weight.dtype == torch.float32
     strided = all(size == 1 for size in weight.shape[2:]) and any(step != 1 for step in stride) and not any(padding)
     if not (small and strided and any(wanted[1:]) and (_channels_last(input) or _channels_last(weight))):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.guard import SafeGradients
+from autoprune.model_guard import SafeGradients
 
 FUNCTIONS = {
     (1, False): F.conv1d,

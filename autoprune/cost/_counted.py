@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 
 _ONE_AT_A_TIME = RLock()
 """Which kernels attention takes is the process's: of two threads one would give back what the other had set."""

@@ -17,7 +17,7 @@ from autoprune.data import Expected, Held, Images, Items, Stream, adapt, image_k
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._divergence import divergence
 from autoprune.evaluation._user import Evaluate, UserEvaluation
-from autoprune.guard import eval_mode
+from autoprune.model_guard import eval_mode
 from autoprune.surgery import fast_layout, run_in_layout
 
 Part = Images | Evaluate

@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting.pt2 import checked_pt2, functional
-from autoprune.guard import eval_mode, unchanged
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.packages import require

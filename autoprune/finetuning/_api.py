@@ -21,7 +21,7 @@ from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_weights
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, run_task
-from autoprune.guard import eval_mode, unchanged
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.runs import RunFolder, check_device, check_output, rebuild_run
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.jsonl import read_jsonl

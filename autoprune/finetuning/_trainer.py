@@ -23,7 +23,7 @@ from autoprune.finetuning._precision import autocast, faster
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._schedule import learning_rate
-from autoprune.guard import SafeGradients
+from autoprune.model_guard import SafeGradients
 from autoprune.surgery import copy_model, fast_layout, lay_out
 
 _STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on

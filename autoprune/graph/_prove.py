@@ -26,7 +26,7 @@ from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._watch import depends, questions
 from autoprune.groups import Group, IntArray, PruningGraph, Refusal
-from autoprune.guard import eval_mode, unchanged
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.surgery import copy_model, folded, prune_model
 
 FloatArray = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ from autoprune.graph._execute import Executor
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.groups import CallFinder, RecordedCall, recorded_calls
-from autoprune.guard import check_example, check_signature, eval_mode, run_once, unchanged
+from autoprune.model_guard import check_example, check_signature, eval_mode, run_once, unchanged
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from torch.fx import Node
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
-from autoprune.guard import modes_as_they_were
+from autoprune.model_guard import modes_as_they_were
 
 Path = tuple[int | str, ...]
 """Where a number stands in a call: position or keyword, then the place in a tuple, then "start" or "stop" of a slice."""

@@ -13,8 +13,8 @@ from autoprune.budget import Budget
 from autoprune.cost import MEASUREMENTS, MemoryCost
 from autoprune.decisions import CHANNELS, channel_groups, standalone_decisions
 from autoprune.errors import UsageError
-from autoprune.guard import unchanged
 from autoprune.latency import LatencyCost, PricedGroups, Ratio, Target
+from autoprune.model_guard import unchanged
 from autoprune.problem._limits import Decided, MakeCost, decidable, project_onto
 from autoprune.problem._limits import decide as decide_within
 from autoprune.problem._proof import proved

@@ -14,8 +14,8 @@ from autoprune.data import CALIBRATION, Expected, Images, adapt
 from autoprune.decisions import CHANNELS
 from autoprune.evaluation import Evaluator, Part, RewardFn, check_reward, resolve_reward
 from autoprune.graph import PruningGraph
-from autoprune.guard import unchanged
 from autoprune.latency import Target
+from autoprune.model_guard import unchanged
 from autoprune.problem._budgeted import as_budget, under_budget
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._problem import Problem

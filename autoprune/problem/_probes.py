@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.decisions import StandaloneDecision
 from autoprune.graph import output_tensors
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.reconstruct import answer_divergence
 
 CHUNK = 32  # images at a time

@@ -19,8 +19,8 @@ from autoprune.decisions import Decision
 from autoprune.errors import UsageError
 from autoprune.evaluation import Answers, RewardFn, Score, call_reward, check_reward, resolve_reward
 from autoprune.graph import IntArray, PruningGraph
-from autoprune.guard import unchanged
 from autoprune.latency import Ratio
+from autoprune.model_guard import unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._finished import Finished
 from autoprune.problem._pruner import Pruner

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoprune.cost import CostModel, counted_macs
 from autoprune.decisions import StandaloneDecision
 from autoprune.graph import output_tensors
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.problem._limits import decidable
 from autoprune.problem._traced import Traced
 from autoprune.surgery import copy_model, prune_model

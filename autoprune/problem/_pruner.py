@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.decisions import Decision, applied, channel_groups, entries_of, network_of, standalone
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._probes import probe_others
 from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autoprune.budget import Drop, paired_error
 from autoprune.evaluation import Answers, Evaluator, Score
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._finished import half, right_of
 from autoprune.problem._pruner import PROBED

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.graph import PruningGraph, build_graph, prove
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.models import check_finite
 from autoprune.problem._limits import whole_groups
 from autoprune.support.device import resolve_device

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.guard import SafeGradients
+from autoprune.model_guard import SafeGradients
 from autoprune.reconstruct._plan import Affine, Block, Plan, as_it_is
 from autoprune.reconstruct._sequential import Sequential, channel_axis
 

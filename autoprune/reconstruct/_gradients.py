@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoprune.errors import UsageError
 from autoprune.groups import Group, Layer
-from autoprune.guard import SafeGradients
+from autoprune.model_guard import SafeGradients
 from autoprune.reconstruct._plan import Affine, Dense, Plan
 from autoprune.reconstruct._sequential import channel_axis
 

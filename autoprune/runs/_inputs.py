@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.data import Adapted, Data, Expected, Preparation, Stream, adapt, load_data
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluate
-from autoprune.guard import eval_mode, run_once, unchanged
+from autoprune.model_guard import eval_mode, run_once, unchanged
 from autoprune.models import LoadedModel, load_model
 from autoprune.runs._config import RunConfig
 from autoprune.support.device import resolve_device

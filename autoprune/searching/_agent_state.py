@@ -11,8 +11,8 @@ from autoprune.agents import Agent, Counts
 from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError
 from autoprune.evaluation import Score
-from autoprune.pool import Workers
 from autoprune.runs import Episode, distinct
+from autoprune.workers import Workers
 
 
 @dataclass(eq=False)

@@ -21,8 +21,8 @@ from autoprune.decisions import network_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluate, Part, Score
 from autoprune.graph import build_graph
-from autoprune.guard import check_example, unchanged
 from autoprune.latency import Target
+from autoprune.model_guard import check_example, unchanged
 from autoprune.models import check_finite
 from autoprune.report import Progress, sentences, table
 from autoprune.runs import Inputs, RunFolder, check_device, check_output

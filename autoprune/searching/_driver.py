@@ -9,7 +9,6 @@ from typing import Any
 from autoprune.agents import RULES, STEPS, Agent, Counts, agent_for_budget
 from autoprune.errors import AutopruneError
 from autoprune.evaluation import Score
-from autoprune.pool import Workers
 from autoprune.report import Progress, Row, build_report
 from autoprune.runs import Episode, RunConfig, RunFolder, distinct
 from autoprune.searching._agent_state import AgentState, side_by_side
@@ -21,6 +20,7 @@ from autoprune.searching._journal import Journal, dense_episode
 from autoprune.searching._kept import remove_kept
 from autoprune.searching._recheck import read_row
 from autoprune.searching._smallest import export_smallest
+from autoprune.workers import Workers
 
 
 class Driver:

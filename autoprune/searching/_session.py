@@ -14,7 +14,6 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import RewardFn, check_reward, resolve_reward
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
-from autoprune.pool import check_workers
 from autoprune.problem import Problem, make_problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
@@ -25,6 +24,7 @@ from autoprune.searching._resolve import NO_SIZE, asks_no_size, resolve
 from autoprune.select import Selection, selections
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.threads import pinned_threads
+from autoprune.workers import check_workers
 
 INPUT_KEYS = ("model", "weights", "data", "mean", "std", "input_shape", "resize", "crop", "transform")
 """What is asked of a run that decides its model and data."""

@@ -19,7 +19,7 @@ from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from autoprune.groups import Argument, CallArgument, Path, Site, locate, owner
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 
 Frames = tuple[tuple[str, int], ...]
 Value = int | list[int]

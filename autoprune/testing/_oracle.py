@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.cost import CostModel, counted_macs
 from autoprune.graph import Group, IntArray, PruningGraph
-from autoprune.guard import unchanged
+from autoprune.model_guard import unchanged
 from autoprune.surgery import Kept, prune_model
 from autoprune.testing._weights import LayerWeights, MaskedProducts
 

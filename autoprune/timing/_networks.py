@@ -13,7 +13,7 @@ from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting import ONNX_MODULES, export_model, onnx_session
-from autoprune.guard import eval_mode, unchanged
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.support.packages import missing
 from autoprune.timing._machine import measuring, processors

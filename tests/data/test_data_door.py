@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDat
 import autoprune
 from autoprune import AutopruneError, SearchResult, UsageError
 from autoprune.evaluation import Evaluator
-from autoprune.guard import eval_mode
+from autoprune.model_guard import eval_mode
 from autoprune.problem import Problem, make_problem
 
 

@@ -179,7 +179,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from autoprune.runs import Lock
-from autoprune.pool import Workers
+from autoprune.workers import Workers
 def score(counts):
     print(counts, flush=True)
     time.sleep(600)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.guard import SafeGradients
+from autoprune.model_guard import SafeGradients
 
 from .. import _backward_cases
 from .._backward_cases import CASES

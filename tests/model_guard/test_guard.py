@@ -17,8 +17,8 @@ from autoprune.cost import counted_macs
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting import export_model
 from autoprune.graph import build_graph, prove
-from autoprune.guard import eval_mode, unchanged
 from autoprune.inspection import inspect_model
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.runs import check_output
 from autoprune.testing import check_surgery
 from autoprune.timing import time_networks

@@ -15,9 +15,9 @@ import pytest
 from autoprune.budget import Budget
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Score
-from autoprune.pool import Workers, check_workers
 from autoprune.runs import Episode, RunFolder
 from autoprune.support.strict_json import read_json
+from autoprune.workers import Workers, check_workers
 
 from .._driven import Problem, comparable, config_for, run
 

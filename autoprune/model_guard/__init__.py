@@ -1,8 +1,8 @@
 """The user's module is run and given back as it was: what it takes, what it keeps, and gradients that cannot crash."""
 
-from autoprune.guard._gradients import SafeGradients
-from autoprune.guard._guard import eval_mode, modes_as_they_were, unchanged
-from autoprune.guard._takes import check_example, check_signature, run_once
+from autoprune.model_guard._gradients import SafeGradients
+from autoprune.model_guard._guard import eval_mode, modes_as_they_were, unchanged
+from autoprune.model_guard._takes import check_example, check_signature, run_once
 
 __all__ = [
     "SafeGradients",

@@ -1,6 +1,6 @@
 """Processes that score policies at the same time."""
 
-from autoprune.pool._workers import Workers, check_workers
+from autoprune.workers._workers import Workers, check_workers
 
 __all__ = [
     "Workers",
