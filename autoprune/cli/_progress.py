@@ -48,5 +48,5 @@ class RichProgress(StderrBar, Progress):
     def finished(self, row: Row) -> None:
         """Print a finished line of the table."""
         self._print(
-            f"{row.name}: {100 * row.search_accuracy:.2f} on the search part after the final refit, {row.macs:,} MACs"
+            f"{row.name}: {100 * row.search_accuracy:.2f} on the search part after the final reconstruction, {row.macs:,} MACs"
         )

@@ -1,4 +1,4 @@
-"""A policy's network after the best refit, with what it answered."""
+"""A policy's network after the final reconstruction, with what it answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoprune.support.answers import BoolArray
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A policy's network after the best refit.
+    """A policy's network after the final reconstruction.
 
     Attributes:
         model: The small network, in eval mode.

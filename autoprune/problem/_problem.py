@@ -263,12 +263,12 @@ class Problem:
 
     @unchanged()
     def finish(self, counts: Sequence[int]) -> Finished:
-        """Return a policy's network after the best refit: sequential, on more calibration images and positions."""
+        """Return a policy's network after the final reconstruction: sequential, on more calibration images and positions."""
         return self._finished(self._pruner.best(counts), counts)
 
     @unchanged()
     def finish_kept(self, kept: Mapping[str, IntArray]) -> Finished:
-        """Return the network that keeps exactly these channels (a policy file's), after the best refit."""
+        """Return the network that keeps exactly these channels (a policy file's), after the final reconstruction."""
         return self._finished(self._pruner.best_of(kept), self._pruner.counts_of(kept))
 
     def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:

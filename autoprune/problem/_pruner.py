@@ -142,12 +142,12 @@ class Pruner:
         return applied(self._model, self._graph, self._decisions, refit.kept, tensors=refit.tensors)
 
     def best(self, counts: Sequence[int]) -> Refit:
-        """Return the best refit of a policy: sequential, on more calibration images and positions, then descent."""
+        """Return the final reconstruction of a policy: sequential, on more calibration images and positions, then descent."""
         backend = self._best_backend()
         return self._with_others(counts, backend.sequential if self.refits else backend.slice_only)
 
     def best_of(self, kept: Mapping[str, IntArray]) -> Refit:
-        """Return the best refit of a network that keeps exactly these units, by the decisions' names."""
+        """Return the final reconstruction of a network that keeps exactly these units, by the decisions' names."""
         backend = self._best_backend()
         if not self.refits:
             return Refit(dict(kept), {})
@@ -176,7 +176,7 @@ class Pruner:
         Args:
             counts: Channels to keep, one per decision.
             budgeted: Knows what layers cost.
-            finish: Whether it is the best refit.
+            finish: Whether it is the final reconstruction.
         """
         if not self.refits:
             return 0.0, 0.0

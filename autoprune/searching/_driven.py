@@ -67,7 +67,7 @@ class DrivenProblem(ProblemLike, Protocol):
         """Which images of the report part the dense network gets right."""
 
     def finish(self, counts: Sequence[int], /) -> Finished:
-        """Return the network of a policy with the best refit."""
+        """Return the network of a policy after the final reconstruction."""
 
     def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor], /) -> nn.Module:
         """Return a finished network again, from its channels and its weights."""

@@ -199,8 +199,8 @@ class Driver:
         return best
 
     def _finish(self, name: str, best: Sequence[Episode]) -> Row:
-        """Give an agent's best policies the best refit and return the row of the one that is then the best."""
-        self._progress.stage(f"Finishing {name}'s best network")
+        """Give an agent's best policies the final reconstruction and return the row of the one that is then the best."""
+        self._progress.stage(f"Final reconstruction of {name}'s best network")
         episode, finished, measured = self._finishing.best(best)
         if name == self._config.agent:
             self._finishing.export(name, finished)

@@ -1,4 +1,4 @@
-"""Finished networks: policies with the best refit, which of them is a run's result, and their rows in its table."""
+"""Finished networks: policies after the final reconstruction, which of them is a run's result, and their rows in its table."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Finishing:
         self._model_spec = model_spec
 
     def finished(self, episode: Episode) -> Finished:
-        """Return the network of an episode's policy with the best refit."""
+        """Return the network of an episode's policy after the final reconstruction."""
         return self._finished(self.journal.counts(episode))
 
     def _finished(self, counts: Counts) -> Finished:

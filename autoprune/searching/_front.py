@@ -35,7 +35,7 @@ def finish_front(finishing: Finishing, name: str) -> dict[str, Any] | None:
         label = f"front-{number:02d}"
         kept = folder.read_row(label)
         if kept is None:
-            finishing.progress.stage(f"Finishing point {number + 1} of {len(points)} of the front")
+            finishing.progress.stage(f"Final reconstruction of point {number + 1} of {len(points)} of the front")
             finished = finishing.finished(episode)
             save_safetensors_atomic(folder.front_folder / f"{label}.safetensors", finished.model.state_dict())
             finishing.policy(name, finished.kept, finished.search).save(folder.front_folder / f"{label}.json")

@@ -55,7 +55,9 @@ def _tried(finishing: Finishing, label: str, episode: Episode) -> dict[str, Any]
     kept = read_tried(finishing.folder, label, finishing.problem, episode)
     if kept is not None:
         return kept
-    finishing.progress.stage(f"Finishing {episode.agent}'s policy {episode.episode + 1}, which may be within the drop")
+    finishing.progress.stage(
+        f"Final reconstruction of {episode.agent}'s policy {episode.episode + 1}, which may be within the drop"
+    )
     finished = finishing.finished(episode)
     measured = finishing.problem.timed(finished.model)
     kept = {
