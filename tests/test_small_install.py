@@ -118,14 +118,19 @@ said(lambda: load_model("torchvision:resnet18"))
 from autoprune.data import load_data
 said(lambda: load_data("digits"))
 said(lambda: __import__("autoprune.envs").envs.ChannelPruningEnv)
+from contextlib import redirect_stderr
+from autoprune.cli import main
+with redirect_stderr(sys.stdout):
+    assert main(["inspect"]) == 2
 """
     said = _run(packages, code).splitlines()
     sentence = re.compile(r"[A-Z].* needs? the package '([\w-]+)', which is not installed: pip install ([\w-]+)\.")
-    found = [sentence.fullmatch(line) for line in said]
+    found = [sentence.fullmatch(line.removeprefix("Error: ")) for line in said]
     assert all(found), said
     assert all(match[1] == match[2] for match in found)
     assert [match[1] for match in found] == [
-        *("scipy", "gymnasium", "optuna", "optuna", "scikit-learn", "torchvision", "scikit-learn", "gymnasium")
+        *("scipy", "gymnasium", "optuna", "optuna", "scikit-learn", "torchvision", "scikit-learn", "gymnasium"),
+        "typer",
     ]
 
 

@@ -9,12 +9,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from typer.main import get_command
-
 from autoprune.cli._output import complain
 from autoprune.cli._signals import INTERRUPTED, TERMINATED, ends_on_sigterm, stopped
 from autoprune.errors import AutopruneError
 from autoprune.registry import named_in, only
+from autoprune.support.packages import require
 
 
 def run() -> NoReturn:
@@ -40,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; those of the process by default.
     """
-    from autoprune.cli._app import app
-
     if (
         "torch" not in sys.modules
     ):  # its threads read this once; spinning ones make small networks crawl on a busy machine
@@ -50,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     named = named_in(arguments)
     try:
+        require("The command line needs", "typer", "rich")
+        from typer.main import get_command
+
+        from autoprune.cli._app import app
+
         # Without a name to import, a file of the current folder is not to stand in for a package that is not installed.
         importable = _current_folder_importable() if named else nullcontext()
         with only(named, command=arguments), importable, ends_on_sigterm() as came:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from autoprune.support.packages import missing
 
 
 def result(text: str) -> None:
@@ -28,5 +28,10 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print what went wrong on stderr."""
+    if missing(["rich"]) is not None:
+        say(f"Error: {text}")
+        return
+    from rich.console import Console
+
     Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]Error:[/]", end=" ")
     say(text)
