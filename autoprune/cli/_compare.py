@@ -42,6 +42,7 @@ def compare(
     most_tried: search_options.MostTried = None,
     finish_steps: search_options.FinishSteps = None,
     budget_mode: search_options.BudgetMode = None,
+    preset: search_options.Preset = None,
     include_residual: search_options.IncludeResidual = None,
     min_keep: search_options.MinKeep = None,
     round_to: search_options.RoundTo = None,
@@ -59,6 +60,7 @@ def compare(
     resize: options.Resize = None,
     crop: options.Crop = None,
     transform: options.Transform = None,
+    workers: search_options.Workers = 1,
     download: options.Download = False,
     device: options.Device = None,
     allow: options.Allow = None,
@@ -77,7 +79,9 @@ def compare(
     names = search_options.names(agents)
     with RichProgress(quiet=quiet) as progress:
         try:
-            found = run(asked, out, agents=names, seeds=range(seeds), progress=progress, download=download)
+            found = run(
+                asked, out, agents=names, seeds=range(seeds), progress=progress, download=download, workers=workers
+            )
         except KeyboardInterrupt as stop:
             if debug:
                 raise

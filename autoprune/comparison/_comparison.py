@@ -10,6 +10,7 @@ What is there already is not done again, so that a comparison goes on where it w
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -36,6 +37,8 @@ from autoprune.searching import (
 from autoprune.support.jsonl import append_jsonl, repair_jsonl
 from autoprune.support.reading import reading
 from autoprune.support.strict_json import write_json_atomic
+from autoprune.support.threads import pinned_threads
+from autoprune.workers import check_workers
 
 
 class SharedProblem:
@@ -51,6 +54,7 @@ class SharedProblem:
         self._path = path
         self._finished: dict[tuple[int, ...], Finished] = {}
         self._known: dict[tuple[int, ...], Score] = {}
+        self._process = os.getpid()
         for line, record in enumerate(repair_jsonl(path), start=1):
             with reading(f"Line {line} of the scores '{path}'", "remove the file, what it holds is scored anew"):
                 counts, score = tuple(record["counts"]), Score.from_record(record)
@@ -67,9 +71,29 @@ class SharedProblem:
         key = tuple(int(count) for count in counts)
         if key not in self._known:
             score = self._problem.score(key)
-            append_jsonl(self._path, {"counts": list(key), **asdict(score)})
-            self._known[key] = score
+            if os.getpid() != self._process:  # a worker's; the run's journal has it, from which the others learn
+                return score
+            self._keep(key, score)
         return self._known[key]
+
+    def _keep(self, key: tuple[int, ...], score: Score) -> None:
+        append_jsonl(self._path, {"counts": list(key), **asdict(score)})
+        self._known[key] = score
+
+    def learn(self, folder: RunFolder) -> None:
+        """Take in what a run's journal has that workers scored.
+
+        Raises:
+            UsageError: if the journal is damaged, or of another problem.
+        """
+        for episode in folder.read_episodes():
+            key = tuple(episode.counts.values())
+            if key in self._known:
+                continue
+            wrong = check_score(key, episode.score, self._problem)
+            if wrong is not None:
+                raise UsageError(f"The journal in '{folder.path}' is of another problem: {wrong}; remove the folder.")
+            self._keep(key, episode.score)
 
     def finish(self, counts: Sequence[int]) -> Finished:
         """Return a policy's finished network; the same object for the same policy."""
@@ -88,6 +112,7 @@ def compare(
     seeds: Sequence[int] = (0,),
     progress: Progress | None = None,
     download: bool = False,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Run, or go on with, every agent with every seed, and return what came out, which is then in the folder too.
 
@@ -98,6 +123,7 @@ def compare(
         seeds: The seeds.
         progress: Receives what happens.
         download: Whether the data may be downloaded.
+        workers: Processes that score policies at the same time, with one thread each; what is found does not depend on it.
 
     Raises:
         UsageError: if what is asked cannot be done, or a run in the folder was begun differently.
@@ -107,6 +133,7 @@ def compare(
     if len(agents) < 2 or len(set(agents)) < len(agents):
         raise UsageError(f"The agents to compare are '{','.join(agents)}', but must be at least two, each once.")
     plain = resolve(asked)
+    check_workers(workers, plain.device)
     if plain.budget.minimize is not None or "latency" in plain.budget.kinds:
         raise UsageError(
             "A comparison needs a budget without a drop, a front or measured latency; give for instance 0.5."
@@ -125,14 +152,18 @@ def compare(
                     continue
             progress.stage(f"{agent}, seed {seed}")
             folder.check_writable()
-            with folder.lock():
+            with folder.lock(), pinned_threads(1 if workers > 1 else None):
                 started = time.monotonic()
                 if shared is None:
                     shared = SharedProblem(problem_of(config, inputs), out / f"scores-s{seed}.jsonl")
+                    for run in (run_folder(out, name, seed) for name in agents):
+                        if run.exists:
+                            shared.learn(run)
                 folder.begin(config)
                 progress.opened(folder)
                 # What the shared problem lacks it takes from the problem.
-                drive(shared, config, inputs, folder, progress=progress, started=started)
+                drive(shared, config, inputs, folder, progress=progress, started=started, workers=workers)
+                shared.learn(folder)
     found = summary({(a, s): run_folder(out, a, s) for s in seeds for a in agents})
     write_json_atomic(out / "comparison.json", found)
     return found

@@ -164,6 +164,27 @@ def test_agents_are_compared_on_the_digits_and_not_twice(tmp_path):
         compare({**asked, "episodes": 3}, tmp_path, agents=["random", "uniform"])
 
 
+def test_with_workers_a_comparison_is_the_same_and_no_policy_is_scored_twice(tmp_path):
+    asked, agents = {"budget": Budget(0.5), "episodes": 3, "finish_steps": 0}, ["random", "evolution"]
+    alone, together = (compare(asked, tmp_path / str(count), agents=agents, workers=count) for count in (1, 2))
+    assert [row["accuracy"] for row in alone["rows"]] == [row["accuracy"] for row in together["rows"]]
+    for agent in agents:
+        one, other = (
+            [
+                (episode.agent, episode.counts, episode.score.reward, episode.reused)
+                for episode in RunFolder(tmp_path / name / f"{agent}-s0").read_episodes()
+            ]
+            for name in ("1", "2")
+        )
+        assert sorted(one, key=lambda line: line[0]) == sorted(
+            other, key=lambda line: line[0]
+        )  # each agent's in its order
+    scored = [
+        [tuple(line["counts"]) for line in read_jsonl(tmp_path / name / "scores-s0.jsonl")] for name in ("1", "2")
+    ]
+    assert sorted(scored[0]) == sorted(set(scored[1])) == sorted(scored[1])
+
+
 @pytest.mark.parametrize(
     ("agents", "budget", "word"),
     [(["auto"], Budget(0.5), "two"), (["auto", "auto"], Budget(0.5), "once"), (["auto", "tpee"], Budget(0.5), "tpe")],

@@ -224,6 +224,8 @@ def test_prune_rebuilds_it_and_a_kind_that_is_not_registered_is_refused(
     assert main(arguments) == 0, capsys.readouterr().err
     found = autoprune.Policy.load(tmp_path / "small" / "policy.json")
     assert found.groups == result.policy.groups
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "blocks.1.branch (branch)" in (tmp_path / "run" / "report.html").read_text()
     changed = json.loads(policy.read_text())
     changed.pop("checksum", None)
     for entry in changed["groups"]:
