@@ -26,7 +26,7 @@ from autoprune.model_guard import check_example, unchanged
 from autoprune.models import check_finite
 from autoprune.report import Progress, sentences, table
 from autoprune.runs import Inputs, RunFolder, check_device, check_output
-from autoprune.searching._resolve import NO_SIZE, asks_no_size, resolve
+from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, resolve
 from autoprune.searching._session import check_plugins, execute
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
@@ -118,7 +118,8 @@ def search(
             and returns ``{"accuracy": ..., "loss": ...}``.
         report: The same, for images the search must not see; the table's accuracy is measured on them. Without it, that
             accuracy is the one the search maximised, and flatters.
-        budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`.
+        budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`. Half of them where nothing
+            says how small the network must get.
         budget_mode: "exact": every policy uses all of the budget to within one rounding step. "at-most": may be smaller.
         max_drop: Instead of a budget: find the smallest network that loses at most so many points of accuracy.
         pareto: Instead: find a whole front of accuracy against cost.
@@ -188,10 +189,10 @@ def search(
         "profile": None if profile is None else str(profile),
     }
     stored = RunFolder(Path(out)).read_config() if out is not None and RunFolder(Path(out)).exists else None
+    if asks_no_size(asked, stored):
+        asked["budget"] = DEFAULT_BUDGET
     config = resolve(asked, stored)
     check_plugins(config, agent=agent, reward=reward)
-    if asks_no_size(asked, stored):
-        (progress or Progress()).stage(NO_SIZE)
     with unchanged(model):
         function = None if isinstance(reward, str) else reward
         inputs = _inputs(model, example_input, calibration, evaluate, report, reward=function, device=config.device)

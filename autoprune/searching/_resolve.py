@@ -14,11 +14,7 @@ from autoprune.registry import nearest
 from autoprune.runs import PRESETS, RunConfig
 
 DEFAULT_BUDGET = 0.5
-"""Share of the dense MACs that may stay where nothing is said."""
-NO_SIZE = (
-    "No budget was given: half of the MACs may stay, as with --budget 0.5. --max-drop 0.5 asks for the smallest network that "
-    "loses half a point of accuracy, --pareto for a whole front"
-)
+"""Share of the dense MACs that may stay where nothing is said from Python; the command line asks for one."""
 GOALS = ("budget", "budget_mode", "max_drop", "pareto", "minimize")
 """Keys that are asked for beside those of `RunConfig` (and "preset"): together they are its budget."""
 
@@ -42,8 +38,6 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
         'ddpg'
     """
     given = {key: value for key, value in asked.items() if value is not None}
-    if asks_no_size(asked, stored):
-        given["budget"] = DEFAULT_BUDGET
     given = {**_preset(given.pop("preset", None), given), **given}
     budget = _budget({key: given.pop(key) for key in GOALS if key in given}, given.get("reward"), stored)
     if stored is not None:
@@ -101,7 +95,14 @@ def _budget(goals: Mapping[str, Any], reward: Any, stored: RunConfig | None) -> 
             return begun
         value = begun.limits if given is None else given
         return Budget(value, mode or begun.mode, max_drop=begun.max_drop, minimize=begun.minimize)
-    return Budget(1.0, "at-most") if given is None else Budget(given, mode or "exact")
+    if given is not None:
+        return Budget(given, mode or "exact")
+    if reward in SIZE_TRADING or mode == "at-most":
+        return Budget(1.0, "at-most")
+    raise UsageError(
+        "No budget was given; say how much of the MACs may stay, for instance --budget 0.5, or how much accuracy may be "
+        "lost, --max-drop 0.5, or ask for a whole front with --pareto."
+    )
 
 
 def _default_agent(budget: Budget, reward: object) -> str:

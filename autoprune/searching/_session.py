@@ -20,7 +20,7 @@ from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
 from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._driver import Driver
-from autoprune.searching._resolve import NO_SIZE, asks_no_size, resolve
+from autoprune.searching._resolve import resolve
 from autoprune.select import Selection, selections
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.threads import pinned_threads
@@ -65,8 +65,6 @@ def search_to_folder(
     begun = RunFolder(out) if out is not None and RunFolder(out).exists else None
     stored = None if begun is None else begun.read_config()
     config = resolve(asked, stored)
-    if asks_no_size(asked, stored):
-        progress.stage(NO_SIZE)
     if begun is not None and stored is not None:
         refuse_differences(begun, stored, config)
         if begun.finished and not any(asked.get(key) is not None for key in INPUT_KEYS):

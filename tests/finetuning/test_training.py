@@ -184,7 +184,7 @@ def test_images_are_needed() -> None:
 
 
 def test_several_devices_need_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoprune.finetuning._engine._installed", lambda name: False)
+    monkeypatch.setattr("autoprune.support.packages.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"autoprune\[fabric\]"):
         make_engine("cpu", 2)
     with pytest.raises(UsageError, match="at least 1"):

@@ -156,22 +156,29 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
         assert (own.agent, own.episodes, own.budget.mode, own.select) == ("random", 3, "exact", chosen["select"])
 
 
-def test_where_no_size_is_asked_for_half_of_the_macs_may_stay() -> None:
-    for asked in ({}, {"budget_mode": "exact"}, {"agent": "tpe"}):
-        assert resolve(asked).budget == Budget(0.5)
-    assert resolve({"preset": "amc"}).budget == Budget(0.5, "at-most")
+def test_where_no_size_is_asked_for_python_takes_half_of_the_macs_and_the_command_line_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = load_inputs("digits", "digits")
+
+    def begun(**options: Any) -> dict[str, Any]:
+        parts = {"calibration": inputs.calibration, "evaluate": inputs.search}
+        model = load_model("digits").model
+        return asked_for(monkeypatch, _api, lambda: autoprune.search(model, inputs.example_input, **parts, **options))
+
+    assert begun() == begun(budget=0.5)
+    assert begun(preset="amc") == begun(budget=0.5, preset="amc")
+    assert begun(reward="accuracy-params") == begun(budget=Budget(1.0, "at-most"), reward="accuracy-params")
+    with pytest.raises(UsageError, match="No budget was given"):
+        resolve({})
     stored = resolve({"budget": "params=0.3"})
     assert resolve({}, stored).budget == stored.budget
-    assert (
-        resolve({"reward": "accuracy-params"}).budget
-        == resolve({"budget_mode": "at-most"}).budget
-        == Budget(1.0, "at-most")
-    )
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
+        ({"preset": "amc"}, "No budget was given"),
         ({"max_drop": 1.0, "pareto": True}, "give one of them"),
         ({"minimize": "macs", "budget": 0.5}, "--minimize is about"),
         ({"budget": Budget(0.5), "budget_mode": "at-most"}, "A Budget was given, which says what budget_mode does"),
