@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,8 @@ def test_tensorboard_has_the_numbers(tuned: Path, tmp_path: Path) -> None:
 def test_tensorboard_must_be_installed(
     tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("autoprune.support.packages.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "autoprune.support.packages.find_spec", lambda name: None if name == "tensorboard" else find_spec(name)
+    )
     assert main(["finetune", str(tuned), "--tensorboard"]) == 2
     assert "autoprune[tensorboard]" in capsys.readouterr().err
