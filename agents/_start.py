@@ -11,6 +11,7 @@ from autoprune.agents._allocate import allocate, improve
 from autoprune.agents._base import Counts
 from autoprune.agents._rules import rule_policies
 from autoprune.agents._surrogate import FloatArray, Surrogate
+from autoprune.decisions import share_lost
 from autoprune.envs import KnowsErrors, ProblemLike
 from autoprune.errors import UsageError
 
@@ -71,4 +72,4 @@ def error_curves(problem: ProblemLike, *, statistics: bool = True) -> list[npt.N
     known = problem.errors() if statistics and isinstance(problem, KnowsErrors) else None
     if known is not None:
         return [np.asarray(curve, dtype=np.float64) for curve in known]
-    return [(1.0 - np.arange(group.size + 1) / group.size) ** 2 for group in problem.decisions]
+    return [share_lost(decision) for decision in problem.decisions]

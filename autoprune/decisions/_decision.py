@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from autoprune.groups import Group
@@ -83,6 +85,15 @@ class StandaloneDecision(Decision, Protocol):
             network: The dense network, or one whose channels are pruned.
             level: The level, below ``size``.
         """
+
+
+def share_lost(decision: Decision) -> npt.NDArray[np.float64]:
+    """Return the squared share of a decision that is gone, for each level from 0 to its size, shape (size + 1,).
+
+    What its error is taken to be where nothing better is known.
+    """
+    lost: npt.NDArray[np.float64] = (1.0 - np.arange(decision.size + 1) / decision.size) ** 2
+    return lost
 
 
 def channel_groups(decisions: Sequence[Decision]) -> tuple[Group, ...]:

@@ -77,7 +77,7 @@ def under_budget(
     decide: Sequence[str] = (CHANNELS,),
     say: Callable[[str], None] | None = None,
 ) -> Budgeted:
-    """Settle what is decided; where latency counts, profile, and then once more around the budget.
+    """Find what is decided; where latency counts, profile, and then once more around the budget.
 
     Args:
         traced: The network.

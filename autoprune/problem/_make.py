@@ -56,7 +56,7 @@ def make_problem(
     graph: PruningGraph | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Problem:
-    """Trace and prove a network, settle what a budget leaves to decide, collect statistics, and score the dense network.
+    """Trace and prove a network, find what a budget leaves to decide, collect statistics, and score the dense network.
 
     The parts can be had alone, too: `trace`, `under_budget`, `Pruner`, `Scorer`.
 

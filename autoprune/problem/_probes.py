@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprune.decisions import StandaloneDecision
+from autoprune.decisions import StandaloneDecision, share_lost
 from autoprune.graph import output_tensors
 from autoprune.model_guard import unchanged
 from autoprune.reconstruct import answer_divergence
@@ -47,7 +47,7 @@ def probe_others(
                 continue
             with unchanged(model), decision.masked(model, level):
                 masked = _answers(model, batch)
-            error = (1.0 - level / decision.size) ** 2
+            error = float(share_lost(decision)[level])
             moved = sum(float(answer_divergence(a, b)) for a, b in zip(dense, masked, strict=True))
             found[decision.name] += max(0.0, moved) * len(batch) / (count * error)
     return found, float(count * passes)

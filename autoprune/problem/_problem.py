@@ -257,7 +257,7 @@ class Problem:
         if self._scorer.size is None:
             return math.nan
         macs = share * self._scorer.size * self.cost.macs(counts)
-        for part in self._pruner.macs(counts, self._budgeted, finish=finish):
+        for part in self._pruner.macs(counts, finish=finish):
             macs += part
         return macs / self.cost.dense_macs
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from autoprune.decisions import Decision, applied, channel_groups, entries_of, network_of, standalone
+from autoprune.decisions import applied, channel_groups, entries_of, network_of, share_lost, standalone
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray
 from autoprune.model_guard import unchanged
@@ -79,7 +79,7 @@ class Pruner:
         self._selection = selections.get(select)()
         traced = budgeted.traced
         self._model, self._graph, self._device = traced.model, traced.graph, traced.device
-        self._decisions = budgeted.decided.decisions
+        self._decisions, self._cost = budgeted.decided.decisions, budgeted.decided.cost
         self._groups, self._others = channel_groups(self._decisions), standalone(self._decisions)
         self._images, self._seed = images, seed
         self._plan = Plan(self._graph, self._model)
@@ -170,26 +170,25 @@ class Pruner:
             self._finish_backend = self._make_backend(images, rows, FINISH_TURNS, descent=self._descent)
         return self._finish_backend
 
-    def macs(self, counts: Sequence[int], budgeted: Budgeted, *, finish: bool = False) -> tuple[float, float]:
+    def macs(self, counts: Sequence[int], *, finish: bool = False) -> tuple[float, float]:
         """Return the multiply-adds of a policy's refit, and of its descent.
 
         Args:
             counts: Channels to keep, one per decision.
-            budgeted: Knows what layers cost.
             finish: Whether it is the final reconstruction.
         """
         if not self.refits:
             return 0.0, 0.0
-        backend, cost = self._best_backend() if finish else self.backend, budgeted.decided.cost
-        widths = [inputs(counts) for _, inputs, _ in cost.layer_forms]
+        backend = self._best_backend() if finish else self.backend
+        widths = [inputs(counts) for _, inputs, _ in self._cost.layer_forms]
         refit = backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
-        return refit, 3 * backend.descent_images * cost.macs(counts)  # forward, and back to inputs and weights
+        return refit, 3 * backend.descent_images * self._cost.macs(counts)  # forward, and back to inputs and weights
 
     def errors(self) -> list[npt.NDArray[np.float64]] | None:
         """Return the error of every decision's consumers, once refitted, for each count kept; see `Problem.errors`."""
         if not self.refits:
             return None
-        return [self.backend.errors(one) if isinstance(one, Group) else _share_lost(one) for one in self._decisions]
+        return [self.backend.errors(one) if isinstance(one, Group) else share_lost(one) for one in self._decisions]
 
     @unchanged()
     def sensitivities(self, images: Tensor | None, most: int | None) -> tuple[npt.NDArray[np.float64], float] | None:
@@ -214,12 +213,6 @@ class Pruner:
             spent += seen.images
         weights = np.array([alone[one.name] for one in self._decisions])
         return weights**SHRINKAGE * np.exp(DEPTH_TREND * np.linspace(-0.5, 0.5, len(weights))), spent
-
-
-def _share_lost(decision: Decision) -> npt.NDArray[np.float64]:
-    """Return the squared share of a decision that is gone, for each level from 0 to its size, shape (size + 1,)."""
-    lost: npt.NDArray[np.float64] = (1.0 - np.arange(decision.size + 1) / decision.size) ** 2
-    return lost
 
 
 def check_score(score: str) -> None:
