@@ -8,7 +8,7 @@ from typing import cast
 from torch import nn
 
 from autoprune.decisions._decision import CHANNELS, StandaloneDecision
-from autoprune.errors import UsageError
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.groups import Group, PruningGraph
 from autoprune.registry import Registry, nearest
 
@@ -35,7 +35,7 @@ def standalone_decisions(kinds: Sequence[str], model: nn.Module, graph: PruningG
     for kind in kinds:
         if kind == CHANNELS:
             continue
-        for decision in find(kind)(model, graph):
+        for decision in _found(kind, model, graph):
             _check(decision, kind, taken)
             taken.add(decision.name)
             unknown = sorted({*decision.layers, *decision.producers, *decision.consumers} - set(place))
@@ -64,6 +64,20 @@ def find(kind: str) -> Finder:
     if not callable(finder):
         raise UsageError(f"The kind of decision '{kind}' is not callable; give a function of (model, graph).")
     return cast(Finder, finder)
+
+
+def _found(kind: str, model: nn.Module, graph: PruningGraph) -> list[StandaloneDecision]:
+    """Return what a finder returns; what it raises is the user's own (UsageError)."""
+    finder = find(kind)
+    try:
+        return list(finder(model, graph))
+    except AutopruneError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"The kind of decision '{kind}' raised {type(error).__name__}: {error}; it must be a function of (model, graph) that "
+            "returns decisions."
+        ) from error
 
 
 def _check(decision: object, kind: str, taken: set[str]) -> None:

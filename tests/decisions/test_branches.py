@@ -260,3 +260,17 @@ def test_killed_and_continued_it_is_the_undisturbed_run(tmp_path: Path) -> None:
     assert continued.policy.groups == whole.policy.groups
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, continued.model.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("math:sqrt", "'math:sqrt' raised TypeError: .*function of \\(model, graph\\)"),
+        ("math:pi", "'math:pi' is not callable"),
+        ("brunches", "Did you mean 'branches'"),
+        ("autoprune.decisions:channel_groups", "raised TypeError"),
+    ],
+)
+def test_a_kind_that_is_none_is_refused_in_a_sentence(kind: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        under_budget(trace(make_net(), torch.zeros(2, 2, 6, 6)), 0.5, decide=["channels", kind])
