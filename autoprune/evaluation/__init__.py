@@ -2,6 +2,7 @@
 
 from autoprune.evaluation._divergence import divergence
 from autoprune.evaluation._evaluate import TEMPERATURE, Z_THRESHOLD, Answers, Evaluator, Part, clearly_worse
+from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
     RewardFn,
@@ -18,6 +19,9 @@ from autoprune.evaluation._significance import Agents, Difference, Networks, sta
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
+    "ACCURACY",
+    "AGREEMENT",
+    "DIVERGENCE",
     "SIZE_TRADING",
     "TEMPERATURE",
     "Z_THRESHOLD",
@@ -26,6 +30,7 @@ __all__ = [
     "Difference",
     "Evaluate",
     "Evaluator",
+    "Metric",
     "Networks",
     "Part",
     "RewardFn",
