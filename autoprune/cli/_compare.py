@@ -18,6 +18,7 @@ Examples:
     autoprune compare --budget 0.5 --agents auto,tpe,random,uniform --episodes 30 --seeds 2 --out runs/compare
     autoprune compare --budget 0.5 --model cifar-resnet20 --weights resnet20.safetensors \\
         --data cifar10:data/cifar10 --agents auto,ddpg,tpe,random,uniform,shallow --seeds 4 --out runs/r20
+    autoprune compare --budget 0.5 --agents auto,ddpg --agent-option ddpg.warmup=20 --finetune 10 --out runs/tuned
 """
 
 
@@ -46,6 +47,10 @@ def compare(
     include_residual: search_options.IncludeResidual = None,
     min_keep: search_options.MinKeep = None,
     round_to: search_options.RoundTo = None,
+    agent_option: Annotated[
+        list[str] | None,
+        typer.Option("--agent-option", metavar="AGENT.NAME=VALUE", help="An option of one agent's own."),
+    ] = None,
     target: search_options.Target = None,
     batch: search_options.Batch = None,
     threads: search_options.TargetThreads = None,
@@ -63,24 +68,55 @@ def compare(
     workers: search_options.Workers = 1,
     download: options.Download = False,
     device: options.Device = None,
+    finetune: search_options.Finetune = None,
+    distill: search_options.Distill = None,
+    tensorboard: options.TensorBoard = False,
     allow: options.Allow = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
     """Compare agents: means over seeds, paired intervals on the report part, best-so-far curves against policies and cost."""
+    from contextlib import ExitStack
+
+    from autoprune.cli._finetune import checked_recipe, progress_of
     from autoprune.cli._progress import RichProgress
     from autoprune.comparison import compare as run
     from autoprune.comparison import draw, sentences, table
+    from autoprune.finetuning import FinetuneProgress
+    from autoprune.report import Progress
+    from autoprune.runs import RunFolder
 
     if seeds < 1:
         raise UsageError(f"The number of seeds is {seeds}, but must be at least 1.")
-    asked = search_options.asked(ctx.params)
     names = search_options.names(agents)
-    with RichProgress(quiet=quiet) as progress:
+    own = search_options.agent_settings(agent_option or [], names)
+    asked = search_options.asked({**ctx.params, "agent_option": None})
+    recipe = checked_recipe(finetune, distill)
+    with ExitStack() as stack:
+        progress = stack.enter_context(RichProgress(quiet=quiet))
+        events: Progress = progress
+        if tensorboard:
+            from autoprune.report import SearchEvents
+
+            events = stack.enter_context(SearchEvents(progress))
+
+        def tuning(folder: RunFolder) -> FinetuneProgress:
+            progress.stop()
+            return progress_of(folder, stack, tensorboard=tensorboard, quiet=quiet)
+
         try:
             found = run(
-                asked, out, agents=names, seeds=range(seeds), progress=progress, download=download, workers=workers
+                asked,
+                out,
+                agents=names,
+                seeds=range(seeds),
+                progress=events,
+                download=download,
+                workers=workers,
+                agent_options=own,
+                recipe=recipe,
+                tuning=tuning,
             )
         except KeyboardInterrupt as stop:
             if debug:

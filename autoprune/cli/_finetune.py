@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli import _options as options
 from autoprune.cli._output import complain, result, result_json
 from autoprune.cli._signals import stopped
+from autoprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from autoprune.finetuning import FinetuneProgress
+    from autoprune.runs import RunFolder
 
 EPILOG = """\b
 Examples:
@@ -132,6 +138,36 @@ def recipe_options(*, epochs: int | None, distill: bool | None) -> dict[str, Any
     return {"epochs": epochs, **({"distill": 0.0, "feature_weight": 0.0} if distill is False else {})}
 
 
+def checked_recipe(epochs: int | None, distill: bool | None) -> dict[str, Any] | None:
+    """Return the settings of a fine-tuning that follows a search, None for none; a slip is reported before the search.
+
+    Raises:
+        UsageError: if a value is out of its range, or says how to do what was not asked for.
+    """
+    from autoprune.finetuning import Recipe
+
+    if epochs is None:
+        if distill is not None:
+            raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
+        return None
+    recipe = recipe_options(epochs=epochs, distill=distill)
+    Recipe.from_dict(recipe)
+    return recipe
+
+
+def progress_of(folder: RunFolder, stack: ExitStack, *, tensorboard: bool, quiet: bool) -> FinetuneProgress:
+    """Return what shows a run's fine-tuning, and writes event files if they are wanted, until ``stack`` is closed."""
+    from autoprune.cli._finetune_progress import RichFinetuneProgress
+    from autoprune.finetuning import Several
+
+    bar = stack.enter_context(RichFinetuneProgress(quiet=quiet))
+    if not tensorboard:
+        return bar
+    from autoprune.report import FinetuneEvents
+
+    return Several(bar, stack.enter_context(FinetuneEvents(folder.path)))
+
+
 def tune(
     run: Path,
     asked: dict[str, Any],
@@ -145,29 +181,20 @@ def tune(
     **sources: Any,
 ) -> int:
     """Fine-tune and, if wanted, print the result; ``sources`` are those of ``autoprune.finetuning.finetune_run``."""
-    from contextlib import ExitStack
-
-    from autoprune.cli._finetune_progress import RichFinetuneProgress
-    from autoprune.finetuning import FinetuneProgress, Several, finetune_run
+    from autoprune.finetuning import finetune_run
     from autoprune.runs import RunFolder
 
     folder = RunFolder(run)
-    with ExitStack() as stack:
-        bar = stack.enter_context(RichFinetuneProgress(quiet=quiet))
-        progress: FinetuneProgress = bar
-        if tensorboard:
-            from autoprune.report import FinetuneEvents
-
-            progress = Several(bar, stack.enter_context(FinetuneEvents(folder.path)))
-        try:
+    try:
+        with ExitStack() as stack:
+            progress = progress_of(folder, stack, tensorboard=tensorboard, quiet=quiet)
             found = finetune_run(folder, asked, name=name, progress=progress, **sources)
-        except KeyboardInterrupt as stop:
-            if debug:
-                raise
-            bar.stop()
-            word, code = stopped(stop)
-            complain(f"{word}; the same command continues after the last whole epoch.")
-            return code
+    except KeyboardInterrupt as stop:
+        if debug:
+            raise
+        word, code = stopped(stop)
+        complain(f"{word}; the same command continues after the last whole epoch.")
+        return code
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of several devices the first one speaks
         return 0
     if as_json and show:

@@ -11,7 +11,6 @@ from autoprune.cli import _options as options
 from autoprune.cli import _search_options as search_options
 from autoprune.cli._output import complain, result, result_json, say
 from autoprune.cli._signals import stopped
-from autoprune.errors import UsageError
 
 EPILOG = """\b
 Examples:
@@ -87,15 +86,8 @@ def search(
     transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
-    finetune: Annotated[
-        int | None, typer.Option("--finetune", metavar="EPOCHS", help="Then fine-tune the network found.")
-    ] = None,
-    distill: Annotated[
-        bool | None,
-        typer.Option(
-            "--distill/--no-distill", help="Fine-tune from the dense network's logits too.  [default: distill]"
-        ),
-    ] = None,
+    finetune: search_options.Finetune = None,
+    distill: search_options.Distill = None,
     tensorboard: options.TensorBoard = False,
     allow: options.Allow = None,
     as_json: options.Json = False,
@@ -109,7 +101,7 @@ def search(
     """
     from contextlib import ExitStack
 
-    from autoprune.cli._finetune import recipe_options, tune
+    from autoprune.cli._finetune import checked_recipe, tune
     from autoprune.cli._progress import RichProgress
     from autoprune.report import Progress
     from autoprune.runs import RunFolder
@@ -121,15 +113,7 @@ def search(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."
         )
-    recipe = {
-        key: value for key, value in recipe_options(epochs=finetune, distill=distill).items() if value is not None
-    }
-    if finetune is None and distill is not None:
-        raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
-    if finetune is not None:
-        from autoprune.finetuning import Recipe
-
-        Recipe.from_dict(recipe)  # a slip is to be reported before the search
+    recipe = checked_recipe(finetune, distill)
     with ExitStack() as stack:
         progress = stack.enter_context(RichProgress(quiet=quiet))
         events: Progress = progress
@@ -149,7 +133,7 @@ def search(
             else:
                 complain(f"{word} before the first policy was scored; nothing was kept.")
             return code
-    if finetune is not None:
+    if recipe is not None:
         ended = tune(
             folder.path,
             recipe,

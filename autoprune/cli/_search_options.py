@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from autoprune.cli import _options as options
+from autoprune.errors import UsageError
 
 Budget = Annotated[
     str | None,
@@ -129,6 +130,11 @@ MostTried = Annotated[
         help="How many are finished at most until one is within the drop, or measured to be fast enough.  [default: 8]",
     ),
 ]
+Finetune = Annotated[int | None, typer.Option("--finetune", metavar="EPOCHS", help="Then fine-tune the network found.")]
+Distill = Annotated[
+    bool | None,
+    typer.Option("--distill/--no-distill", help="Fine-tune from the dense network's logits too.  [default: distill]"),
+]
 
 
 NOT_OF_THE_SEARCH = {
@@ -172,3 +178,21 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
 def names(text: str) -> tuple[str, ...]:
     """Read ``auto, tpe``."""
     return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def agent_settings(pairs: Sequence[str], agents: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``["ddpg.noise=0.5"]`` to each agent's options.
+
+    Raises:
+        UsageError: if one has no equals sign, or is of no agent.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        agent = max((name for name in agents if pair.startswith(f"{name}.")), key=len, default=None)
+        if agent is None:
+            raise UsageError(
+                f"The value of --agent-option is '{pair}', but must be like {agents[0] if agents else 'ddpg'}.name=value, "
+                f"with one of the agents compared: {', '.join(agents)}."
+            )
+        found.setdefault(agent, {}).update(options.settings([pair.removeprefix(f"{agent}.")]))
+    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from autoprune.agents import RULES
 from autoprune.comparison._table import summarize
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
+from autoprune.finetuning import FinetuneProgress, Recipe, finetune_run
 from autoprune.problem import Finished, Problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
@@ -113,6 +114,9 @@ def compare(
     progress: Progress | None = None,
     download: bool = False,
     workers: int = 1,
+    agent_options: Mapping[str, Mapping[str, Any]] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    tuning: Callable[[RunFolder], FinetuneProgress] | None = None,
 ) -> dict[str, Any]:
     """Run, or go on with, every agent with every seed, and return what came out, which is then in the folder too.
 
@@ -124,6 +128,9 @@ def compare(
         progress: Receives what happens.
         download: Whether the data may be downloaded.
         workers: Processes that score policies at the same time, with one thread each; what is found does not depend on it.
+        agent_options: Options of each agent's own, by its name.
+        recipe: How every run's network is then fine-tuned, settings of `autoprune.finetuning.Recipe`; None for not at all.
+        tuning: What receives what happens in a run's fine-tuning.
 
     Raises:
         UsageError: if what is asked cannot be done, or a run in the folder was begun differently.
@@ -132,19 +139,24 @@ def compare(
     progress = progress or Progress()
     if len(agents) < 2 or len(set(agents)) < len(agents):
         raise UsageError(f"The agents to compare are '{','.join(agents)}', but must be at least two, each once.")
+    others = sorted(set(agent_options or {}) - set(agents))
+    if others:
+        raise UsageError(f"Options are given for '{others[0]}', but the agents compared are {', '.join(agents)}.")
+    tuned = None if recipe is None else Recipe.from_dict(recipe).name  # a slip is to be reported before the searches
     plain = resolve(asked)
+    own = {agent: {**asked, "agent": agent, "agent_options": (agent_options or {}).get(agent)} for agent in agents}
     check_workers(workers, plain.device)
     if plain.budget.minimize is not None or "latency" in plain.budget.kinds:
         raise UsageError(
             "A comparison needs a budget without a drop, a front or measured latency; give for instance 0.5."
         )
     for agent in agents:
-        check_plugins(resolve({**asked, "agent": agent}))
+        check_plugins(resolve(own[agent]))
     inputs = load_asked(plain, download=download, say=progress.stage)
     for seed in seeds:
         shared: SharedProblem | None = None
         for agent in agents:
-            config = replace(resolve({**asked, "agent": agent, "seed": seed}), **inputs.recorded)
+            config = replace(resolve({**own[agent], "seed": seed}), **inputs.recorded)
             folder = run_folder(out, agent, seed)
             if folder.exists:
                 refuse_differences(folder, folder.read_config(), config)
@@ -164,19 +176,25 @@ def compare(
                 # What the shared problem lacks it takes from the problem.
                 drive(shared, config, inputs, folder, progress=progress, started=started, workers=workers)
                 shared.learn(folder)
-    found = summary({(a, s): run_folder(out, a, s) for s in seeds for a in agents})
+    runs = {(a, s): run_folder(out, a, s) for s in seeds for a in agents}
+    if recipe is not None:
+        for (agent, seed), folder in runs.items():
+            progress.stage(f"Fine-tuning what {agent} found with seed {seed}")
+            following = None if tuning is None else tuning(folder)
+            finetune_run(folder, recipe, weights=plain.weights, download=download, progress=following)
+    found = summary(runs, tuned)
     write_json_atomic(out / "comparison.json", found)
     return found
 
 
-def summary(runs: Mapping[tuple[str, int], RunFolder]) -> dict[str, Any]:
-    """Return what finished runs say together (see `autoprune.comparison.summarize`).
+def summary(runs: Mapping[tuple[str, int], RunFolder], tuned: str | None = None) -> dict[str, Any]:
+    """Return what finished runs, and their fine-tunings of a name, say together (see `autoprune.comparison.summarize`).
 
     Raises:
         UsageError: if one is not finished, or damaged.
     """
     with reading(f"A run below '{next(iter(runs.values())).path.parent}'", "remove its folder, it is made anew"):
-        found = summarize(runs, rules=RULES)
+        found = summarize(runs, rules=RULES, tuned=tuned)
     return found
 
 

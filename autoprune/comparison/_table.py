@@ -17,15 +17,18 @@ from autoprune.support.files import write_atomic
 from autoprune.support.tables import aligned
 
 
-def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str] = ()) -> dict[str, Any]:
+def summarize(
+    runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str] = (), tuned: str | None = None
+) -> dict[str, Any]:
     """Return the comparison of finished runs as JSON-ready values.
 
     Args:
         runs: The runs by agent and seed, every agent with every seed.
         rules: Which agents are simple rules.
+        tuned: Name of a fine-tuning that every run has, which is compared too.
 
     Raises:
-        UsageError: if a run is not finished.
+        UsageError: if a run, or its fine-tuning, is not finished.
     """
     agents = list(dict.fromkeys(agent for agent, _ in runs))
     seeds = list(dict.fromkeys(seed for _, seed in runs))
@@ -63,7 +66,33 @@ def summarize(runs: Mapping[tuple[str, int], RunFolder], *, rules: Sequence[str]
         "best": best,
         "dense": float(report["dense"]["accuracy"]),
         "rows": rows,
+        **({} if tuned is None else {"finetuned": _tuned(runs, agents, seeds, tuned)}),
     }
+
+
+def _tuned(
+    runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int], name: str
+) -> dict[str, Any]:
+    """Return what is left of the differences after the runs' networks were fine-tuned; answers by image are not kept of these."""
+    found = {
+        key: next(result for result in folder.read_report()["finetuned"] if result["name"] == name)
+        for key, folder in runs.items()
+    }
+    accuracy = [[float(found[agent, seed]["accuracy"]) for seed in seeds] for agent in agents]
+    means = [float(np.mean(some)) for some in accuracy]
+    best = means.index(max(means))
+    tested = Agents(accuracy, [None] * len(agents), results(runs, agents, seeds)[2])
+    rows = [
+        {
+            "agent": agent,
+            "accuracy": means[place],
+            "accuracies": accuracy[place],
+            "spread": float(np.std(accuracy[place], ddof=1)) if len(seeds) > 1 else None,
+            "behind": None if place == best else tested.difference(best, place).to_dict(),
+        }
+        for place, agent in enumerate(agents)
+    ]
+    return {"name": name, "epochs": found[agents[best], seeds[0]]["epochs"], "best": agents[best], "rows": rows}
 
 
 def results(
@@ -114,6 +143,8 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
 
 def table(found: Mapping[str, Any]) -> str:
     """Return the comparison as an aligned text table."""
+    tuned = found.get("finetuned")
+    after = {} if tuned is None else {row["agent"]: _measured(row) for row in tuned["rows"]}
     head = (
         "",
         f"{found['part']} acc",
@@ -124,25 +155,37 @@ def table(found: Mapping[str, Any]) -> str:
         "policies",
         "dense passes",
         "dense images",
+        *(() if tuned is None else ("fine-tuned", "behind", "p")),
     )
     lines = []
     for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
-        behind = row["behind"]
+        accuracy, behind, p = _measured(row)
         lines.append(
             (
                 row["agent"],
-                f"{100 * row['accuracy']:.2f}{spread}",
+                accuracy,
                 f"{100 * row['search_accuracy']:.2f}",
                 "-" if row["loss"] is None else f"{row['loss']:.4f}",
-                "-" if behind is None else _points(behind),
-                "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
+                behind,
+                p,
                 f"{row['policies']:.0f}",
                 f"{row['cost']:.0f}",
                 "-" if row["images"] is None or not math.isfinite(row["images"]) else f"{row['images']:,.0f}",
+                *after.get(row["agent"], ()),
             )
         )
     return aligned(head, lines)
+
+
+def _measured(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return accuracy, what it lacks to the best, and how likely that is by chance, as cells."""
+    spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
+    behind = row["behind"]
+    return (
+        f"{100 * row['accuracy']:.2f}{spread}",
+        "-" if behind is None else _points(behind),
+        "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
+    )
 
 
 def _points(gap: Mapping[str, Any]) -> str:
@@ -152,13 +195,9 @@ def _points(gap: Mapping[str, Any]) -> str:
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """Return who is first, from whom no difference is shown, and by how much it is above ``uniform`` and ``random``."""
-    rows = {row["agent"]: row for row in found["rows"]}
-    best, seeds = rows[found["best"]], len(found["seeds"])
-    of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
-    gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
-    level = [name for name, gap in gaps.items() if not gap.shown]
-    first = f"{found['best']} {'has the highest accuracy' if level else 'wins'}, {100 * best['accuracy']:.2f} ({of})"
-    if best["rule"]:
+    seeds = len(found["seeds"])
+    first, gaps, level = _first(found, seeds)
+    if any(row["rule"] for row in found["rows"] if row["agent"] == found["best"]):
         first = f"A simple rule: {first}; searching did not pay here"
     out = [f"{first}."]
     if seeds < 2:
@@ -171,11 +210,16 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         if name in gaps:
             gap = gaps[name]
             out.append(f"It is {gap.text()} above {name}" + (f" ({gap.verdict})." if seeds > 1 else "."))
+    if "finetuned" in found:
+        tuned = found["finetuned"]
+        then, _, still = _first(tuned, seeds)
+        none = f"; no difference is shown between it and {', '.join(still)}" if still and seeds > 1 else ""
+        out.append(f"After fine-tuning ({tuned['name']}, {tuned['epochs']} epochs) {then}{none}.")
     if seeds > 1:
         paired = all(gap.paired for gap in gaps.values())
         out.append(
             f"± in the first column: standard deviation over seeds; behind the best: 95 % intervals for other seeds and other "
-            f"images, which hold for all pairs of {len(rows)} agents at once, as do the p-values"
+            f"images, which hold for all pairs of {len(found['rows'])} agents at once, as do the p-values"
             + (
                 ", by image."
                 if paired
@@ -183,6 +227,16 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             )
         )
     return out
+
+
+def _first(found: Mapping[str, Any], seeds: int) -> tuple[str, dict[str, Difference], list[str]]:
+    """Return who has the highest accuracy, how far the others are behind, and from which of them no difference is shown."""
+    rows = {row["agent"]: row for row in found["rows"]}
+    gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
+    level = [name for name, gap in gaps.items() if not gap.shown]
+    of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
+    accuracy = 100 * rows[found["best"]]["accuracy"]
+    return f"{found['best']} {'has the highest accuracy' if level else 'wins'}, {accuracy:.2f} ({of})", gaps, level
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:

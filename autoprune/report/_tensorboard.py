@@ -77,7 +77,8 @@ class SearchEvents(Progress):
         self._inner.stage(text)
 
     def opened(self, folder: RunFolder) -> None:
-        """Remember where files go."""
+        """Remember where files go from now on."""
+        self._writer.close()
         self._writer.folder = folder.path
         self._inner.opened(folder)
 

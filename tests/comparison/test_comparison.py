@@ -1,14 +1,17 @@
 """Comparisons of agents: statistics against scipy, shared scores, a real one that goes on where it was stopped."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from autoprune.budget import Budget
+from autoprune.cli import main
 from autoprune.comparison import SharedProblem, compare, draw, sentences, summarize, table
 from autoprune.errors import UsageError
 from autoprune.evaluation import Agents, Difference
+from autoprune.finetuning import finetune_run
 from autoprune.runs import RunFolder
 from autoprune.support.answers import pack, unpack
 from autoprune.support.jsonl import read_jsonl, to_line
@@ -183,6 +186,49 @@ def test_with_workers_a_comparison_is_the_same_and_no_policy_is_scored_twice(tmp
         [tuple(line["counts"]) for line in read_jsonl(tmp_path / name / "scores-s0.jsonl")] for name in ("1", "2")
     ]
     assert sorted(scored[0]) == sorted(set(scored[1])) == sorted(scored[1])
+
+
+def test_networks_are_fine_tuned_as_alone_and_compared_again(tmp_path):
+    asked, agents = {"budget": Budget(0.5), "episodes": 2, "finish_steps": 0}, ["random", "uniform"]
+    recipe = {"epochs": 1, "distill": 0.0, "feature_weight": 0.0}
+    found = compare(asked, tmp_path / "all", agents=agents, recipe=recipe)
+    assert json.loads(to_json(found)) == read_json(tmp_path / "all" / "comparison.json")
+    before = compare(asked, tmp_path / "all", agents=agents)
+    assert before == {key: value for key, value in found.items() if key != "finetuned"}
+    shutil.copytree(tmp_path / "all" / "uniform-s0", tmp_path / "alone")
+    shutil.rmtree(tmp_path / "alone" / "finetune")
+    alone = finetune_run(RunFolder(tmp_path / "alone"), recipe)
+    tuned = {row["agent"]: row for row in found["finetuned"]["rows"]}
+    assert tuned["uniform"]["accuracies"] == [alone["accuracy"]]
+    best = found["finetuned"]["best"]
+    assert tuned[best]["accuracy"] == max(row["accuracy"] for row in tuned.values())
+    other = next(row for name, row in tuned.items() if name != best)
+    assert other["behind"]["mean"] == pytest.approx(tuned[best]["accuracy"] - other["accuracy"])
+    assert "fine-tuned" in table(found).splitlines()[0]
+    assert "fine-tuned" not in table(before)
+    said = " ".join(sentences(found))
+    assert (
+        f"After fine-tuning (plain, 1 epochs) {best} has the highest accuracy, {100 * tuned[best]['accuracy']:.2f}"
+        in said
+    )
+    assert compare(asked, tmp_path / "all", agents=agents, recipe=recipe) == found
+
+
+def test_each_agent_has_its_own_options(tmp_path):
+    asked, agents = {"budget": Budget(0.5), "episodes": 1, "finish_steps": 0}, ["evolution", "uniform"]
+    compare(asked, tmp_path, agents=agents, agent_options={"evolution": {"population": 7}})
+    recorded = {agent: RunFolder(tmp_path / f"{agent}-s0").read_config().agent_options for agent in agents}
+    assert recorded == {"evolution": {"population": 7}, "uniform": {}}
+    with pytest.raises(UsageError, match="'tpe', but the agents compared are evolution, uniform"):
+        compare(asked, tmp_path, agents=agents, agent_options={"tpe": {}})
+
+
+@pytest.mark.parametrize("pair", ["population=7", "tpe.population=7", "evolution.population"])
+def test_an_option_says_whose_it_is(pair, tmp_path, capsys):
+    command = ["compare", "--budget", "0.5", "--agents", "evolution,uniform", "--out", str(tmp_path / "out")]
+    assert main([*command, "--agent-option", pair]) == 2
+    assert "--agent-option is" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
