@@ -13,7 +13,7 @@ from autoprune.cli._output import result, result_json, say
 EPILOG = """\b
 Examples:
     autoprune report runs/digits-auto-0.5-s0
-    autoprune report runs/r56 --sensitivity --png --out r56.html
+    autoprune report runs/r56 --sensitivity --svg --out r56.html
     autoprune report runs/r56-tpe runs/r56-ddpg --out comparison.html
 """
 
@@ -28,7 +28,9 @@ def report(
             help="The .html file.  [default: report.html in RUN, comparison.html in the first of several]",
         ),
     ] = None,
-    png: Annotated[bool, typer.Option("--png", help="Also draw the main charts into a .png beside it.")] = False,
+    svg: Annotated[
+        bool, typer.Option("--svg", help="Also write the main charts as .svg files, in a folder beside it.")
+    ] = False,
     no_time: Annotated[bool, typer.Option("--no-time", help="Do not measure times where there are none yet.")] = False,
     sensitivity: Annotated[
         bool,
@@ -70,9 +72,9 @@ def report(
                 time_run(path)
             except AutopruneError as error:
                 say(f"No times of {path}: {error}")
-    page, picture = write_page(runs, out, png=png)
+    page, charts = write_page(runs, out, svg=svg)
     if as_json:
-        result_json({"path": str(page), "png": None if picture is None else str(picture)})
+        result_json({"path": str(page), "charts": [str(path) for path in charts]})
     else:
-        result(f"Wrote the report to {page}" + ("" if picture is None else f" and its charts to {picture}"))
+        result(f"Wrote the report to {page}" + (f" and its charts to {charts[0].parent}" if charts else ""))
     return 0

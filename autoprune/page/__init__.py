@@ -1,11 +1,11 @@
-"""The report of a run as a page: one self-contained HTML file, and a picture of its charts.
+"""The report of a run as a page: one self-contained HTML file, and its charts as files.
 
 A page is made of plain data (`Chart`, `Bars`) that small modules compute from what the run folder holds; it uses no plotting
 library, no script and no font or image from elsewhere, and escapes everything that comes from the user.
 """
 
+from autoprune.page._charts import write_charts
 from autoprune.page._page import page
-from autoprune.page._picture import draw
 from autoprune.page._run import Run, Tuned, read_run
 from autoprune.page._spec import Bar, Bars, Chart, Level, Point, Series
 from autoprune.page._verdict import compare, verdict
@@ -22,10 +22,10 @@ __all__ = [
     "Tuned",
     "check_path",
     "compare",
-    "draw",
     "page",
     "read_run",
     "read_runs",
     "verdict",
+    "write_charts",
     "write_page",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _VOID = {"meta", "br", "input", "hr", "col", "link"}
@@ -41,6 +42,14 @@ def el(tag: str, /, *children: object, **attributes: object) -> Html:
     if tag in _VOID:
         return Html(f"<{' '.join(parts)}>")
     return Html(f"<{' '.join(parts)}>{join(*children)}</{tag}>")
+
+
+def legend_list(entries: Sequence[tuple[Html, str]]) -> Html | None:
+    """Return a legend of keys (groups of a drawing 26 wide and 12 high) and their names; None if it has no entry."""
+    items = [
+        el("li", el("svg", key, viewBox="0 0 26 12", aria_hidden="true"), el("span", name)) for key, name in entries
+    ]
+    return el("ul", *items, class_="legend") if items else None
 
 
 def join(*children: object) -> Html:

@@ -1,4 +1,4 @@
-"""What a chart shows, as plain data: the page draws it as SVG, ``--png`` through matplotlib."""
+"""What a chart shows, as plain data: the page draws it as SVG."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,3 +166,32 @@ def css() -> str:
         ".shade{--c:var(--a)}@media screen and (prefers-color-scheme:dark){.shade{--c:var(--b)}}"
     )
     return schemes + looks + "".join(_RULES)
+
+
+def svg_css() -> str:
+    """Return what of the style sheet a chart needs that stands alone, in the light colours; nothing follows the pointer."""
+    rules = re.findall(r"(svg [^{]*)(\{[^}]*\})", "".join(rule for rule in _RULES if rule.startswith("svg ")))
+    found = [".paper{fill:var(--paper)}", ".heading{font-weight:600}"]
+    for selectors, body in rules:
+        places = [selector.removeprefix("svg ") for selector in selectors.split(",") if ":hover" not in selector]
+        if "var(--c)" not in body:
+            found += [",".join(places) + body] if places else []
+            continue
+        for name in (*LOOKS, "shade"):
+            own = "currentColor" if name == "shade" else f"var(--{name})"
+            found.append(",".join(_within(name, place) for place in places) + body.replace("var(--c)", own))
+    return "".join(found)
+
+
+def _within(look: str, place: str) -> str:
+    """Return a selector for what is in a group of a look, which may itself be the first that is named."""
+    kind = ".shade" if look == "shade" else f".k-{look}"
+    first, _, rest = place.partition(" ")
+    return f"{first}{kind} {rest}" if rest else f"{kind} {first}"
+
+
+def without_variables(svg: str) -> str:
+    """Return a drawing with every variable replaced by its light colour, as not every viewer knows them."""
+    values = dict(pair.split(":", 1) for pair in _LIGHT.rstrip(";").split(";"))
+    plain = re.sub(r"--a:(#\w+);--b:#\w+", r"color:\1", svg)
+    return re.sub(r"var\((--[\w-]+)\)", lambda found: values[found[1]], plain)

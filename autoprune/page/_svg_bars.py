@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 from autoprune.page._axes import Axis, make_axis
-from autoprune.page._html import Html, el
+from autoprune.page._html import Html, el, legend_list
 from autoprune.page._spec import Bar, Bars
 
 KINDS = {"decided": "kept by the policy", "smaller": "what is left", "whole": "left whole"}
 _JOIN = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM-4 0h8M0 -4v8"  # a circled plus
+_BOX = "M1 1H25V11H1z"
 _WIDTH, _LEFT, _TOP, _PLOT = 1152, 62, 12, 230
 _LETTER = 7.3  # average width of a character of a rotated label
 
 
 def bars_figure(picture: Bars) -> Html:
     """Return the columns with title, legend and note as a ``figure``."""
-    used = {bar.kind for bar in picture.bars}
-    entries = [el("li", _key(kind), text) for kind, text in KINDS.items() if kind in used]
-    outline = el("svg", el("path", d="M1 1H25V11H1z", class_="before"), viewBox="0 0 26 12", aria_hidden="true")
-    entries.append(el("li", outline, "before"))
-    if any(bar.residual for bar in picture.bars):
-        mark = el(
-            "svg",
-            el("path", d=_JOIN, transform="translate(13 6)", class_="join"),
-            viewBox="0 0 26 12",
-            aria_hidden="true",
-        )
-        entries.append(el("li", mark, "crosses a residual join"))
-    if picture.rule:
-        mark = el("svg", el("path", d="M0 6H26", class_="ruled"), viewBox="0 0 26 12", aria_hidden="true")
-        entries.append(el("li", mark, f"kept by {picture.rule}"))
     return el(
         "figure",
         el("h3", picture.title),
         el("div", bars_svg(picture), class_="wide", tabindex="0", role="group", aria_label=picture.title),
-        el("ul", *entries, class_="legend"),
+        legend_list(legend(picture)),
         el("figcaption", picture.note) if picture.note else None,
         id=picture.key,
     )
 
 
+def legend(picture: Bars) -> list[tuple[Html, str]]:
+    """Return the key of everything that is drawn, as a group of a drawing 26 wide and 12 high, and what it is."""
+    used = {bar.kind for bar in picture.bars}
+    entries = [(el("path", d=_BOX, class_=kind), text) for kind, text in KINDS.items() if kind in used]
+    entries.append((el("path", d=_BOX, class_="before"), "before"))
+    if any(bar.residual for bar in picture.bars):
+        entries.append((el("path", d=_JOIN, transform="translate(13 6)", class_="join"), "crosses a residual join"))
+    if picture.rule:
+        entries.append((el("path", d="M0 6H26", class_="ruled"), f"kept by {picture.rule}"))
+    return entries
+
+
+def size(picture: Bars) -> tuple[int, int]:
+    """Return width and height of the drawing."""
+    longest = max((len(bar.name) for bar in picture.bars), default=0)
+    return _WIDTH, round(_TOP + _PLOT + min(170.0, 14 + _LETTER * min(longest, 24)))
+
+
 def bars_svg(picture: Bars) -> Html:
     """Return the drawing alone."""
     count = max(1, len(picture.bars))
-    longest = max((len(bar.name) for bar in picture.bars), default=0)
-    bottom = min(170.0, 14 + _LETTER * min(longest, 24))
+    width, height = size(picture)
     y = make_axis([bar.before for bar in picture.bars], _TOP + _PLOT, _TOP, zero=True, count=4)
     pitch = (_WIDTH - _LEFT - 4) / count
     name = f"{picture.key}-title"
@@ -64,7 +67,7 @@ def bars_svg(picture: Bars) -> Html:
         ),
         el("path", d=f"M{_LEFT} {y.start}H{_WIDTH}", class_="axis"),
         class_="chart",
-        viewBox=f"0 0 {_WIDTH} {_TOP + _PLOT + bottom:.0f}",
+        viewBox=f"0 0 {width} {height}",
         role="img",
         aria_labelledby=name,
     )
@@ -99,7 +102,3 @@ def _column(bar: Bar, left: float, pitch: float, y: Axis, *, label: bool) -> Htm
                transform=f"rotate(-90 {at:.1f} {foot + 8:.0f})")
         )  # fmt: skip
     return el("g", *parts, class_="col")
-
-
-def _key(kind: str) -> Html:
-    return el("svg", el("path", d="M1 1H25V11H1z", class_=kind), viewBox="0 0 26 12", aria_hidden="true")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from autoprune.page._axes import Axis, floor_of, make_axis
-from autoprune.page._html import Html, el, join
+from autoprune.page._html import Html, el, join, legend_list
 from autoprune.page._spec import Chart, Level, Point, Series
 from autoprune.page._style import LOOKS, MARKERS, STROKED, shade
 
@@ -20,7 +20,7 @@ def chart_figure(chart: Chart) -> Html:
         "figure",
         el("h3", chart.title),
         chart_svg(chart),
-        _legend(chart),
+        legend_list(legend(chart)),
         el("figcaption", chart.note) if chart.note else None,
         id=chart.key,
     )
@@ -108,7 +108,7 @@ def _series(series: Series, x: Axis, y: Axis) -> Html:
         classes.append("faint")
     if series.shade is not None:
         classes = ["shade", "thin"]
-        style = f"--a:{shade(series.shade)};--b:{shade(series.shade, dark=True)}"
+        style = _shades(series.shade)
     return el("g", *parts, class_=" ".join(classes), style=style)
 
 
@@ -137,23 +137,26 @@ def _mark(point: Point, series: Series, x: Axis, y: Axis) -> Html:
     return join(el("path", d=bar, class_="e"), mark)
 
 
-def _legend(chart: Chart) -> Html | None:
-    entries = [_entry(series) for series in chart.series if series.legend and series.points]
+def legend(chart: Chart) -> list[tuple[Html, str]]:
+    """Return the key of everything that has a name, as a group of a drawing 26 wide and 12 high, and the name."""
+    entries = [(_key(series), series.name) for series in chart.series if series.legend and series.points]
     for level in chart.levels:
         kind = "s" if LOOKS[level.look].marker in STROKED else "m"
         mark = el("path", d=marker_of(level.look), transform="translate(22 6)", class_=kind)
-        key = el("svg", el("path", d="M0 6H26", class_="level"), mark, viewBox="0 0 26 12", aria_hidden="true")
-        entries.append(el("li", el("span", key, class_=f"k-{level.look}"), level.name))
-    return el("ul", *entries, class_="legend") if entries else None
+        entries.append((el("g", el("path", d="M0 6H26", class_="level"), mark, class_=f"k-{level.look}"), level.name))
+    return entries
 
 
-def _entry(series: Series) -> Html:
+def _key(series: Series) -> Html:
     parts: list[Html] = []
     if series.line:
         parts.append(el("path", d="M0 6H26", class_="l dashed" if series.dashed else "l"))
     if series.marks and series.shade is None:
         kind = "s" if LOOKS[series.look].marker in STROKED else "m"
         parts.append(el("path", d=marker_of(series.look), transform="translate(13 6)", class_=kind))
-    style = None if series.shade is None else f"--a:{shade(series.shade)};--b:{shade(series.shade, dark=True)}"
-    key = el("svg", *parts, viewBox="0 0 26 12", aria_hidden="true")
-    return el("li", el("span", key, class_="shade" if style else f"k-{series.look}", style=style), series.name)
+    style = None if series.shade is None else _shades(series.shade)
+    return el("g", *parts, class_="shade" if style else f"k-{series.look}", style=style)
+
+
+def _shades(place: float) -> str:
+    return f"--a:{shade(place)};--b:{shade(place, dark=True)}"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoprune.errors import UsageError
+from autoprune.page._charts import write_charts
 from autoprune.page._page import page
-from autoprune.page._picture import draw
 from autoprune.page._run import Run, read_run
 from autoprune.support.files import write_text_atomic
 from autoprune.support.reading import reading
@@ -45,33 +45,26 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
 
 
-def write_page(folders: Sequence[Path], out: Path | None = None, *, png: bool = False) -> tuple[Path, Path | None]:
+def write_page(folders: Sequence[Path], out: Path | None = None, *, svg: bool = False) -> tuple[Path, list[Path]]:
     """Write the page of one run, or of several over one another.
 
     Args:
         folders: Run folders, finished or not.
         out: The file; by default ``report.html`` (``comparison.html`` for several) in the first folder.
-        png: Whether the main charts are drawn into a .png beside it too (needs matplotlib).
+        svg: Whether the main charts are also written as .svg files, in a folder beside it called like it.
 
     Returns:
-        The page's path, and the picture's or None.
+        The page's path, and those of the charts.
 
     Raises:
-        UsageError: if a run is not there or damaged, the name is wrong, or matplotlib is missing for a picture.
+        UsageError: if a run is not there or damaged, or the name is wrong.
         AutopruneError: if a file cannot be written.
     """
-    from autoprune import report
-
     path = out if out is not None else default_path(folders)
     check_path(path)
-    picture = path.with_suffix(".png") if png else None
-    if picture is not None:
-        report.check_path(picture)
     runs = read_runs(folders)
     named = " and ".join(f"'{folder}'" for folder in folders)
     with reading(f"The report of {named}", "restore its files or run the search again"):
         text = page(runs)
     write_text_atomic(path, text)
-    if picture is not None:
-        draw(runs, picture)
-    return path, picture
+    return path, write_charts(runs, path.with_suffix("")) if svg else []

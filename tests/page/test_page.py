@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -206,7 +208,7 @@ def test_damage_is_one_sentence(run: Path, kind: str, capsys: pytest.CaptureFixt
 def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "page.html"
     assert main(["report", str(run), "--no-time", "--out", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"path": str(out), "png": None}
+    assert json.loads(capsys.readouterr().out) == {"path": str(out), "charts": []}
     assert out.is_file()
     assert main(["report", str(run), "--no-time", "--out", str(tmp_path / "page.pdf")]) == 2
     assert "must end in .html" in capsys.readouterr().err
@@ -216,11 +218,24 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "was made from Python" in capsys.readouterr().err
 
 
-def test_picture(run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    tune(run, "$x_1$ \u6f22")
+def test_charts_stand_alone(run: Path, tmp_path: Path) -> None:
+    tune(run, "$x_1$ \u6f22 <&'\"")
     other = make_run(tmp_path / "other", agent="ddpg")
     for folders in ([run], [run, other]):
-        _, picture = write_page(folders, tmp_path / "p.html", png=True)
-        assert picture == tmp_path / "p.png"
-        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        path, charts = write_page(folders, tmp_path / "p.html", svg=True)
+        text = path.read_text(encoding="utf-8")
+        assert len(charts) >= 3
+        for chart in charts:
+            assert chart.parent == tmp_path / "p"
+            drawing = chart.read_text(encoding="utf-8")
+            assert "var(" not in drawing
+            assert "<style>" in drawing
+            root = ElementTree.fromstring(drawing)
+            assert root.tag == "{http://www.w3.org/2000/svg}svg"
+            on_page = re.search(rf'<figure id="{chart.stem}">.*?</figure>', text, flags=re.DOTALL)
+            assert on_page is not None
+            for mark in root.iter("{http://www.w3.org/2000/svg}path"):  # the same drawing and the same legend
+                assert mark.get("d") in html.unescape(on_page[0])
+            said = html.unescape(re.sub("<[^>]*>", "", on_page[0]))
+            for label in root.iter("{http://www.w3.org/2000/svg}text"):
+                assert "".join(label.itertext()) in said
