@@ -64,6 +64,7 @@ class Driver:
         self._held_out = held_out
         proposers = [config.agent, *(name for name in config.baselines if name != config.agent)]
         self._journal = Journal(problem, folder, proposers, started=started)
+        self._full: dict[Counts, bool] = {}
         self._finishing = Finishing(
             problem, self._journal, config=config, folder=folder, model_spec=model_spec, progress=progress
         )
@@ -192,11 +193,21 @@ class Driver:
         state.agent.save(self._folder.agent_folder(state.name))
 
     def _ranked(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes within the budget, the best first; within a drop of accuracy the dense network is the last."""
+        """Return the episodes within the budget, the best first; within a drop of accuracy the dense network is the last.
+
+        At a budget that is to be used up, what leaves some of it (a probe that fits) counts only where nothing else fits.
+        """
         best = ranked(episodes, self._problem.budget)
+        best = [episode for episode in best if self._is_full(self._journal.counts(episode))] or best
         if self._problem.budget.max_drop is not None:
             best.append(dense_episode(self._problem, "dense"))
         return best
+
+    def _is_full(self, counts: Counts) -> bool:
+        """Return whether a policy within the budget uses it up, as far as the budget asks for that."""
+        if counts not in self._full:
+            self._full[counts] = tuple(self._problem.projector.fill(counts)) == counts
+        return self._full[counts]
 
     def _finish(self, name: str, best: Sequence[Episode]) -> Row:
         """Give an agent's best policies the final reconstruction and return the row of the one that is then the best."""

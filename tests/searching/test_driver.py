@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
+from autoprune.agents import Agent, Counts
+from autoprune.budget import Budget
 from autoprune.comparison import curve
 from autoprune.errors import AutopruneError
 from autoprune.evaluation import Score
@@ -16,6 +18,7 @@ from autoprune.support import files
 from autoprune.support.strict_json import read_json
 from autoprune.support.tensors import load_safetensors
 from autoprune.surgery import Policy
+from autoprune.testing import ToyProblem
 
 from .._driven import EPISODES, Problem, comparable, run
 
@@ -50,6 +53,43 @@ def test_random_gets_as_many_policies_as_the_agent(tmp_path: Path) -> None:
     report = run("tpe", tmp_path, problem=Problem(steps=12), episodes=7)
     rows = {row["name"]: row["policies_scored"] for row in report["rows"]}
     assert rows == {"dense": 0, "uniform": 1, "shallow": 1, "deep": 1, "random": 7, "tpe": 7}
+
+
+class Wasteful(Agent):
+    """Proposes the smallest network first, which the reward likes best, then such as use up the budget."""
+
+    def ask(self, episode: int) -> Counts | None:
+        if episode == 0:
+            return tuple(levels[0] for levels in self.problem.levels)
+        ratios = np.random.default_rng(episode).random(len(self.problem.levels))
+        return tuple(self.problem.projector.project(ratios))
+
+
+@pytest.mark.parametrize(("mode", "wasted"), [("exact", False), ("at-most", True)])
+def test_what_leaves_some_of_a_budget_that_is_to_be_used_up_is_no_result(
+    mode: Literal["exact", "at-most"], wasted: bool, tmp_path: Path
+) -> None:
+    class Small(Problem):
+        """A problem whose smallest policies have the best rewards."""
+
+        def score(self, counts: Sequence[int]) -> Score:
+            found = super().score(counts)
+            return replace(found, reward=-float(found.macs))
+
+    problem = Small()
+    problem.budget = Budget(0.5, mode)
+    problem.projector = ToyProblem(4, budget=0.5, mode=mode, steps=4).projector
+    report = run(Wasteful, tmp_path, problem=problem)
+    smallest = [levels[0] for levels in problem.levels]
+    assert (list(report["final"]["counts"].values()) == smallest) is wasted
+    raised = [
+        [*counts[:place], larger, *counts[place + 1 :]]
+        for counts in [list(report["final"]["counts"].values())]
+        for place, levels in enumerate(problem.levels)
+        for larger in levels
+        if larger > counts[place]
+    ]
+    assert any(problem.projector.fits(counts) for counts in raised) is wasted
 
 
 @pytest.mark.parametrize("agent", ["random", "tpe", "cmaes"])
