@@ -52,7 +52,7 @@ class BudgetBisection(Agent):
             )
         self._kind = problem.budget.minimize
         self._agent, self._options = agent, dict(options or {})
-        whole = [levels[-1] for levels in problem.levels]
+        whole = [group.size for group in problem.decisions]
         least = [levels[0] for levels in problem.levels]
         probe = problem.at(Budget([Limit(self._kind, 1.0)]))
         self._low, self._high = probe.projector.usage(least) / probe.projector.usage(whole), 1.0

@@ -138,15 +138,23 @@ class DDPG(Agent):
         walk = Walk(self.problem, self._features, raises=self.together)
         ratios = []
         for levels, group in zip(self.problem.levels, self.problem.decisions, strict=True):
-            low = levels[0] / group.size
-            ratios.append(float(rng.uniform(low, 1.0)) if warm else self._play(walk.observe(), rng, episode, low))
+            low, high = levels[0] / group.size, levels[-1] / group.size
+            ratios.append(
+                float(rng.uniform(low, high)) if warm else self._play(walk.observe(), rng, episode, (low, high))
+            )
             walk.step(ratios[-1])
         self._asked = (episode, ratios)
         return tuple(self.problem.projector.project(ratios)) if self.together else tuple(walk.prefix)
 
-    def _play(self, observation: npt.NDArray[np.float32], rng: np.random.Generator, episode: int, low: float) -> float:
-        """Return the keep ratio for an observation: the actor's, with noise, from ``low`` to 1."""
-        return self.exploration.noisy(rng, to_ratio(self._model.act(observation)), episode, low)
+    def _play(
+        self,
+        observation: npt.NDArray[np.float32],
+        rng: np.random.Generator,
+        episode: int,
+        within: tuple[float, float],
+    ) -> float:
+        """Return the keep ratio for an observation: the actor's, with noise, from the least to the most allowed."""
+        return self.exploration.noisy(rng, to_ratio(self._model.act(observation)), episode, *within)
 
     def tell(self, episode: int, counts: Counts, score: Score) -> None:
         """Store the policy's transitions, move the baseline, and learn once the warm-up is over."""
@@ -218,10 +226,17 @@ class SAC(DDPG):
 
     learner = "LearnSAC"
 
-    def _play(self, observation: npt.NDArray[np.float32], rng: np.random.Generator, episode: int, low: float) -> float:
+    def _play(
+        self,
+        observation: npt.NDArray[np.float32],
+        rng: np.random.Generator,
+        episode: int,
+        within: tuple[float, float],
+    ) -> float:
         """Return the keep ratio for an observation, drawn by the actor."""
+        low, high = within
         with self._seeded(rng):
-            return max(to_ratio(self._model.act(observation, deterministic=False)), low)
+            return min(max(to_ratio(self._model.act(observation, deterministic=False)), low), high)
 
 
 def _digest(before: str, told: Told) -> str:

@@ -95,9 +95,9 @@ class Exploration:
         """
         return first_policies(problem, self.start, agent="the ddpg agent")
 
-    def noisy(self, rng: np.random.Generator, mean: float, episode: int, low: float) -> float:
-        """Return a keep ratio from ``low`` to 1: ``mean`` with an episode's noise."""
-        return truncated_normal(rng, mean, self.sigma_of(episode), low, 1.0)
+    def noisy(self, rng: np.random.Generator, mean: float, episode: int, low: float, high: float = 1.0) -> float:
+        """Return a keep ratio from ``low`` to ``high``: ``mean`` with an episode's noise."""
+        return truncated_normal(rng, mean, self.sigma_of(episode), low, high)
 
 
 def truncated_normal(rng: np.random.Generator, mean: float, sigma: float, low: float, high: float) -> float:

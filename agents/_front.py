@@ -61,7 +61,9 @@ class Front(Agent):
             raise UsageError(f"The value of 'rules' is {rules!r}, but must be true or false.")
         self._kind = problem.budget.minimize
         self._space = {
-            f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)
+            f"keep.{group.name}": optuna.distributions.FloatDistribution(
+                levels[0] / group.size, levels[-1] / group.size
+            )
             for group, levels in zip(problem.decisions, problem.levels, strict=True)
         }
         start = int(self.rng(0).integers(2**31))
@@ -75,7 +77,9 @@ class Front(Agent):
             )
             self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=chosen)
             for share in _UNIFORM if rules else ():
-                self._study.enqueue_trial({name: max(share, space.low) for name, space in self._space.items()})
+                self._study.enqueue_trial(
+                    {name: min(max(share, space.low), space.high) for name, space in self._space.items()}
+                )
         finally:
             optuna.logging.set_verbosity(verbosity)
         self._asked: tuple[int, Any, Counts] | None = None

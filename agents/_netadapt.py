@@ -75,6 +75,6 @@ class NetAdapt(Agent):
             if meets:
                 found.append(projector.fill(meets[0]) if projector.fits(meets[0]) else meets[0])
         if not found:
-            ratios = [count / allowed[-1] for count, allowed in zip(self._now, levels, strict=True)]
+            ratios = [count / group.size for count, group in zip(self._now, self.problem.decisions, strict=True)]
             found = [projector.project(ratios)]
         return list(dict.fromkeys(found))

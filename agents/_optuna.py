@@ -44,7 +44,9 @@ class OptunaAgent(Agent):
         self._optuna = optuna
         self._first = first_policies(problem, start, agent=self._name)
         self._space = {
-            f"keep.{group.name}": optuna.distributions.FloatDistribution(min(levels[0] / group.size, 1.0), 1.0)
+            f"keep.{group.name}": optuna.distributions.FloatDistribution(
+                levels[0] / group.size, levels[-1] / group.size
+            )
             for group, levels in zip(problem.decisions, problem.levels, strict=True)
         }
 

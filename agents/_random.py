@@ -62,5 +62,8 @@ def random_policy(problem: ProblemLike, rng: np.random.Generator) -> Counts:
         problem: The problem.
         rng: Where the keep ratios are drawn from.
     """
-    smallest = [levels[0] / group.size for levels, group in zip(problem.levels, problem.decisions, strict=True)]
-    return tuple(problem.projector.project([float(rng.uniform(low, 1.0)) for low in smallest]))
+    ratios = [
+        float(rng.uniform(levels[0] / group.size, levels[-1] / group.size))
+        for levels, group in zip(problem.levels, problem.decisions, strict=True)
+    ]
+    return tuple(problem.projector.project(ratios))

@@ -22,9 +22,9 @@ _NO_LOSS = 1e6  # stands for a loss that is not finite: worse than any, but stil
 class Sensitivity(Agent):
     """Measures how the loss grows as one group shrinks, then allows every group the same growth.
 
-    The first policies are probes: one group at some keep ratio, all others whole. They are usually *above the budget* and
-    not meant as results. The last one is: a common loss increase is bisected, every group gets the smallest count whose
-    interpolated curve stays below it, and what is left of the budget is filled in.
+    The first policies are probes: one group at some keep ratio, all others as large as is allowed. They are usually *above the
+    budget* and not meant as results. The last one is: a common loss increase is bisected, every group gets the smallest count
+    whose interpolated curve stays below it, and what is left of the budget is filled in.
 
     With E episodes and T groups every group gets (E - 1) // T probes, at most 8. With fewer episodes than groups only
     every so many-th group is probed, and the others take the curve interpolated between their neighbours.
@@ -48,8 +48,8 @@ class Sensitivity(Agent):
         """Return a probe (usually above the budget), then the policy, then None."""
         if episode < len(self._probes):
             index, count = self._probes[episode]
-            whole = [group.size for group in self.problem.decisions]
-            return (*whole[:index], count, *whole[index + 1 :])
+            largest = [levels[-1] for levels in self.problem.levels]
+            return (*largest[:index], count, *largest[index + 1 :])
         return self._policy() if episode == len(self._probes) else None
 
     def ready(self, episode: int, told: int) -> bool:

@@ -39,6 +39,8 @@ def compare(
     race: options.Race = None,
     baselines: search_options.Baselines = None,
     decide: search_options.Decide = None,
+    ignore: options.Ignore = None,
+    bounds: options.Bounds = None,
     finish_policies: search_options.FinishPolicies = None,
     most_tried: search_options.MostTried = None,
     finish_steps: search_options.FinishSteps = None,

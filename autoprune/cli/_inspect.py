@@ -15,6 +15,7 @@ EPILOG = """\b
 Examples:
     autoprune inspect --model cifar-resnet56
     autoprune inspect --model torchvision:resnet50 --include-residual
+    autoprune inspect --model torchvision:resnet18 --ignore layer1 --bounds 'layer4.*=0.5:1.0'
     autoprune inspect --model my_nets.py:make_net --input-size 3x64x64 --json
     autoprune inspect --model torchvision:mobilenet_v3_small --plot groups.svg
 """
@@ -29,6 +30,8 @@ def inspect(
     ] = False,
     min_keep: Annotated[float, typer.Option("--min-keep", help="Least share of a group's channels that stays.")] = 0.1,
     round_to: Annotated[int, typer.Option("--round-to", help="Keep multiples of so many channels.")] = 1,
+    ignore: options.Ignore = None,
+    bounds: options.Bounds = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Also draw the groups into a .png, .svg or .pdf file."),
@@ -43,6 +46,7 @@ def inspect(
 
     if plot is not None:
         report.check_path(plot)
+    limits = options.bounds(bounds)
 
     loaded = load_model(
         model if model is not None else "digits", weights=weights, input_size=options.shape(input_size) or None
@@ -53,6 +57,8 @@ def inspect(
         include_residual=include_residual,
         min_keep=min_keep,
         round_to=round_to,
+        ignore=ignore,
+        bounds=limits,
     )
     found = {"model": loaded.spec, "input_shape": list(loaded.input_shape), **found}
     if plot is not None:

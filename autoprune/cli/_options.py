@@ -73,6 +73,23 @@ Transform = Annotated[
         "--transform", metavar="MODULE:FUNCTION", help="Instead: your function from a PIL image to a tensor (C, H, W)."
     ),
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="PATTERN",
+        help="Keep all channels of the modules whose paths match, for instance 'head.*'; may be given several times.",
+    ),
+]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bounds",
+        metavar="PATTERN=LEAST:MOST",
+        help="Least and most share of the channels that stays there, for instance 'layer4.*=0.5:1.0', or one share that is "
+        "fixed; may be given several times.",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
 Race = Annotated[
@@ -164,6 +181,33 @@ def preparation(resize: str | None, crop: str | None, transform: str | None) -> 
         "crop": cut * 2 if cut is not None and len(cut) == 1 else cut,
         "transform": transform,
     }
+
+
+def bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]] | None:
+    """Read ``["layer4.*=0.5:1.0", "stem=0.5"]``; None for None.
+
+    Raises:
+        UsageError: if one is not like that, or a pattern is given twice.
+    """
+    if not pairs:
+        return None
+    found: dict[str, tuple[float, float]] = {}
+    for pair in pairs:
+        pattern, equals, text = pair.rpartition("=")
+        low, colon, high = text.partition(":")
+        try:
+            share = float(low), float(high if colon else low)
+        except ValueError:
+            equals = ""
+        if not (pattern and equals):
+            raise UsageError(
+                f"The value of --bounds is '{pair}', but must be a pattern with the least and the most share of the channels "
+                "that stays, like 'layer4.*=0.5:1.0', or with one share, like 'stem=0.5'."
+            )
+        if pattern in found:
+            raise UsageError(f"The pattern '{pattern}' of --bounds was given twice; give one of the two.")
+        found[pattern] = share
+    return found
 
 
 def settings(pairs: list[str], *, option: str = "--agent-option") -> dict[str, Any]:

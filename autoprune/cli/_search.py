@@ -22,6 +22,7 @@ Examples:
     autoprune search --budget macs=0.5,params=0.6,size=4MB
     autoprune search --budget latency=0.8 --target onnxruntime --batch 1
     autoprune search --budget 0.5 --preset amc
+    autoprune search --budget 0.6 --ignore conv1 --bounds 'blocks.2.*=0.5:1.0'
     autoprune search --max-drop 3
     autoprune search --pareto --minimize params
     autoprune search --out runs/r56    (continues that run, or prints it)
@@ -63,6 +64,8 @@ def search(
     race: options.Race = None,
     baselines: search_options.Baselines = None,
     decide: search_options.Decide = None,
+    ignore: options.Ignore = None,
+    bounds: options.Bounds = None,
     finish_policies: search_options.FinishPolicies = None,
     most_tried: search_options.MostTried = None,
     finish_steps: search_options.FinishSteps = None,

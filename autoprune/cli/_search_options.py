@@ -144,7 +144,7 @@ NOT_OF_THE_SEARCH = {
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {
     *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
-    *("round_to", "agent_option", "baselines", "decide"),
+    *("round_to", "agent_option", "baselines", "decide", "ignore", "bounds"),
 }
 """Options whose text is read before it is asked for; the others are asked for as they are."""
 
@@ -172,6 +172,8 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
         "agent_options": options.settings(text["agent_option"]) if text["agent_option"] else None,
         "baselines": None if text["baselines"] is None else names(text["baselines"]),
         "decide": None if text["decide"] is None else names(text["decide"]),
+        "ignore": tuple(text["ignore"]) if text["ignore"] else None,
+        "bounds": options.bounds(text["bounds"]),
     }
 
 

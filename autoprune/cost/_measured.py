@@ -88,7 +88,7 @@ class MeasuredCost:
     ) -> None:
         self._form = form
         names = [group.name for group in decisions]
-        policies = _policies(levels)
+        policies = _policies(levels, form.sizes)
         kept = [dict(zip(names, counts, strict=True)) for counts in policies]
         stored = _Stored(path, name)
         values = [value for one in kept if (value := stored.get(one)) is not None]
@@ -166,10 +166,10 @@ def _above_0(value: object) -> float:
     return float(value)
 
 
-def _policies(levels: Levels) -> list[tuple[int, ...]]:
+def _policies(levels: Levels, sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the policies that are measured: the whole network, the smallest, and random ones of evenly spaced sizes."""
     rng = np.random.default_rng(0)
-    found = [tuple(allowed[-1] for allowed in levels), tuple(allowed[0] for allowed in levels)]
+    found = [tuple(sizes), tuple(allowed[0] for allowed in levels)]
     for share in np.linspace(0.2, 0.9, NETWORKS - len(found)):
         places = [
             min(len(allowed) - 1, int(len(allowed) * np.clip(share + rng.uniform(-0.2, 0.2), 0, 1)))

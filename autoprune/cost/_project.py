@@ -30,16 +30,17 @@ class Projector:
     Args:
         limits: Costs, each with the most that a policy may have of it. Whatever the costs are, no limit is exceeded; those
             that never fall when a count rises are also used as far as any policy of the same direction can.
-        levels: For each decision the allowed counts, ascending, the group's size last (see `allowed_counts`).
+        levels: For each decision the allowed counts, ascending (see `allowed_counts`).
         mode: "exact": use all of the budget, so that no group can go up one level within it. "at-most": policies that
             ask for less stay as they are.
         rising: Whether no cost falls when a count rises: then what does not fit is not asked for again.
+        sizes: Units of each decision; None where the last level is all of them.
 
     Attributes:
         levels: The allowed counts.
         mode: The mode.
         smallest: The smallest policy that the levels allow.
-        whole: The policy that keeps everything.
+        largest: The largest policy that the levels allow.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class Projector:
         mode: Mode = "exact",
         *,
         rising: bool = False,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         self.mode = mode
         self._rising = rising
         self.levels = tuple(tuple(int(level) for level in allowed) for allowed in levels)
         self._limits = tuple(limits)
-        self._sizes: FloatArray = np.asarray([allowed[-1] for allowed in self.levels], dtype=np.float64)
+        self.smallest = tuple(allowed[0] for allowed in self.levels)
+        self.largest = tuple(allowed[-1] for allowed in self.levels)
+        self._sizes: FloatArray = np.asarray(self.largest if sizes is None else sizes, dtype=np.float64)
         longest = max((len(allowed) for allowed in self.levels), default=1)
         self._table: IntArray = np.full((len(self.levels), longest + 1), _NEVER, dtype=np.int64)
         for row, allowed in zip(self._table, self.levels, strict=True):
@@ -64,8 +68,6 @@ class Projector:
         for middles, allowed in zip(self._middles, self.levels, strict=True):
             middles[: len(allowed) - 1] = (np.asarray(allowed[1:]) + np.asarray(allowed[:-1])) / 2
         self._rows = np.arange(len(self.levels))
-        self.smallest = tuple(allowed[0] for allowed in self.levels)
-        self.whole = tuple(allowed[-1] for allowed in self.levels)
 
     def usage(self, counts: Sequence[int]) -> float:
         """Return how much of the budget a policy uses: the largest share of a limit. At most 1 fits."""
@@ -198,7 +200,7 @@ class Projector:
         """Return the lowest and the highest level worth taking for the decision after ``prefix``.
 
         The highest is the last that still fits with all later groups at their smallest. In mode "exact" the lowest is
-        the first that still reaches the budget with all later groups whole; in "at-most" it is the smallest level.
+        the first that still reaches the budget with all later groups at their largest; in "at-most" it is the smallest level.
         Where no level fits (``prefix`` is too large already) both are the smallest, where none reaches the budget both
         are the highest that fits.
         """
@@ -207,7 +209,7 @@ class Projector:
         highest = int(fitting[-1]) if fitting.size else 0
         lowest = 0
         if self.mode == "exact":
-            using = np.flatnonzero(self.usage_many(self._along(prefix, levels, self.whole)) >= 1.0)
+            using = np.flatnonzero(self.usage_many(self._along(prefix, levels, self.largest)) >= 1.0)
             lowest = min(int(using[0]), highest) if using.size else highest
         return levels[lowest], levels[highest]
 

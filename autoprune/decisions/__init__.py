@@ -3,13 +3,21 @@
 from autoprune.decisions._apply import applied, decisions_of, entries_of, kinds_of, network_of
 from autoprune.decisions._decision import CHANNELS, Decision, StandaloneDecision, channel_groups, share_lost, standalone
 from autoprune.decisions._find import Finder, find, finders, standalone_decisions
+from autoprune.decisions._given import Bounds, Ignore, as_share, restrictions_of
+from autoprune.decisions._restrictions import Restricted, Restrictions, Share
 
 __all__ = [
     "CHANNELS",
+    "Bounds",
     "Decision",
     "Finder",
+    "Ignore",
+    "Restricted",
+    "Restrictions",
+    "Share",
     "StandaloneDecision",
     "applied",
+    "as_share",
     "channel_groups",
     "decisions_of",
     "entries_of",
@@ -17,6 +25,7 @@ __all__ = [
     "finders",
     "kinds_of",
     "network_of",
+    "restrictions_of",
     "share_lost",
     "standalone",
     "standalone_decisions",

@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.cost import Cost, CostModel, MemoryCost, size_cost
+from autoprune.decisions import Bounds, Ignore, Restricted, restrictions_of
 from autoprune.errors import AutopruneError
-from autoprune.graph import IntArray, PruningGraph, proved_graph
+from autoprune.graph import Group, IntArray, PruningGraph, proved_graph
 from autoprune.problem import decidable
 from autoprune.surgery import folded
 
@@ -22,6 +23,8 @@ def inspect_model(
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int = 1,
+    ignore: Ignore | None = None,
+    bounds: Bounds | None = None,
 ) -> dict[str, Any]:
     """Trace a network, prove its groups and say what it consists of, as JSON-ready values.
 
@@ -31,21 +34,27 @@ def inspect_model(
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this.
+        ignore: Modules whose channels all stay, as for a search.
+        bounds: The share of the channels that stays of others, likewise.
 
     Returns:
         ``macs``, ``params``, ``smallest_macs``, ``smallest_budget``; ``budgets``: by kind the dense network's and the smallest
         that can be met, ``dense`` and ``least``; ``notes``: what to know of the network as a whole, sentences; ``groups``,
         ``refusals`` and ``layers`` as lists of dictionaries in execution order. A group's letters are what people call it by; a
-        layer's ``in_groups`` and ``out_groups`` are names of groups (none for the image's channels).
+        layer's ``in_groups`` and ``out_groups`` are names of groups (none for the image's channels). A group's ``restricted_by``
+        says what was given to ignore or bound it, else None, and ``least_share`` and ``most_share`` what that leaves.
 
     Raises:
+        UsageError: if what is ignored or bounded means nothing in the network, or contradicts itself.
         AutopruneError: if the network cannot be traced.
     """
+    restrictions = restrictions_of(model, ignore, bounds)
     graph = proved_graph(model, example_input)
     model = folded(model, graph.folded)
-    decisions = decidable(graph, include_residual=include_residual)
+    restricted = restrictions.within(model, graph)
+    decisions = decidable(graph, include_residual=include_residual, restricted=restricted)
     cost = CostModel(graph, decisions)
-    least = [group.levels(min_keep=min_keep, round_to=round_to)[0] for group in decisions]
+    least = [restricted.levels(group, min_keep=min_keep, round_to=round_to)[0] for group in decisions]
     smallest = cost.macs(least)
     whole = [group.size for group in decisions]
     costs: dict[str, Cost] = {"macs": cost.macs_form, "params": cost.params_form}
@@ -60,20 +69,7 @@ def inspect_model(
         "smallest_macs": smallest,
         "smallest_budget": smallest / cost.dense_macs if cost.dense_macs else 1.0,
         "budgets": {kind: {"dense": found(whole), "least": found(least)} for kind, found in costs.items()},
-        "groups": [
-            {
-                "name": group.name,
-                "letter": letters(group.index),
-                "channels": group.size,
-                "kind": group.kind,
-                "producers": list(group.producers),
-                "consumers": list(group.consumers),
-                "prunable": group.reason is None,
-                "decided": group.name in decided,
-                "reason": group.reason,
-            }
-            for group in graph.groups
-        ],
+        "groups": [{**_group(group, restricted), "decided": group.name in decided} for group in graph.groups],
         "notes": list(graph.notes),
         "refusals": [{"where": refusal.where, "reason": refusal.reason} for refusal in graph.refusals],
         "layers": [
@@ -92,6 +88,24 @@ def inspect_model(
             }
             for layer in graph.layers
         ],
+    }
+
+
+def _group(group: Group, restricted: Restricted) -> dict[str, Any]:
+    found = restricted.on(group)
+    low, high = (1.0, 1.0) if found.whole else (found.low, found.high)
+    return {
+        "name": group.name,
+        "letter": letters(group.index),
+        "channels": group.size,
+        "kind": group.kind,
+        "producers": list(group.producers),
+        "consumers": list(group.consumers),
+        "prunable": group.reason is None,
+        "reason": group.reason,
+        "restricted_by": found.words or None,
+        "least_share": low,
+        "most_share": high,
     }
 
 

@@ -26,7 +26,8 @@ def inspection_view(found: Mapping[str, Any]) -> RenderableType:
     styles = _styles(found["groups"])
     tables = (_layers(found, styles), _groups(found["groups"], styles))
     parts: list[RenderableType] = [_title(found), *(part for table in tables for part in ("", table)), ""]
-    for text in (_left_whole(found["groups"], styles), _refusals(found), _notes(found), _budgets(found)):
+    limits = (_left_whole(found["groups"], styles), _bounded(found["groups"], styles))
+    for text in (*limits, _refusals(found), _notes(found), _budgets(found)):
         if text:
             parts += [text, ""]
     return Group(*parts[:-1])
@@ -144,7 +145,7 @@ def _groups(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str,
     lines: list[list[str | Text]] = []
     for group in groups:
         letter, style = styles[group["name"]]
-        verdict = "yes" if group["decided"] else "--include-residual" if group["prunable"] else "no"
+        verdict = _verdict(group)
         lines.append(
             [
                 Text(letter, style=style),
@@ -160,6 +161,16 @@ def _groups(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str,
     return grid(
         ("", "coupling group", "channels", "kind", made, read, "decided"), "llrllll", lines, wrapped=(made, read)
     )
+
+
+def _verdict(group: Mapping[str, Any]) -> str:
+    """Return whether a group is decided, within which shares, or what would have it decided."""
+    low, high = group["least_share"], group["most_share"]
+    if not group["decided"]:
+        return "no" if not group["prunable"] else "off limits" if low == 1.0 else "--include-residual"
+    if not group["restricted_by"]:
+        return "yes"
+    return f"keeps {low:g}" if low == high else f"keeps {low:g} to {high:g}"
 
 
 def together(names: Sequence[str]) -> str:
@@ -182,7 +193,8 @@ def _left_whole(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[
     reasons: dict[str, list[str]] = {}
     for group in groups:
         if not group["decided"]:
-            reason = group["reason"] or "it crosses a residual join; add --include-residual"
+            off_limits = f"off limits by {group['restricted_by']}" if group["least_share"] == 1.0 else None
+            reason = group["reason"] or off_limits or "it crosses a residual join; add --include-residual"
             reasons.setdefault(reason, []).append(group["name"])
     if not reasons:
         return None
@@ -190,6 +202,21 @@ def _left_whole(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[
     for number, (reason, names) in enumerate(reasons.items()):
         text.append("\n" if number else "").append("  ")
         text.append_text(Text(", ").join(Text(*styles[name]) for name in names)).append(f"  {reason}", style="not bold")
+    return text
+
+
+def _bounded(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> Text | None:
+    """Return which groups the user bounds, and by what."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        if group["decided"] and group["restricted_by"]:
+            found.setdefault(group["restricted_by"], []).append(group["name"])
+    if not found:
+        return None
+    text = Text("Decided within bounds\n", style="bold")
+    for number, (by, names) in enumerate(found.items()):
+        text.append("\n" if number else "").append("  ")
+        text.append_text(Text(", ").join(Text(*styles[name]) for name in names)).append(f"  {by}", style="not bold")
     return text
 
 

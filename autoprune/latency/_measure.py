@@ -82,7 +82,7 @@ def profile_model(
         graph,
         decisions,
         example,
-        design(levels, networks, seed=seed),
+        list(dict.fromkeys([Segments(graph, decisions).sizes, *design(levels, networks, seed=seed)])),
         say=say,
         clock=clock,
         progress=progress,

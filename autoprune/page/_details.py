@@ -7,6 +7,7 @@ import platform
 import shlex
 from collections.abc import Iterable
 
+from autoprune.decisions import Restrictions
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import plural, seconds
 from autoprune.page._run import Run
@@ -92,6 +93,8 @@ def command(config: RunConfig) -> str:
         parts += [] if key == "device" else [f"--{'target' if key == 'runtime' else key}", str(value)]
     parts += ["--include-residual"] if config.include_residual else []
     parts += ["--race"] if config.race else []
+    for limit in Restrictions(config.ignore, config.bounds).options:
+        parts += limit
     for key, values in (("--mean", config.mean), ("--std", config.std)):
         parts += [key, ",".join(repr(value) for value in values)] if values else []
     for key, sides in (("--resize", config.resize), ("--crop", config.crop)):

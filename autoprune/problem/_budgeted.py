@@ -11,7 +11,7 @@ from torch import nn
 
 from autoprune.budget import Budget
 from autoprune.cost import MEASUREMENTS, MemoryCost
-from autoprune.decisions import CHANNELS, channel_groups, standalone_decisions
+from autoprune.decisions import CHANNELS, Restrictions, channel_groups, standalone_decisions
 from autoprune.errors import UsageError
 from autoprune.latency import LatencyCost, PricedGroups, Ratio, Target
 from autoprune.model_guard import unchanged
@@ -51,7 +51,7 @@ class Budgeted:
         Raises:
             UsageError: if a kind of cost is limited that is not known here.
         """
-        projector = project_onto(budget, self.decided.costs, self.decided.levels)
+        projector = project_onto(budget, self.decided.costs, self.decided.levels, self.sizes)
         return replace(self, budget=budget, decided=replace(self.decided, projector=projector))
 
     @unchanged()
@@ -75,6 +75,7 @@ def under_budget(
     target: Target | None = None,
     profile: Path | None = None,
     decide: Sequence[str] = (CHANNELS,),
+    restrictions: Restrictions | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Budgeted:
     """Find what is decided; where latency counts, profile, and then once more around the budget.
@@ -90,6 +91,7 @@ def under_budget(
         profile: Where measured times are kept and continued; None to keep them in memory. What is measured for costs of one's own
             is kept beside it.
         decide: Kinds of decisions (`autoprune.decisions`): "channels", registered names, or ``package.module:name``.
+        restrictions: Modules whose channels all stay, and bounds on the share that stays of others; None for none.
         say: Told what is being measured.
 
     Raises:
@@ -124,6 +126,7 @@ def under_budget(
             channels=CHANNELS in decide,
             others=others,
             measurements=None if profile is None else profile.with_name(MEASUREMENTS),
+            restrictions=restrictions,
         )
 
     def look() -> PricedGroups:

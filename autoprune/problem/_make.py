@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, Expected, Images, adapt
-from autoprune.decisions import CHANNELS
+from autoprune.decisions import CHANNELS, Bounds, Ignore, restrictions_of
 from autoprune.evaluation import Evaluator, Part, RewardFn, check_reward, resolve_reward
 from autoprune.graph import PruningGraph
 from autoprune.latency import Target
@@ -41,6 +41,8 @@ def make_problem(
     score: str = "sequential",
     include_residual: bool = False,
     decide: Sequence[str] = (CHANNELS,),
+    ignore: Ignore | None = None,
+    bounds: Bounds | None = None,
     min_keep: float = 0.1,
     round_to: int = 1,
     device: str | torch.device = "cpu",
@@ -74,6 +76,9 @@ def make_problem(
         include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
             be met without; `Problem.notes` then says so.
         decide: Kinds of decisions, see `under_budget`.
+        ignore: Modules whose channels all stay: patterns over their paths, modules, or a predicate of (path, module).
+        bounds: The share of the channels that stays of others: by pattern a number, or the least and the most; or a function of
+            (path, module) that returns one of these, or None.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         device: Torch device.
@@ -104,12 +109,14 @@ def make_problem(
     held_out = None if report is None else Evaluator(report, name="report", **options)
     given = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
     images = given.drawn(max(finish_images, calibration_images), seed)
+    restrictions = restrictions_of(model, ignore, bounds)
     traced = trace(model, example_input, device=where, graph=graph)
     budgeted = under_budget(
         traced,
         limits,
         include_residual=include_residual,
         decide=decide,
+        restrictions=restrictions,
         min_keep=min_keep,
         round_to=round_to,
         target=target,

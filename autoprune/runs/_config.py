@@ -10,6 +10,7 @@ from typing import Any
 
 from autoprune.budget import Budget
 from autoprune.data import Preparation
+from autoprune.decisions import Restrictions, Share, as_share
 from autoprune.errors import UsageError
 from autoprune.evaluation import default_reward
 from autoprune.reconstruct import FINISH_STEPS
@@ -69,6 +70,8 @@ class RunConfig:
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels", and others that are registered (`autoprune.decisions`).
+        ignore: Patterns of modules whose channels all stay.
+        bounds: By pattern of modules the least and the most share of their channels that stays.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; 0 for the smallest that is fast on the target.
         batch_size: Images at a time in every evaluation.
@@ -108,6 +111,8 @@ class RunConfig:
     finish_steps: int = FINISH_STEPS
     include_residual: bool = False
     decide: tuple[str, ...] = ("channels",)
+    ignore: tuple[str, ...] = ()
+    bounds: Mapping[str, Share] = field(default_factory=dict)
     min_keep: float = 0.1
     round_to: int = 1
     batch_size: int = 64
@@ -141,6 +146,7 @@ class RunConfig:
                 f"The kinds of decisions are {', '.join(self.decide) or 'none'}; give at least one, each once, "
                 "for instance channels."
             )
+        Restrictions(self.ignore, self.bounds)  # checks the shares
         if self.score not in SCORES:
             raise UsageError(
                 f"Unknown score '{self.score}'.{nearest(self.score, list(SCORES))} Known: {', '.join(SCORES)}."
@@ -158,6 +164,7 @@ class RunConfig:
         for name in _TUPLES:
             out[name] = None if out[name] is None else list(out[name])
         out["agent_options"] = dict(self.agent_options)
+        out["bounds"] = {pattern: list(share) for pattern, share in self.bounds.items()}
         return out
 
     @classmethod
@@ -188,6 +195,7 @@ class RunConfig:
         given["budget"] = Budget.from_dict(given["budget"])
         for name in _TUPLES:
             given[name] = None if given[name] is None else tuple(given[name])
+        given["bounds"] = {pattern: as_share(pattern, share) for pattern, share in given["bounds"].items()}
         return cls(**given)
 
     def differences(self, other: RunConfig) -> list[str]:
@@ -236,7 +244,7 @@ def _told(budget: Budget) -> str:
     return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
-_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines", "decide")
+_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines", "decide", "ignore")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -266,6 +274,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "finish_steps": (int,),
     "include_residual": (bool,),
     "decide": (list, tuple),
+    "ignore": (list, tuple),
+    "bounds": (dict,),
     "min_keep": _NUMBER,
     "round_to": (int,),
     "batch_size": (int,),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autoprune.agents import Agent
 from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
-from autoprune.decisions import network_of
+from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluate, Part, Score
 from autoprune.graph import build_graph
@@ -93,6 +93,8 @@ def search(
     finish_steps: int | None = None,
     include_residual: bool | None = None,
     decide: Sequence[str] | None = None,
+    ignore: Ignore | None = None,
+    bounds: Bounds | None = None,
     min_keep: float | None = None,
     round_to: int | None = None,
     batch_size: int | None = None,
@@ -140,6 +142,9 @@ def search(
             the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels" alone by default; others are registered (`autoprune.decisions`).
+        ignore: Modules whose channels all stay: patterns over their paths ("head.*"), modules, or a predicate of (path, module).
+        bounds: The share of the channels that stays of others: by pattern a number, or the least and the most,
+            ``{"layer4.*": (0.5, 1.0)}``; or a function of (path, module) that returns one of these, or None.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this; by default 1, or what is fast on the target where the budget limits latency.
         batch_size: Images at a time.
@@ -158,6 +163,7 @@ def search(
     started = time.monotonic()
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
+    restrictions = restrictions_of(model, ignore, bounds)
     asked = {
         "model": _name(type(model)),
         "data": "python",
@@ -180,6 +186,8 @@ def search(
         "finish_steps": finish_steps,
         "include_residual": include_residual,
         "decide": None if decide is None else tuple(decide),
+        "ignore": None if ignore is None else restrictions.ignore,
+        "bounds": None if bounds is None else dict(restrictions.bounds),
         "min_keep": min_keep,
         "round_to": round_to,
         "batch_size": batch_size,

@@ -253,6 +253,8 @@ def problem_of(
         finish_steps=config.finish_steps,
         include_residual=config.include_residual,
         decide=config.decide,
+        ignore=config.ignore,
+        bounds=config.bounds,
         min_keep=config.min_keep,
         round_to=config.round_to,
         device=config.device,

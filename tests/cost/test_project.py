@@ -273,7 +273,7 @@ def test_errors() -> None:
     with pytest.raises(UsageError, match=r"smallest policy allowed needs 1\.037 times"):
         Projector([(cost.macs_form, 27)], levels).project([0.5, 0.5])
     projector = Projector([(cost.macs_form, 40)], levels)
-    assert (projector.smallest, projector.whole) == ((4, 4), (8, 8))
+    assert (projector.smallest, projector.largest) == ((4, 4), (8, 8))
     with pytest.raises(UsageError, match="2 keep ratios"):
         projector.project([float("nan"), 0.5])
     with pytest.raises(UsageError, match="2 keep ratios"):

@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from autoprune.budget import Budget
 from autoprune.cli._app import app
+from autoprune.cli._options import bounds
 from autoprune.latency import Target
 from autoprune.page._details import command
 from autoprune.runs import RunConfig, RunFolder
@@ -42,6 +43,8 @@ ODD = replace(
     std=(0.229, 0.224, 0.225),
     seed=7,
     episodes=33,
+    ignore=("head.*", "a[[]0]"),
+    bounds={"layer4.*": (0.5, 1.0), "stem": (0.1, 0.1)},
 )
 
 
@@ -77,6 +80,7 @@ def test_command_asks_for_the_same_run(config: RunConfig) -> None:
     assert asked["mean"] == (",".join(map(str, config.mean)) or None)
     assert asked["input_size"] == "x".join(map(str, config.input_shape))
     assert len(asked["agent_option"] or ()) == len(config.agent_options)
+    assert (tuple(asked["ignore"] or ()), bounds(asked["bounds"]) or {}) == (config.ignore, config.bounds)
 
 
 def test_runs_made_by_hand_are_what_a_search_would_read(tmp_path: Path) -> None:

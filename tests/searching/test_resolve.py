@@ -50,6 +50,14 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
         ["--budget", "0.5", "--decide", f"channels,{A_FINDER}"],
         {"budget": 0.5, "decide": ["channels", A_FINDER]},
     ),
+    "ignore": (
+        ["--budget", "0.5", "--ignore", "blocks.0.*", "--ignore", "conv1"],
+        {"budget": 0.5, "ignore": ["blocks.0.*", "conv1"]},
+    ),
+    "bounds": (
+        ["--budget", "0.5", "--bounds", "blocks.2.*=0.5:1.0", "--bounds", "blocks.3.conv1=0.5"],
+        {"budget": 0.5, "bounds": {"blocks.2.*": (0.5, 1.0), "blocks.3.conv1": 0.5}},
+    ),
     "min_keep": (["--budget", "0.5", "--min-keep", "0.3"], {"budget": 0.5, "min_keep": 0.3}),
     "round_to": (["--budget", "0.5", "--round-to", "2"], {"budget": 0.5, "round_to": 2}),
     "batch_size": (["--budget", "0.5", "--batch-size", "9"], {"budget": 0.5, "batch_size": 9}),
