@@ -57,6 +57,7 @@ def compare(
     batch: search_options.Batch = None,
     threads: search_options.TargetThreads = None,
     dtype: search_options.Dtype = None,
+    profile: search_options.Profile = None,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,

@@ -2,6 +2,7 @@
 
     OUT/AGENT-sSEED/     an ordinary run folder each
     OUT/scores-sSEED.jsonl   every policy that any of them scored: equal counts are scored once, and charged to each agent
+    OUT/profile.jsonl    times measured on the target, where the budget is one of latency
     OUT/comparison.json  the table, the curves and the verdict
     OUT/curves.png       best so far against policies and against cost
 
@@ -34,12 +35,15 @@ from autoprune.searching import (
     problem_of,
     refuse_differences,
     resolve,
+    take_over,
 )
 from autoprune.support.jsonl import append_jsonl, repair_jsonl
 from autoprune.support.reading import reading
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.threads import pinned_threads
 from autoprune.workers import check_workers
+
+PROFILE = "profile.jsonl"
 
 
 class SharedProblem:
@@ -146,9 +150,9 @@ def compare(
     plain = resolve(asked)
     own = {agent: {**asked, "agent": agent, "agent_options": (agent_options or {}).get(agent)} for agent in agents}
     check_workers(workers, plain.device)
-    if plain.budget.minimize is not None or "latency" in plain.budget.kinds:
+    if plain.budget.minimize is not None:
         raise UsageError(
-            "A comparison needs a budget without a drop, a front or measured latency; give for instance 0.5."
+            "Agents are compared by their networks of one size, not by a drop or a front; give a budget, for instance 0.5."
         )
     for agent in agents:
         check_plugins(resolve(own[agent]))
@@ -167,7 +171,9 @@ def compare(
             with folder.lock(), pinned_threads(1 if workers > 1 else None):
                 started = time.monotonic()
                 if shared is None:
-                    shared = SharedProblem(problem_of(config, inputs), out / f"scores-s{seed}.jsonl")
+                    take_over(config, out / PROFILE)
+                    problem = problem_of(config, inputs, profile=out / PROFILE, say=progress.stage)
+                    shared = SharedProblem(problem, out / f"scores-s{seed}.jsonl")
                     for run in (run_folder(out, name, seed) for name in agents):
                         if run.exists:
                             shared.learn(run)

@@ -15,6 +15,7 @@ from autoprune.searching._session import (
     problem_of,
     refuse_differences,
     search_to_folder,
+    take_over,
 )
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "resolve",
     "search",
     "search_to_folder",
+    "take_over",
     "thinned",
 ]

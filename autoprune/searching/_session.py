@@ -116,7 +116,7 @@ def execute(
     folder.check_writable()
     with folder.lock(), pinned_threads(1 if workers > 1 else None):
         progress.stage("Tracing the network, proving the groups, collecting statistics")
-        _take_over(config, folder)
+        take_over(config, folder.profile_path)
         problem = problem_of(config, inputs, profile=folder.profile_path, say=progress.stage)
         agent_for_budget(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
@@ -172,12 +172,16 @@ def drive(
     ).run(__version__)
 
 
-def _take_over(config: RunConfig, folder: RunFolder) -> None:
-    """Copy a profile that was given into the run's folder, which goes on with it."""
-    if config.profile is None or config.target is None or folder.profile_path.exists():
+def take_over(config: RunConfig, path: Path) -> None:
+    """Copy a profile that was given to where the search goes on with it.
+
+    Raises:
+        UsageError: if it is damaged, or of another target.
+    """
+    if config.profile is None or config.target is None or path.exists():
         return
     Profile.load(config.profile, expect=Target.from_dict(config.target))
-    write_bytes_atomic(folder.profile_path, Path(config.profile).read_bytes())
+    write_bytes_atomic(path, Path(config.profile).read_bytes())
 
 
 @only_named_by()

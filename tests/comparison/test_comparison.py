@@ -233,7 +233,12 @@ def test_an_option_says_whose_it_is(pair, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("agents", "budget", "word"),
-    [(["auto"], Budget(0.5), "two"), (["auto", "auto"], Budget(0.5), "once"), (["auto", "tpee"], Budget(0.5), "tpe")],
+    [
+        (["auto"], Budget(0.5), "two"),
+        (["auto", "auto"], Budget(0.5), "once"),
+        (["auto", "tpee"], Budget(0.5), "tpe"),
+        (["tpe", "random"], Budget(max_drop=1.0), "networks of one size, not by a drop or a front; give a budget"),
+    ],
 )
 def test_what_cannot_be_compared_is_told(tmp_path, agents, budget, word):
     with pytest.raises(UsageError, match=word):

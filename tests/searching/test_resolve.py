@@ -93,7 +93,7 @@ def test_every_option_is_in_the_table() -> None:
     assert typed == named
     assert passed == named | {"model", "example_input", "calibration", "evaluate", "report", "progress"}
     goals = {"max_drop", "pareto", "minimize"}  # one network of one size each is compared
-    whose = {"agent", "seed", "profile"}
+    whose = {"agent", "seed"}
     assert options_of(compare_verb.compare) == options_of(search_verb.search) - goals - whose | {"agents", "seeds"}
 
 
