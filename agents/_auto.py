@@ -174,10 +174,15 @@ class Auto(Agent):
 
 
 def growth(problem: ProblemLike, score: Score) -> float:
-    """Return the logarithm of a loss over the dense network's; of the share of errors where no loss is measured."""
+    """Return the logarithm of a loss over the dense network's; of the share of errors where no loss is measured.
+
+    Of another metric without a loss: the logarithm of 1 and its share of the dense network's that was given up.
+    """
     dense = problem.dense
     if math.isfinite(dense.loss) and dense.loss > 0:
         before, after = dense.loss, score.loss
+    elif not score.metric.share:
+        return min(math.log1p(score.given_up(dense)), _WORST)
     else:
         before, after = 1.0 - dense.accuracy, 1.0 - score.accuracy
     before = max(before, 1e-3)

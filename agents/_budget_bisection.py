@@ -107,9 +107,8 @@ class BudgetBisection(Agent):
         """Pass the score on, and see whether it is within the drop."""
         assert self._inner is not None
         self._inner.tell(self._asked, counts, score)
-        dense = self.problem.dense.accuracy
         if self._asked >= self._inner.probes and self.problem.projector.fits(counts):
-            self._within |= self.problem.budget.within(score.accuracy, dense, score.drop_se)
+            self._within |= score.within(self.problem.budget, self.problem.dense)
         self._asked += 1
 
     def restore(self, folder: Path, history: Iterable[Told]) -> None:

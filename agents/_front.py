@@ -96,7 +96,7 @@ class Front(Agent):
         """Tell the study accuracy and cost."""
         self.ask(episode)
         assert self._asked is not None
-        self._study.tell(self._asked[1], [score.accuracy, score.of(self._kind)])
+        self._study.tell(self._asked[1], [score.quality, score.of(self._kind)])
         self._asked = None
 
     def restore(self, folder: Path, history: Iterable[Told]) -> None:

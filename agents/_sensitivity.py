@@ -62,9 +62,9 @@ class Sensitivity(Agent):
             self._losses[self._probes[episode]] = self._loss(score)
 
     def _loss(self, score: Score) -> float:
-        """Return the loss, or the share of errors where no loss is measured (then the dense network has none either)."""
+        """Return the loss, or what the metric is short of 1 where none is measured (then the dense network has none)."""
         if not math.isfinite(self.problem.dense.loss):
-            return 1.0 - score.accuracy
+            return 1.0 - score.quality
         return score.loss if math.isfinite(score.loss) else _NO_LOSS
 
     def _policy(self) -> Counts:

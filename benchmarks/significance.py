@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from autoprune.budget import Budget, Drop
+from autoprune.budget import Budget, drop_between
 from autoprune.evaluation import Agents, Score
 from autoprune.runs import Episode, RunConfig
 from autoprune.searching import descent
@@ -160,8 +160,8 @@ def outcome(
         for number, (some, share) in enumerate(zip(scored, policies.shares, strict=True))
     ]
     result = (0.0, 1.0)
-    for episode in descent(episodes, budget, float(dense[::2].mean()), RunConfig.most_tried):
-        if not Drop.between(dense[1::2], held[episode.episode]).confirms(allowed / 100):
+    for episode in descent(episodes, budget, Score(float(dense[::2].mean()), 0.0, 0, 0), RunConfig.most_tried):
+        if not drop_between(dense[1::2], held[episode.episode]).confirms(allowed / 100):
             break
         result = policies.losses[episode.episode], policies.shares[episode.episode]
     return result

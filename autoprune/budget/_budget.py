@@ -172,7 +172,8 @@ class Budget:
         limits: What is limited, each kind once.
         mode: "exact": every policy uses all of the budget, so that no group could keep more. "at-most": policies may be
             smaller; always so with ``max_drop`` or ``minimize``.
-        max_drop: How much accuracy may be lost at most, in points (1.0: from 93.3 % to 92.3 %); None where the limits decide.
+        max_drop: How much accuracy may be lost at most, in points (1.0: from 93.3 % to 92.3 %), or of another metric in its own
+            unit; None where the limits decide.
         minimize: The kind of cost to make small: with ``max_drop`` as small as that allows, without it all along a front of
             accuracy against cost. None where accuracy alone counts.
 
@@ -225,21 +226,22 @@ class Budget:
         """The kinds of cost that matter."""
         return tuple(dict.fromkeys((*(limit.kind for limit in self.limits), *filter(None, (self.minimize,)))))
 
-    def within(self, accuracy: float, dense: float, error: float = math.nan) -> bool:
+    def within(self, accuracy: float, dense: float, error: float = math.nan, *, scale: float = 100.0) -> bool:
         """Whether an accuracy is within the drop allowed, with 95 % confidence where its error is known.
 
         That is for a single network. Of many that are tried some are within by luck: which one a search ends with is decided on
         other images (`autoprune.budget`).
 
         Args:
-            accuracy: The network's accuracy in [0, 1].
+            accuracy: The network's accuracy in [0, 1], or what else is measured, larger is better.
             dense: The dense network's on the same images.
             error: Standard error of their difference.
+            scale: What a difference is multiplied with to be in the unit of ``max_drop``: 100 for points of a share, else 1.
         """
         if self.max_drop is None:
             return True
         spare = 0.0 if math.isnan(error) else QUANTILE * error
-        return 100 * (dense - accuracy + spare) <= self.max_drop + 1e-9
+        return scale * (dense - accuracy + spare) <= self.max_drop + 1e-9
 
     def limit(self, kind: str) -> Limit | None:
         """Return the limit of one kind, None if there is none."""

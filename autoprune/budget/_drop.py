@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 
 if TYPE_CHECKING:  # budgets, which use this, are read without loading torch
     from torch import Tensor
@@ -39,11 +39,6 @@ class Drop:
     worse: int
     better: int
     images: int
-
-    @classmethod
-    def between(cls, dense: BoolArray, small: BoolArray) -> Drop:
-        """Return what the small network lost, given which images either got right, shapes (N,)."""
-        return cls(int(np.sum(dense & ~small)), int(np.sum(small & ~dense)), len(dense))
 
     @property
     def value(self) -> float:
@@ -82,6 +77,73 @@ class Drop:
         if not all(type(count) is int and count >= 0 for count in counts) or found.worse + found.better > found.images:
             raise ValueError(f"is of {counts!r:.80} images")
         return found
+
+
+@dataclass(frozen=True)
+class MeanDrop:
+    """What a network lost of a metric that says more of an image than right or wrong.
+
+    Attributes:
+        value: What was lost, in the metric's unit; negative where it gained.
+        error: Its standard error, paired image by image.
+        images: All images.
+    """
+
+    value: float
+    error: float
+    images: int
+
+    def confirms(self, allowed: float) -> bool:
+        """Whether the loss is at most ``allowed`` with 95 % confidence, taken to be normally distributed."""
+        return self.most <= allowed
+
+    @property
+    def most(self) -> float:
+        """The upper limit of the loss with 95 % confidence."""
+        return self.value + QUANTILE * self.error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MeanDrop:
+        """Return what ``to_dict`` wrote.
+
+        Raises:
+            TypeError: for other keys.
+            ValueError: for what is no loss.
+        """
+        found = cls(**values)
+        numbers = (found.value, found.error)
+        if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers) or found.error < 0:
+            raise ValueError(f"is {numbers!r:.80}")
+        if type(found.images) is not int or found.images < 1:
+            raise ValueError(f"is of {found.images!r:.80} images")
+        return found
+
+
+AnyDrop: TypeAlias = Drop | MeanDrop
+
+
+def drop_between(dense: ByImage, small: ByImage, *, maximize: bool = True) -> AnyDrop:
+    """Return what a small network lost, given which images either got right or their numbers, shapes (N,).
+
+    Args:
+        dense: The dense network's.
+        small: The small one's.
+        maximize: Whether larger numbers are better.
+    """
+    lost = (dense.astype(np.float64) - small.astype(np.float64)) * (1.0 if maximize else -1.0)
+    if dense.dtype == np.bool_ and small.dtype == np.bool_:
+        return Drop(int(np.sum(lost > 0)), int(np.sum(lost < 0)), len(dense))
+    error = float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return MeanDrop(float(lost.mean()), error, len(lost))
+
+
+def read_drop(values: Mapping[str, Any]) -> AnyDrop:
+    """Return the drop that ``to_dict`` wrote (ValueError or TypeError for anything else)."""
+    return Drop.from_dict(values) if "worse" in values else MeanDrop.from_dict(values)
 
 
 def _statistic(drop: Drop, allowed: float) -> float:

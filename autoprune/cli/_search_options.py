@@ -50,6 +50,32 @@ Reward = Annotated[
         "--max-drop smallest]",
     ),
 ]
+Labels = Annotated[
+    bool | None,
+    typer.Option(
+        "--labels/--no-labels",
+        help="Whether labels are read; without them networks are compared with the dense network's outputs.  [default: where "
+        "the data have some]",
+    ),
+]
+Maximize = Annotated[
+    str | None,
+    typer.Option(
+        "--maximize", metavar="NAME", help="The number to maximise, of those that a function which evaluates returns."
+    ),
+]
+MinimizeMetric = Annotated[
+    str | None, typer.Option("--minimize-metric", metavar="NAME", help="Instead: the number to minimise.")
+]
+Divergence = Annotated[
+    str | None,
+    typer.Option(
+        "--divergence",
+        metavar="NAME",
+        help="How outputs are compared with the dense network's: kl, relative, cosine or package.module:function; with commas "
+        "between one for each tensor.  [default: kl for class scores (N, classes), else relative]",
+    ),
+]
 Select = Annotated[str | None, typer.Option("--select", help="lasso, thinet, magnitude or obs.  [default: obs]")]
 Score = Annotated[
     str | None,
@@ -145,6 +171,7 @@ NOT_OF_THE_SEARCH = {
 READ_HERE = {
     *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
     *("round_to", "agent_option", "baselines", "decide", "ignore", "bounds"),
+    *("maximize", "minimize_metric"),
 }
 """Options whose text is read before it is asked for; the others are asked for as they are."""
 
@@ -159,6 +186,8 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: if a value cannot be read.
     """
+    from autoprune.searching import metric_asked
+
     text = {key: given.get(key) for key in READ_HERE}
     there = {"runtime": text["target"], **{key: text[key] for key in ("batch", "threads", "dtype")}}
     return {
@@ -171,6 +200,7 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
         "round_to": None if text["round_to"] is None else options.multiple(text["round_to"]) or 0,
         "agent_options": options.settings(text["agent_option"]) if text["agent_option"] else None,
         "baselines": None if text["baselines"] is None else names(text["baselines"]),
+        **metric_asked(text["maximize"], text["minimize_metric"]),
         "decide": None if text["decide"] is None else names(text["decide"]),
         "ignore": tuple(text["ignore"]) if text["ignore"] else None,
         "bounds": options.bounds(text["bounds"]),

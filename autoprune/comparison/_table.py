@@ -12,7 +12,7 @@ import numpy as np
 from autoprune.evaluation import Agents, Difference, stacked
 from autoprune.report import Row, images_of
 from autoprune.runs import RunFolder, distinct
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 from autoprune.support.files import write_atomic
 from autoprune.support.tables import aligned
 
@@ -97,7 +97,7 @@ def _tuned(
 
 def results(
     runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int]
-) -> tuple[list[list[float]], list[BoolArray | None], int | None]:
+) -> tuple[list[list[float]], list[ByImage | None], int | None]:
     """Return what differences are tested on: accuracies (agents, seeds), answers (seeds, N) by agent, the number of images.
 
     Raises:

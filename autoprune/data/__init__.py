@@ -5,6 +5,7 @@ from autoprune.data._check import Expected, failed, image_keys
 from autoprune.data._factory import data_sources
 from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
+from autoprune.data._labels import labels_in
 from autoprune.data._load import load_data
 from autoprune.data._preparation import Preparation
 from autoprune.data._seeded import seeded
@@ -29,6 +30,7 @@ __all__ = [
     "failed",
     "image_keys",
     "is_function",
+    "labels_in",
     "load_data",
     "seeded",
 ]

@@ -25,7 +25,7 @@ _KINDS = "a data set, a loader, or tensors (images, labels)"
 
 
 def adapt(
-    part: Any, name: str, expected: Expected | None = None, *, labelled: bool = True, most: int | None = None
+    part: Any, name: str, expected: Expected | None = None, *, labelled: bool | None = True, most: int | None = None
 ) -> Adapted:
     """Understand what a user passed as images, and check it: what is in memory at once, the rest as it is read.
 
@@ -36,7 +36,7 @@ def adapt(
         part: What was passed; what this returned before is returned as it is.
         name: What the part is called in messages.
         expected: What the network takes and gives, as far as it is known.
-        labelled: Whether labels are needed.
+        labelled: Whether labels are needed; False takes those that there are, None does not read them.
         most: Most images that are read of what can only be gone through; None for all.
 
     Raises:
@@ -44,7 +44,7 @@ def adapt(
         AutopruneError: if the user's own code raises.
     """
     if isinstance(part, Held | Items | Stream):
-        return part
+        return part.unlabelled() if labelled is None else part
     expected = expected or Expected()
     given: dict[str, Any] = {"name": name, "expected": expected, "labelled": labelled}
     if isinstance(part, DataLoader):
@@ -77,15 +77,15 @@ def is_function(part: Any) -> bool:
     return callable(part) and not images and not isinstance(part, Iterable)
 
 
-def as_dataset(part: Any, name: str, expected: Expected | None = None, *, labelled: bool = True) -> Held | Items:
+def as_dataset(part: Any, name: str, expected: Expected | None = None, *, labelled: bool | None = True) -> Held | Items:
     """Return what a user passed as a data set with ``len`` and indices, see `adapt`; of a loader what its sampler draws.
 
     Raises:
         UsageError: likewise, and for a stream that memory does not hold.
         AutopruneError: likewise.
     """
-    if isinstance(part, DataLoader) and _by_index(part):
-        order = _order(part, name)[0]
+    if isinstance(part, DataLoader) and by_index(part):
+        order = sampled_order(part, name)[0]
         data = part.dataset
         if isinstance(data, TensorDataset):
             held = _from_tensors(data, {"name": name, "expected": expected or Expected(), "labelled": labelled})
@@ -97,14 +97,17 @@ def as_dataset(part: Any, name: str, expected: Expected | None = None, *, labell
     held_too = found.held
     if held_too is None:
         raise UsageError(f"The {name} part is a stream of more images than are kept in memory; give a data set.")
-    joined = Held(held_too[0], held_too[1] if labelled else None, name=name, expected=Expected(), labelled=labelled)
+    joined = Held(
+        held_too[0], held_too[1] if labelled else None, name=name, expected=Expected(), labelled=bool(labelled)
+    )
     joined.notes.update(found.notes)
     return joined
 
 
 def _from_tensors(part: TensorDataset, given: Mapping[str, Any]) -> Held:
-    held = Held(part.tensors[0], part.tensors[1] if len(part.tensors) > 1 else None, **given)
-    if len(part.tensors) > 2:
+    read = len(part.tensors) > 1 and given["labelled"] is not None
+    held = Held(part.tensors[0], part.tensors[1] if read else None, **given)
+    if len(part.tensors) > 2 and read:
         held.note(f"has {len(part.tensors)} tensors: the first is taken as the images, the second as the labels.")
     return held
 
@@ -116,7 +119,7 @@ def _are_columns(part: Any, expected: Expected) -> bool:
     return part[0].ndim == (4 if expected.shape is None else len(expected.shape) + 1)
 
 
-def _by_index(loader: DataLoader[Any]) -> bool:
+def by_index(loader: DataLoader[Any]) -> bool:
     """Whether a loader gives the items of its data set, collated as usual or not at all: a sampler decides which ones."""
     own = type(loader).__iter__ is DataLoader.__iter__ and not isinstance(loader.dataset, IterableDataset)
     return own and loader.collate_fn in (default_collate, default_convert) and hasattr(loader.dataset, "__getitem__")
@@ -126,11 +129,11 @@ def _from_loader(loader: DataLoader[Any], given: Mapping[str, Any], most: int | 
     own = type(loader).__iter__ is DataLoader.__iter__ and loader.batch_size is not None
     if own and isinstance(loader.dataset, IterableDataset) and loader.collate_fn is default_collate:
         return Stream(_ItemsOf(loader), **given, batched=False, most=most, group=loader.batch_size)
-    if _by_index(loader):
-        order, sizes = _order(loader, given["name"])
+    if by_index(loader):
+        order, sizes = sampled_order(loader, given["name"])
         return Items(loader.dataset, **given, order=order, batches=sizes, loader=loader)
     return Stream(
-        _Rewound(loader), **given, batched=loader.batch_size is not None or loader.batch_sampler is not None, most=most
+        Rewound(loader), **given, batched=loader.batch_size is not None or loader.batch_sampler is not None, most=most
     )
 
 
@@ -149,7 +152,7 @@ class _ItemsOf:
             yield from items
 
 
-def _order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[int] | None]:
+def sampled_order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[int] | None]:
     """Ask a loader's sampler once: which items it draws, ascending (None for each of them once), and the batches' sizes."""
     try:
         with _rewinding(loader), seeded(0):
@@ -170,7 +173,7 @@ def _order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[i
     return (None if whole else order), sizes
 
 
-class _Rewound:
+class Rewound:
     """A loader that gives the same batches every time, whatever its own generators, which are left as they were."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:

@@ -67,13 +67,13 @@ class Fields(NamedTuple):
     note: str | None
 
 
-def fields(item: Any, where: Place, *, labelled: bool) -> Fields:
+def fields(item: Any, where: Place, *, labelled: bool | None) -> Fields:
     """Find image and label in an item (or a batch): a dict with usual keys, a pair, a longer tuple, or an image alone.
 
     Args:
         item: The item.
         where: What it is.
-        labelled: Whether there must be a label; else it may be None.
+        labelled: Whether there must be a label; else it may be None, and is if this is None: then it is not touched.
 
     Raises:
         UsageError: if there is no image or label, or more than one; says what was seen.
@@ -91,10 +91,13 @@ def fields(item: Any, where: Place, *, labelled: bool) -> Fields:
             raise UsageError(
                 f"{where} is a dict with the keys {keys}; its label must be under one of {', '.join(LABEL_KEYS)}."
             )
-        return Fields(item[images[0]], item[labels[0]] if len(labels) == 1 else None, None)
+        read = len(labels) == 1 and labelled is not None
+        return Fields(item[images[0]], item[labels[0]] if read else None, None)
     if isinstance(item, tuple | list):
         if not item or (labelled and len(item) < 2):
             raise UsageError(f"{where} is a {type(item).__name__} of {len(item)}; it must be a pair (image, label).")
+        if labelled is None:
+            return Fields(item[0], None, None)
         if len(item) > 2:
             note = f"has {len(item)} fields an item: the first is taken as the image, the second as the label."
         return Fields(item[0], item[1] if len(item) > 1 else None, note)

@@ -9,6 +9,7 @@ from autoprune.data._adapt import as_dataset
 from autoprune.data._check import Expected
 from autoprune.data._held import Held
 from autoprune.data._items import Items
+from autoprune.data._labels import labels_in
 from autoprune.data._types import CALIBRATION, draw, halves
 from autoprune.errors import UsageError
 from autoprune.registry import Registry, call_factory
@@ -26,8 +27,13 @@ take ``root``."""
 
 
 def call_data_factory(
-    spec: str, options: Mapping[str, Any], expected: Expected, *, factory: Callable[..., Any] | None = None
-) -> tuple[Parts, str]:
+    spec: str,
+    options: Mapping[str, Any],
+    expected: Expected,
+    *,
+    factory: Callable[..., Any] | None = None,
+    labels: bool | None = True,
+) -> tuple[Parts, str, bool]:
     """Call the factory and name its parts calibration, search, report and, if there is one, train.
 
     The factory returns a mapping with these names ("validation" or "val" for search and "test" for report are understood too),
@@ -39,17 +45,22 @@ def call_data_factory(
         options: What it may have parameters for.
         expected: What the network takes and gives.
         factory: The factory, where ``spec`` is a registered name.
+        labels: Whether there are labels; False reads none, None those that there are.
 
     Returns:
-        The parts, and in words how they were made.
+        The parts, in words how they were made, and whether labels are read.
 
     Raises:
         UsageError: if it returns anything else.
         AutopruneError: if it raises.
     """
     parts = _named(call_factory(spec, "data", options, factory=factory), spec)
+    if labels is None:
+        labels, search = labels_in(parts["search"][1])
+        parts["search"] = (parts["search"][0], search)
     found = {
-        name: as_dataset(part, name, expected, labelled=name != "calibration") for name, (_, part) in parts.items()
+        name: as_dataset(part, name, expected, labelled=name != "calibration" if labels else None)
+        for name, (_, part) in parts.items()
     }
     how = {name: key for name, (key, _) in parts.items()}
     if "calibration" not in found:
@@ -65,8 +76,9 @@ def call_data_factory(
             )
         first, second = halves(len(whole))
         found |= {"search": whole.subset(first.tolist()), "report": whole.subset(second.tolist())}
-        return found, f"calibration: {how['calibration']}; search and report: {how['search']}, halved at random"
-    return found, "; ".join(f"{name}: {how[name]}" for name in ("calibration", "search", "report"))
+        words = f"calibration: {how['calibration']}; search and report: {how['search']}, halved at random"
+        return found, words, labels
+    return found, "; ".join(f"{name}: {how[name]}" for name in ("calibration", "search", "report")), labels
 
 
 def _named(found: Any, spec: str) -> dict[str, tuple[str, Any]]:

@@ -20,7 +20,7 @@ class Held(TensorDataset):
         labels: Labels, likewise of `as_labels`; None for none.
         name: What the part is called in messages.
         expected: What the network takes.
-        labelled: Whether labels are needed; else those that cannot be understood are left out.
+        labelled: Whether labels are needed; False leaves out those that cannot be understood, None all.
 
     Attributes:
         name: As given.
@@ -30,7 +30,7 @@ class Held(TensorDataset):
         UsageError: for what cannot be understood, or no image at all.
     """
 
-    def __init__(self, images: Any, labels: Any, *, name: str, expected: Expected, labelled: bool) -> None:
+    def __init__(self, images: Any, labels: Any, *, name: str, expected: Expected, labelled: bool | None) -> None:
         self.name = name
         self.notes: dict[str, None] = {}
         place = Place(name, whole=True)
@@ -44,7 +44,7 @@ class Held(TensorDataset):
         tensors = [found]
         if labels is None and labelled:
             raise UsageError(f"{place} is images without labels; give a data set of pairs (image, label).")
-        if labels is not None:
+        if labels is not None and labelled is not None:
             try:
                 tensors.append(as_labels(labels, place, expected, count=count))
             except UsageError:
@@ -59,6 +59,12 @@ class Held(TensorDataset):
     def drawn(self, count: int, seed: int) -> Tensor:
         """Return up to ``count`` images, chosen at random by ``seed``."""
         return self.tensors[0][chosen(len(self), count, seed)]
+
+    def unlabelled(self) -> Held:
+        """Return the images alone."""
+        other = self.subset([])
+        other.tensors = self.tensors[:1]
+        return other
 
     def subset(self, indices: list[int]) -> Held:
         """Return some of the images, in this order, with no second check."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,7 @@ class Items(Dataset[Pair]):
         data: Anything with ``len`` and indices; an item is what `fields` understands.
         name: What the part is called in messages.
         expected: What the network takes; the first item's shape where it is not known.
-        labelled: Whether labels are needed; else an image without one has the class `UNLABELLED`.
+        labelled: Whether labels are needed; else an image without one has the class `UNLABELLED`. None: none is read.
         order: Which items count, in which order; None for all.
         batches: Numbers of images of a loader's batches; None to leave it to who reads.
         loader: Whose worker processes read the items.
@@ -49,7 +50,7 @@ class Items(Dataset[Pair]):
         *,
         name: str,
         expected: Expected,
-        labelled: bool,
+        labelled: bool | None,
         order: Sequence[int] | None = None,
         batches: Sequence[int] | None = None,
         loader: DataLoader[Any] | None = None,
@@ -93,7 +94,7 @@ class Items(Dataset[Pair]):
         if found.note is not None:
             self.note(found.note)
         image = as_images(found.image, place, self._expected, batched=False, note=self.note)
-        if found.label is None and not self._labelled:
+        if self._labelled is None or (found.label is None and not self._labelled):
             return image, UNLABELLED
         try:
             return image, as_label(found.label, place, self._expected)
@@ -101,6 +102,11 @@ class Items(Dataset[Pair]):
             if self._labelled:
                 raise
             return image, UNLABELLED
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are read and the first item has one."""
+        return self._labelled is not None and self[0][1] != UNLABELLED
 
     def note(self, text: str) -> None:
         """Keep what the user should know: the rest of a sentence that begins with the part."""
@@ -138,6 +144,12 @@ class Items(Dataset[Pair]):
             labelled=self._labelled,
             order=indices if self._order is None else [self._order[index] for index in indices],
         )
+
+    def unlabelled(self) -> Items:
+        """Return the same items, of which no label is read."""
+        other = copy.copy(self)
+        other._labelled, other.notes = None, dict(self.notes)
+        return other
 
 
 class _Caught(Dataset[Any]):

@@ -42,6 +42,7 @@ def load_data(
     transform: Callable[[Any], Tensor] | None = None,
     download: bool = False,
     preparation: Preparation | None = None,
+    labels: bool | None = True,
 ) -> Data:
     """Load images and cut them in three disjoint parts: calibration (from the training images), search and report.
 
@@ -60,6 +61,7 @@ def load_data(
         transform: The weights' own preprocessing, instead of the above, for image folders and CIFAR-10.
         download: Whether CIFAR-10 and Fashion-MNIST may be downloaded.
         preparation: What is done to the pictures of an image folder, where it is not the usual or the weights' own.
+        labels: Whether there must be labels; False reads none, None those that there are.
 
     Raises:
         UsageError: for unknown, missing, damaged or empty data, or images of a size that the network does not take.
@@ -89,14 +91,14 @@ def load_data(
         factory = data_sources.get(kind) if own else None
         if own:  # behind the colon of a factory is its name
             options["root"] = root
-        data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory)
+        data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory, labels)
     else:
         named = [*KINDS, *data_sources.names()]
         known = ", ".join(("digits", *(f"{name}:ROOT" for name in KINDS[1:]), *named[len(KINDS) :]))
         raise UsageError(
             f"Unknown data '{spec}'.{nearest(kind, named)} Known: {known}, package.module:factory, path/to/file.py:factory."
         )
-    data = _check(data, size, num_classes)
+    data = _check(data, size, num_classes) if labels is not False else _unlabelled(data, size)
     return replace(data, fingerprint=_fingerprint(data))
 
 
@@ -207,10 +209,14 @@ def _line(transform: object) -> str:
 
 
 def _load_factory(
-    spec: str, options: Mapping[str, Any], expected: Expected, factory: Callable[..., Any] | None
+    spec: str,
+    options: Mapping[str, Any],
+    expected: Expected,
+    factory: Callable[..., Any] | None,
+    labels: bool | None,
 ) -> Data:
-    parts, how = call_data_factory(spec, options, expected, factory=factory)
-    classes = 1 + max(_largest_label(part) for part in (parts["search"], parts["report"]))
+    parts, how, labelled = call_data_factory(spec, options, expected, factory=factory, labels=labels)
+    classes = 1 + max(_largest_label(part) for part in (parts["search"], parts["report"])) if labelled else 0
     counts = ", ".join(f"{name} {_count(parts[name])}" for name in ("calibration", "search", "report"))
     return Data(
         spec,
@@ -224,6 +230,7 @@ def _load_factory(
         (),
         "",
         f"{spec}: {counts} images ({how})",
+        labelled=labelled,
     )
 
 
@@ -249,6 +256,25 @@ def _statistics(
     if not all(0 < value < float("inf") for value in result[1]):
         raise UsageError(f"The standard deviation is {result[1]}, but each value must be finite and above 0.")
     return result[0], result[1]
+
+
+def _unlabelled(data: Data, size: tuple[int, ...]) -> Data:
+    """Return the same images without their labels, which nobody reads."""
+    data = _check(data, size, None)
+    expected = Expected(data.input_shape, torch.float32)
+
+    def alone(part: Dataset[Any], name: str) -> Dataset[Any]:
+        return as_dataset(part, name, expected, labelled=None)
+
+    return replace(
+        data,
+        calibration=alone(data.calibration, "calibration"),
+        search=alone(data.search, "search"),
+        report=alone(data.report, "report"),
+        train=None if data.train is None else alone(data.train, "train"),
+        num_classes=0,
+        labelled=False,
+    )
 
 
 def _check(data: Data, size: tuple[int, ...], num_classes: int | None) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -52,7 +53,7 @@ class Stream:
         *,
         name: str,
         expected: Expected,
-        labelled: bool,
+        labelled: bool | None,
         batched: bool,
         once: bool = False,
         most: int | None = None,
@@ -84,9 +85,22 @@ class Stream:
             raise empty(name)
         self._kept, self.size = kept, sum(len(images) for images, _ in kept)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are read."""
+        return bool(self._labelled)
+
     def note(self, text: str) -> None:
         """Keep what the user should know: the rest of a sentence that begins with the part."""
         self.notes[f"The {self.name} part {text}"] = None
+
+    def unlabelled(self) -> Stream:
+        """Return the same images; the labels of those that are kept are forgotten."""
+        other = copy.copy(self)
+        other._labelled, other.notes = None, dict(self.notes)
+        if self._kept is not None:
+            other._kept = [(images, torch.full((len(images),), -1)) for images, _ in self._kept]
+        return other
 
     @property
     def held(self) -> tuple[Tensor, Tensor] | None:
@@ -184,7 +198,7 @@ class Stream:
 
     def _learn(self, item: Any) -> None:
         """See from the first one whether batches or items come."""
-        image = to_tensor(fields(item, Place(self.name), labelled=False).image)
+        image = to_tensor(fields(item, Place(self.name), labelled=None).image)
         if image is not None and self._expected.shape is not None:
             dims = len(self._expected.shape)
             self._batched = image.ndim > dims if image.ndim in (dims, dims + 1) else self._batched

@@ -30,12 +30,13 @@ class Data:
         search: Held-out images that policies are scored on.
         report: Held-out images that are never scored during a search.
         train: All training images, or None.
-        num_classes: Number of classes.
+        num_classes: Number of classes; 0 where no labels are read.
         input_shape: Shape (C, H, W) of one image.
         mean, std: What was subtracted and divided by, per channel, of images in [0, 1]; empty if the data came ready.
         fingerprint: SHA-256 of shapes and of a sample of images and labels.
         description: One line for the user: which images each part has.
         prepared: What is done to each image, in words; empty where that is not ours.
+        labelled: Whether there are labels and they are read.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Data:
     fingerprint: str
     description: str
     prepared: str = ""
+    labelled: bool = True
 
 
 class ImageArrays(Dataset[tuple[Tensor, int]]):

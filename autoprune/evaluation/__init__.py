@@ -1,8 +1,17 @@
 """What good means: accuracy, loss and divergence of a network, score and reward of a policy, what counts as a difference."""
 
-from autoprune.evaluation._divergence import divergence
-from autoprune.evaluation._evaluate import TEMPERATURE, Z_THRESHOLD, Answers, Evaluator, Part, clearly_worse
+from autoprune.evaluation._answers import Z_THRESHOLD, Answers, clearly_worse
+from autoprune.evaluation._divergence import (
+    TEMPERATURE,
+    Divergence,
+    DivergenceFn,
+    check_divergence,
+    divergence,
+    divergences,
+)
+from autoprune.evaluation._evaluate import Evaluator, Part
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._outputs import Outputs, outputs_of
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
     RewardFn,
@@ -15,7 +24,8 @@ from autoprune.evaluation._rewards import (
     smallest,
 )
 from autoprune.evaluation._score import Score
-from autoprune.evaluation._significance import Agents, Difference, Networks, stacked, standard_error
+from autoprune.evaluation._significance import Agents, Difference, Networks, error_of, stacked, standard_error
+from autoprune.evaluation._task import Run, Task
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
@@ -28,19 +38,28 @@ __all__ = [
     "Agents",
     "Answers",
     "Difference",
+    "Divergence",
+    "DivergenceFn",
     "Evaluate",
     "Evaluator",
     "Metric",
     "Networks",
+    "Outputs",
     "Part",
     "RewardFn",
+    "Run",
     "Score",
+    "Task",
     "accuracy",
     "call_reward",
+    "check_divergence",
     "check_reward",
     "clearly_worse",
     "default_reward",
     "divergence",
+    "divergences",
+    "error_of",
+    "outputs_of",
     "resolve_reward",
     "rewards",
     "smallest",

@@ -23,6 +23,11 @@ class Metric:
     maximize: bool = True
     share: bool = True
 
+    @classmethod
+    def named(cls, name: str, *, maximize: bool = True) -> Metric:
+        """Return a metric by its name; accuracy and agreement are shares, all others are shown as they are."""
+        return cls(name, maximize, name in ("accuracy", "agreement"))
+
     @property
     def scale(self) -> float:
         """What a value is multiplied with before it is shown."""

@@ -21,20 +21,53 @@ RewardFn = Callable[[Score, Score, Budget], float]
 
 rewards: Registry[RewardFn] = Registry("reward", "autoprune.rewards")
 
+MOST_DIVERGENCE = 1e6
+"""What a divergence counts as that is infinite or NaN: of a network whose outputs are."""
+
 SIZE_TRADING = frozenset({"accuracy-flops", "accuracy-params", "accuracy-latency"})
 """Rewards that trade size against accuracy themselves: pointless where every policy has the same size."""
 
 
 @rewards.register("accuracy")
 def accuracy(score: Score, dense: Score, budget: Budget) -> float:
-    """Return R_err = -error, the reward for a search on a fixed budget.
+    """Return R_err = -error, the reward for a search on a fixed budget; of another metric its value, less where it is worse.
 
     Args:
         score: The policy's result.
         dense: The unpruned network's result.
         budget: The budget of the search.
     """
-    return -(1.0 - score.accuracy)
+    return -(1.0 - score.accuracy) if score.metric.maximize else -score.accuracy
+
+
+@rewards.register("divergence")
+def divergence_reward(score: Score, dense: Score, budget: Budget) -> float:
+    """Return minus the divergence of the outputs from the dense network's, for which no label is read.
+
+    Args:
+        score: The policy's result.
+        dense: The unpruned network's result.
+        budget: The budget of the search.
+
+    Raises:
+        UsageError: if the outputs are not known, as a function evaluates.
+    """
+    if math.isnan(dense.distance):
+        raise UsageError(
+            "The reward 'divergence' compares outputs with the dense network's, but here a function evaluates; give the search "
+            "images instead, or the reward 'accuracy'."
+        )
+    return -score.distance if math.isfinite(score.distance) else -MOST_DIVERGENCE
+
+
+def _error(score: Score) -> float:
+    """Return the share of errors (UsageError where the metric is no share)."""
+    if not score.metric.share:
+        raise UsageError(
+            f"Rewards that trade size against accuracy need a share in [0, 1], but the metric is {score.metric.name}; use the "
+            "reward 'accuracy' on a fixed budget."
+        )
+    return 1.0 - score.accuracy
 
 
 @rewards.register("accuracy-flops")
@@ -46,7 +79,7 @@ def accuracy_flops(score: Score, dense: Score, budget: Budget) -> float:
         dense: The unpruned network's result.
         budget: The budget of the search.
     """
-    return -(1.0 - score.accuracy) * math.log(max(score.macs, 1))
+    return -_error(score) * math.log(max(score.macs, 1))
 
 
 @rewards.register("accuracy-params")
@@ -58,7 +91,7 @@ def accuracy_params(score: Score, dense: Score, budget: Budget) -> float:
         dense: The unpruned network's result.
         budget: The budget of the search.
     """
-    return -(1.0 - score.accuracy) * math.log(max(score.params, 1))
+    return -_error(score) * math.log(max(score.params, 1))
 
 
 @rewards.register("accuracy-latency")
@@ -75,6 +108,7 @@ def accuracy_latency(score: Score, dense: Score, budget: Budget) -> float:
     Raises:
         UsageError: if the budget limits no latency.
     """
+    _error(score)
     limit = budget.limit("latency")
     if limit is None:
         raise UsageError(
@@ -99,15 +133,22 @@ def smallest(score: Score, dense: Score, budget: Budget) -> float:
     """
     if budget.max_drop is None or budget.minimize is None:
         raise UsageError("The reward 'smallest' needs a drop of accuracy that is allowed; give --max-drop.")
-    if budget.within(score.accuracy, dense.accuracy, score.drop_se):
+    if score.within(budget, dense):
         return 1.0 - score.of(budget.minimize) / dense.of(budget.minimize)
     spare = 0.0 if math.isnan(score.drop_se) else QUANTILE * score.drop_se
-    return budget.max_drop / 100 - (dense.accuracy - score.accuracy + spare)
+    return budget.max_drop / score.metric.scale - (dense.quality - score.quality + spare)
 
 
-def default_reward(budget: Budget) -> str:
-    """Return what is maximised where no reward is named."""
-    return "smallest" if budget.max_drop is not None else "accuracy"
+def default_reward(budget: Budget, *, labels: bool = True) -> str:
+    """Return what is maximised where no reward is named.
+
+    Args:
+        budget: The budget of the search.
+        labels: Whether labels (or other targets) are read.
+    """
+    if budget.max_drop is not None:
+        return "smallest"
+    return "accuracy" if labels else "divergence"
 
 
 def resolve_reward(reward: str | RewardFn) -> RewardFn:

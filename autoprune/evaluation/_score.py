@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from autoprune.budget import Budget
+from autoprune.evaluation._metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True)
@@ -13,12 +16,12 @@ class Score:
     """One policy's result.
 
     Attributes:
-        accuracy: Top-1 accuracy in [0, 1].
-        loss: Mean cross-entropy in nats.
+        accuracy: What the metric says, in its own unit and direction: by default top-1 accuracy in [0, 1].
+        loss: Mean cross-entropy in nats; the divergence where no labels are read.
         macs: Multiply-adds of one image.
         params: Number of parameters.
-        distance: How far the answers are from the dense network's: Kullback-Leibler divergence in nats, see `Evaluator.refer`;
-            NaN where they are not known one by one.
+        distance: How far the answers are from the dense network's, see `autoprune.evaluation.divergences`: for class scores the
+            Kullback-Leibler divergence in nats; NaN where they are not known one by one.
         reward: What the reward function made of it (NaN before it was asked; it is never asked about the report part).
         seconds: Wall-clock time the score took.
         images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
@@ -26,10 +29,11 @@ class Score:
             the report part.
         share: Share of the search images that it was scored on: below 1 where a race stopped it.
         drop_se: Standard error of the accuracy's difference to the dense network's, paired image by image; NaN where the
-            images are not known one by one.
+            images are not known one by one, or the metric says nothing of single images.
         cost: The same in dense passes: seconds over those of one eager pass of the dense network over the search images.
         costs: What else the budget limits, by kind: "latency" in seconds (predicted), "size" and "memory" in bytes, costs of
             one's own.
+        metric: What ``accuracy`` is; not part of a record, as it is the run's.
     """
 
     accuracy: float
@@ -44,6 +48,27 @@ class Score:
     share: float = 1.0
     distance: float = math.nan
     costs: Mapping[str, float] = field(default_factory=dict)
+    metric: Metric = ACCURACY
+
+    @property
+    def quality(self) -> float:
+        """The metric's value, larger is better: with its sign changed where the metric is to be small."""
+        return self.accuracy if self.metric.maximize else -self.accuracy
+
+    def given_up(self, dense: Score) -> float:
+        """Return how much worse than the dense network it is, as a share of that one's value; 0 where it is not worse."""
+        return max(dense.quality - self.quality, 0.0) / (abs(dense.quality) or 1.0)
+
+    def within(self, budget: Budget, dense: Score, *, sure: bool = True) -> bool:
+        """Whether the network lost no more than a budget allows, see `autoprune.budget.Budget.within`.
+
+        Args:
+            budget: The budget.
+            dense: The dense network's score on the same images.
+            sure: Whether the standard error of the difference counts.
+        """
+        error = self.drop_se if sure else math.nan
+        return budget.within(self.quality, dense.quality, error, scale=self.metric.scale)
 
     def of(self, kind: str) -> float:
         """Return the cost of one kind ("macs", "params", or one that the budget names).
@@ -55,11 +80,16 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return asdict(self)
+        found = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "metric"}
+        return found | {"costs": dict(self.costs)}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Score:
+    def from_record(cls, record: Mapping[str, Any], metric: Metric = ACCURACY) -> Score:
         """Read what ``to_dict`` gave from JSON, where null stands for a number that was not finite; other keys are ignored.
+
+        Args:
+            record: The values.
+            metric: What the run measures.
 
         Raises:
             ValueError: for a value that no score has.
@@ -73,6 +103,7 @@ class Score:
             macs=_amount(record, "macs"),
             params=_amount(record, "params"),
             share=share,
+            metric=metric,
             costs={str(kind): _number(costs, kind) for kind in costs},
             **{key: _number(record, key) for key in _FLOATS},
         )

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 from autoprune.support.packages import lazy
 
 stats = lazy("scipy.stats", "A comparison of agents needs")
@@ -144,6 +144,20 @@ def standard_error(accuracy: float, images: int | None) -> float | None:
     return None if not images else math.sqrt(accuracy * (1 - accuracy) / images)
 
 
+def error_of(value: float, by_image: ByImage | None, images: int | None, *, share: bool) -> float | None:
+    """Return the standard error of a metric; None where it is not known.
+
+    Args:
+        value: The metric.
+        by_image: Which images were right, or numbers whose mean is the metric; None where that is not known.
+        images: Number of images.
+        share: Whether it is the share of images that are right.
+    """
+    if by_image is not None and by_image.dtype != np.bool_:
+        return float(by_image.std(ddof=1)) / math.sqrt(len(by_image)) if len(by_image) > 1 else None
+    return standard_error(value, images) if share else None
+
+
 class Networks:
     """Networks measured on the same images.
 
@@ -153,7 +167,7 @@ class Networks:
         images: Number of images; None if it is not known, then no difference is shown.
     """
 
-    def __init__(self, accuracies: Sequence[float], right: Sequence[BoolArray | None], images: int | None) -> None:
+    def __init__(self, accuracies: Sequence[float], right: Sequence[ByImage | None], images: int | None) -> None:
         self._accuracies = [float(value) for value in accuracies]
         self._right = [None if some is None else some.astype(np.float64) for some in right]
         self._images = images
@@ -177,7 +191,7 @@ class Agents:
         images: Number of images; None if it is not known, then no difference is shown.
     """
 
-    def __init__(self, accuracies: npt.ArrayLike, right: Sequence[BoolArray | None], images: int | None) -> None:
+    def __init__(self, accuracies: npt.ArrayLike, right: Sequence[ByImage | None], images: int | None) -> None:
         self._accuracies = np.asarray(accuracies, dtype=np.float64)  # (K, S)
         self._right = [None if some is None else some.mean(axis=0) for some in right]
         self._images = images
@@ -207,10 +221,10 @@ class Agents:
         return Difference(value, math.sqrt(variance), found, len(self._accuracies), paired)
 
 
-def stacked(right: Sequence[BoolArray | None]) -> BoolArray | None:
+def stacked(right: Sequence[ByImage | None]) -> npt.NDArray[Any] | None:
     """Return the answers of several seeds together, shape (seeds, N); None unless all are known, and to as many images."""
     known = [some for some in right if some is not None]
-    return np.stack(known) if len(known) == len(right) and len({len(some) for some in known}) == 1 else None
+    return np.asarray(np.stack(known)) if len(known) == len(right) and len({len(some) for some in known}) == 1 else None
 
 
 def _image_variance(

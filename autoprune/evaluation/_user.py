@@ -1,16 +1,17 @@
-"""A user's own function ``model -> {"accuracy", "loss"}``: checked, seeded, and averaged where it answers differently."""
+"""A user's own function ``model -> {"accuracy", "loss"}``, or of other numbers: checked, seeded, averaged if it answers anew."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
 
 from autoprune.data import failed, seeded
 from autoprune.errors import AutopruneError
+from autoprune.evaluation._metric import ACCURACY, Metric
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 REPEATS = 4
@@ -26,35 +27,39 @@ class UserEvaluation:
     Args:
         function: The user's.
         name: What its part is called in messages ("search").
+        metric: Which of its numbers counts.
 
     Attributes:
         notes: What the user should know, in sentences.
         gives_loss: Whether it returned a loss.
 
     Raises:
-        AutopruneError: if it raises, or returns something else than a dict with an accuracy in [0, 1].
+        AutopruneError: if it raises, or returns something else than a dict with that number (an accuracy in [0, 1]).
     """
 
-    def __init__(self, function: Evaluate, name: str) -> None:
+    def __init__(self, function: Evaluate, name: str, metric: Metric = ACCURACY) -> None:
         self._function = function
         self._name = name
+        self._metric = metric
         self._repeats = 0 if name == "search" else 1
         self.notes: tuple[str, ...] = ()
         self.gives_loss = False
 
     def __call__(self, model: nn.Module) -> tuple[float, float]:
-        """Return accuracy in [0, 1] and loss (NaN where none is returned) of a model in eval mode."""
+        """Return the metric (an accuracy in [0, 1]) and loss (NaN where none is returned) of a model in eval mode."""
         found = [self._once(model) for _ in range(self._repeats or 2)]
         if not self._repeats:
             first, second = (accuracy for accuracy, _ in found)
             self._repeats = 1 if first == second else REPEATS
             if first != second:
                 found += [self._once(model) for _ in range(REPEATS - 2)]
-                least, most = (100 * pick(accuracy for accuracy, _ in found) for pick in (min, max))
+                metric = self._metric
+                least, most = (pick(accuracy for accuracy, _ in found) for pick in (min, max))
                 self.notes = (
-                    f"The evaluate function for the {self._name} part answered {least:.2f} to {most:.2f} % for the same "
-                    f"network in {REPEATS} calls: every accuracy is the mean of {REPEATS} calls from here on, and differences of "
-                    f"up to {most - least:.2f} points are chance.",
+                    f"The evaluate function for the {self._name} part answered {metric.text(least)} to "
+                    f"{metric.text(most)}{metric.unit} for the same network in {REPEATS} calls: every {metric.name} is the mean "
+                    f"of {REPEATS} calls from here on, and differences of up to {metric.text(most - least)}"
+                    f"{metric.difference_unit} are chance.",
                 )
             else:
                 found = found[:1]
@@ -70,19 +75,42 @@ class UserEvaluation:
             raise
         except Exception as error:
             raise AutopruneError(f"{what} raised {failed(error)}.") from error
-        if not isinstance(result, Mapping) or not _is_number(result.get("accuracy")):
-            raise AutopruneError(
-                f"{what} returned {_short(result)}; it must return a dict with 'accuracy' and 'loss', which are numbers."
-            )
-        accuracy, loss = float(result["accuracy"]), result.get("loss", math.nan)
+        key = self._metric.name
+        if not isinstance(result, Mapping) or not _is_number(result.get(key)):
+            raise AutopruneError(f"{what} returned {_short(result)}; {self._rule(result)}.")
+        value, loss = float(result[key]), result.get("loss", math.nan)
         if not _is_number(loss):
             raise AutopruneError(f"{what} returned the loss {_short(loss)}; it must be a number, or left out.")
         self.gives_loss = "loss" in result
-        if not 0.0 <= accuracy <= 1.0:
+        if key != ACCURACY.name and not math.isfinite(value):
+            raise AutopruneError(f"{what} returned {key} {value}; it must be a finite number.")
+        if key == ACCURACY.name and not 0.0 <= value <= 1.0:
+            raise AutopruneError(f"{what} returned accuracy {value}; it must be a share in [0, 1], not a percentage.")
+        return value, float(loss)
+
+    def _rule(self, result: object) -> str:
+        """Return what must be returned, for what was."""
+        key = self._metric.name
+        if key != ACCURACY.name:
+            return f"it must return a dict with '{key}', which is a number"
+        rule = "it must return a dict with 'accuracy' and 'loss', which are numbers"
+        others = [name for name, value in result.items() if _is_number(value)] if isinstance(result, Mapping) else []
+        named = next((str(name) for name in others if name not in ("accuracy", "loss")), None)
+        if named is None or "accuracy" in cast(Mapping[str, object], result):
+            return rule
+        return f"{rule}, or say what counts: maximize='{named}' or minimize_metric='{named}' (--maximize {named})"
+
+    def check_dense(self, loss: float) -> None:
+        """Refuse a loss of the dense network that is NaN.
+
+        Raises:
+            AutopruneError: if it is.
+        """
+        if math.isnan(loss) and self.gives_loss:
             raise AutopruneError(
-                f"{what} returned accuracy {accuracy}; it must be a share in [0, 1], not a percentage."
+                f"The evaluate function for the {self._name} part returned the loss NaN for the dense network; it must be "
+                "finite, or left out."
             )
-        return accuracy, float(loss)
 
 
 def _is_number(value: object) -> bool:

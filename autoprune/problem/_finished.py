@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from autoprune.budget import Drop
+from autoprune.budget import AnyDrop
 from autoprune.evaluation import Answers, Score
 from autoprune.graph import IntArray
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class Finished:
         kept: Channels that stay, by group name; groups left out are whole.
         search: Its score on the search part.
         report: Its score on the report part, None if there is none.
-        right: Which images of the report part (of the search part if there is no other) it got right, shape (n,); None where
-            the images are not known one by one.
+        right: Which images of the report part (of the search part if there is no other) it got right, shape (n,), or numbers
+            whose mean is the metric; None where the images are not known one by one.
         drop: Where a drop of accuracy is the budget, what it lost on the half of the search images that no policy is scored on;
             None where the images are not known one by one.
     """
@@ -32,17 +32,11 @@ class Finished:
     kept: dict[str, IntArray]
     search: Score
     report: Score | None
-    right: BoolArray | None = None
-    drop: Drop | None = None
+    right: ByImage | None = None
+    drop: AnyDrop | None = None
 
 
 def half(answers: Answers, which: int) -> Answers:
     """Return the answers to every other image: those that policies are scored on (0), or those that decide (1)."""
     places = torch.nonzero(answers.seen % 2 == which)[:, 0]
-    return Answers(*(getattr(answers, name)[places] for name in ("right", "loss", "distance", "seen")))
-
-
-def right_of(answers: Answers) -> BoolArray:
-    """Return which images were right, shape (n,)."""
-    right: BoolArray = answers.right.cpu().numpy()
-    return right
+    return Answers(*(getattr(answers, name)[places] for name in ("values", "loss", "distance", "seen")))

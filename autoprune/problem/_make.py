@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.budget import Budget
-from autoprune.data import CALIBRATION, Expected, Images, adapt
+from autoprune.data import CALIBRATION, Expected, Images, adapt, is_function
 from autoprune.decisions import CHANNELS, Bounds, Ignore, restrictions_of
-from autoprune.evaluation import Evaluator, Part, RewardFn, check_reward, resolve_reward
+from autoprune.evaluation import Evaluator, Part, RewardFn, Task, check_reward, outputs_of, resolve_reward
 from autoprune.graph import PruningGraph
 from autoprune.latency import Target
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import eval_mode, unchanged
 from autoprune.problem._budgeted import as_budget, under_budget
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._problem import Problem
@@ -36,7 +37,8 @@ def make_problem(
     evaluate: Part,
     report: Part | None = None,
     budget: Budget | float | str | None = 0.5,
-    reward: str | RewardFn = "accuracy",
+    reward: str | RewardFn | None = None,
+    task: Task | None = None,
     select: str = "obs",
     score: str = "sequential",
     include_residual: bool = False,
@@ -66,11 +68,14 @@ def make_problem(
         model: The trained dense network; not touched.
         example_input: A batch for it, shape (N, C, H, W); only shape and dtype matter.
         calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
-        evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``.
+        evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``. Images alone will do: networks are
+            then compared with the dense network's outputs.
         report: The report part, the same kinds; never looked at by `Problem.score`.
         budget: Share of the dense MACs, a `Budget`, or what is read as one ("macs=0.5,size=4MB"); None for no budget
             (R_FLOPs and R_Param trade size themselves).
-        reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
+        reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``; None for the accuracy,
+            without labels for minus the divergence from the dense network's outputs.
+        task: What networks are judged by; by default the accuracy where the search images have labels.
         select: Which channels of a group stay.
         score: "sequential" or "cached", see `Pruner`.
         include_residual: Whether groups that cross a residual join are decided too. They also are if the budget cannot
@@ -99,15 +104,17 @@ def make_problem(
     """
     check_score(score)  # what can be refused at once is
     selections.get(select)
-    resolve_reward(reward)
     limits = as_budget(budget)
+    task, evaluate = _task(task or Task(labels=None), model, example_input, evaluate)
+    reward = reward or ("accuracy" if task.labels else "divergence")
+    resolve_reward(reward)
     check_reward(reward, limits)
     where = resolve_device(device)
     expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
-    options: dict[str, Any] = {"device": where, "batch_size": batch_size, "expected": expected}
+    options: dict[str, Any] = {"device": where, "batch_size": batch_size, "expected": expected, "task": task}
     search = Evaluator(evaluate, name="search", **options)
     held_out = None if report is None else Evaluator(report, name="report", **options)
-    given = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
+    given = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
     images = given.drawn(max(finish_images, calibration_images), seed)
     restrictions = restrictions_of(model, ignore, bounds)
     traced = trace(model, example_input, device=where, graph=graph)
@@ -138,3 +145,11 @@ def make_problem(
     scorer = Scorer(budgeted, search, held_out)
     _ = scorer.dense_report  # what is wrong with its images is to be said now
     return Problem(budgeted, pruner, scorer, reward=reward, notes=data_notes(given, images, search, held_out))
+
+
+def _task(task: Task, model: nn.Module, example: Tensor, part: Part) -> tuple[Task, Part]:
+    """Return the task, which then says whether labels are read, and the search part that it was seen from."""
+    if task.labels is None and not is_function(part):
+        with suppress(Exception), unchanged(model), eval_mode(model), torch.no_grad():  # what goes wrong says the trace
+            task = task.suited(outputs_of(model(example), len(example)))
+    return task.seen_in(part)

@@ -27,7 +27,7 @@ from autoprune.problem._pruner import Pruner
 from autoprune.problem._scorer import Scorer
 from autoprune.reconstruct import Refit
 from autoprune.registry import nearest
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 from autoprune.support.packages import require
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Problem:
         return self._scorer.dense_report
 
     @property
-    def dense_right(self) -> BoolArray | None:
+    def dense_right(self) -> ByImage | None:
         """Which images the dense network gets right, as `Finished.right`."""
         return self._scorer.dense_right
 

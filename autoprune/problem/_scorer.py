@@ -10,15 +10,16 @@ from dataclasses import replace
 from statistics import median
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from autoprune.budget import Drop, paired_error
+from autoprune.budget import AnyDrop, drop_between, paired_error
 from autoprune.evaluation import Answers, Evaluator, Score
 from autoprune.model_guard import unchanged
 from autoprune.problem._budgeted import Budgeted
-from autoprune.problem._finished import half, right_of
+from autoprune.problem._finished import half
 from autoprune.problem._pruner import PROBED
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 
 
 class Scorer:
@@ -106,8 +107,11 @@ class Scorer:
         share = 1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size
         if own is not None and self._halved and evaluator is self._search:
             own = half(own, 0)
-            accuracy, loss = float(own.right.double().mean()), float(own.loss.double().mean())
+            accuracy, loss = evaluator.total(own), float(own.loss.double().mean())
             distance = distance if refer else float(own.distance.double().mean())
+        drop_se = math.nan
+        if dense is not None and own is not None:
+            drop_se = paired_error(evaluator.each(dense.of(own.seen)), evaluator.each(own))
         return Score(
             accuracy,
             loss,
@@ -115,14 +119,15 @@ class Scorer:
             self._cost.params(counts),
             seconds=seconds,
             distance=distance,
-            drop_se=math.nan if dense is None or own is None else paired_error(dense.of(own.seen).right, own.right),
+            drop_se=drop_se,
+            metric=evaluator.metric,
             share=share,
             costs={kind: float(cost(counts)) for kind, cost in self._costs.items() if kind not in ("macs", "params")},
         )
 
     def finished(
         self, model: nn.Module, counts: Sequence[int]
-    ) -> tuple[Score, Score | None, BoolArray | None, Drop | None]:
+    ) -> tuple[Score, Score | None, ByImage | None, AnyDrop | None]:
         """Run a finished network over both parts.
 
         Returns:
@@ -134,22 +139,29 @@ class Scorer:
         answers, drop = self._search.answers, None
         if answers is not None and self._halved:
             dense = cast(Answers, self._dense_answers["search"])
-            drop = Drop.between(right_of(half(dense, 1)), right_of(half(answers, 1)))
+            search_part = self._search
+            drop = drop_between(
+                _by_image(search_part, half(dense, 1)),
+                _by_image(search_part, half(answers, 1)),
+                maximize=search_part.metric.maximize,
+            )
             answers = half(answers, 0)
-        report = None
+        report, shown = None, self._search
         if self._report is not None:
+            shown = self._report
             report = self._evaluated(self._report, model, counts)
             answers = self._report.answers
-        return search, report, None if answers is None else right_of(answers), drop
+        return search, report, None if answers is None else _by_image(shown, answers), drop
 
     @property
-    def dense_right(self) -> BoolArray | None:
+    def dense_right(self) -> ByImage | None:
         """Which images the dense network gets right, as `Finished.right`."""
         part = "search" if self.dense_report is None else "report"
         answers = self._dense_answers[part]
         if answers is not None and self._halved and part == "search":
             answers = half(answers, 0)
-        return None if answers is None else right_of(answers)
+        shown = self._search if part == "search" else cast(Evaluator, self._report)
+        return None if answers is None else _by_image(shown, answers)
 
     @property
     def report_images(self) -> int | None:
@@ -165,3 +177,9 @@ class Scorer:
             self._dense_report = score if self._report.answers is None else replace(score, drop_se=0.0)
             self._dense_answers["report"] = self._report.answers
         return self._dense_report
+
+
+def _by_image(evaluator: Evaluator, answers: Answers) -> ByImage:
+    """Return which images were right, or numbers whose mean is the metric, shape (n,)."""
+    found = evaluator.each(answers).cpu()
+    return found.numpy() if found.dtype == torch.bool else found.double().numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoprune.budget import Budget, Drop, noun
+from autoprune.budget import AnyDrop, Budget, noun, read_drop
 
 
 def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
@@ -15,7 +15,7 @@ def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     smaller = 1.0 - costs[0] / costs[1]
     share = f"{costs[0] / costs[1]:.3f} of the dense network's"
     decided = report.get("drop") or {}
-    last, failed = (None if decided.get(key) is None else Drop(**decided[key]) for key in ("smallest", "failed"))
+    last, failed = (None if decided.get(key) is None else read_drop(decided[key]) for key in ("smallest", "failed"))
     if smaller <= 0:
         out = [_unconfirmed(budget, noun(kind), share, failed)]
     elif last is None:
@@ -49,7 +49,7 @@ def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     ]
 
 
-def _unconfirmed(budget: Budget, what: str, share: str, failed: Drop | None) -> str:
+def _unconfirmed(budget: Budget, what: str, share: str, failed: AnyDrop | None) -> str:
     """Return why the dense network is the result, and what may be done about it."""
     text = f"* exported: the dense network ({share}); no smaller network was confirmed to lose at most {budget.max_drop:g} points"
     if failed is None:
@@ -60,7 +60,7 @@ def _unconfirmed(budget: Budget, what: str, share: str, failed: Drop | None) -> 
     )
 
 
-def _decided(drop: Drop) -> str:
+def _decided(drop: AnyDrop) -> str:
     return f"On the {drop.images:,} search images that no policy was scored on {100 * drop.value:.2f} points were lost"
 
 

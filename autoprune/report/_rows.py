@@ -9,9 +9,9 @@ from statistics import median
 from typing import Any
 
 from autoprune.errors import UsageError
-from autoprune.evaluation import Score, standard_error
+from autoprune.evaluation import Score, error_of
 from autoprune.runs import Episode, RunConfig, distinct
-from autoprune.support.answers import BoolArray, pack, unpack
+from autoprune.support.answers import ByImage, pack, unpack
 from autoprune.support.reading import reading
 
 REPORT_VERSION = 1
@@ -65,7 +65,7 @@ class Row:
         return float({"macs": self.macs, "params": self.params, **self.costs}[kind])
 
     @property
-    def answers(self) -> BoolArray | None:
+    def answers(self) -> ByImage | None:
         """Which of the images ``accuracy`` is measured on it got right, shape (N,); None if that is not known.
 
         Raises:
@@ -74,7 +74,7 @@ class Row:
         if self.right is None:
             return None
         found = unpack(self.right)
-        if abs(float(found.mean()) - self.accuracy) > 1e-9:
+        if found.dtype == bool and abs(float(found.mean()) - self.accuracy) > 1e-9:
             raise UsageError(
                 f"The row '{self.name}' has accuracy {self.accuracy} but answers to {found.sum()} of {len(found)} images "
                 "that are right: its file is damaged; restore it."
@@ -114,7 +114,7 @@ def make_row(
     measured: Mapping[str, float] | None = None,
     setup_images: float = math.nan,
     probe_images: float = 0.0,
-    right: BoolArray | None = None,
+    right: ByImage | None = None,
 ) -> Row:
     """Put a finished network's numbers into a row.
 
@@ -138,7 +138,7 @@ def make_row(
     return Row(
         name=name,
         accuracy=shown.accuracy,
-        accuracy_se=standard_error(shown.accuracy, images),
+        accuracy_se=error_of(shown.accuracy, right, images, share=shown.metric.share),
         search_accuracy=search.accuracy,
         loss=shown.loss if math.isfinite(shown.loss) else None,
         search_reward=search.reward if math.isfinite(search.reward) else None,
@@ -199,6 +199,7 @@ def build_report(
         "reward": config.reward,
         "select": config.select,
         "score": config.score,
+        "metric": config.measure.to_dict(),
         "accuracy_part": "report" if held_out else "search",
         "policies_scored": final.policies_scored,
         "policies_scored_in_all": len(distinct(episodes)),

@@ -1,7 +1,16 @@
 """The run folder on disk, its configuration, and what is made again from it."""
 
 from autoprune.runs._config import DEFAULT_EPISODES, PRESETS, RunConfig
-from autoprune.runs._inputs import Inputs, check_device, check_output, load_inputs, load_parts, prepared_as
+from autoprune.runs._inputs import (
+    Inputs,
+    check_device,
+    check_output,
+    check_run,
+    classes_of,
+    load_inputs,
+    load_parts,
+    prepared_as,
+)
 from autoprune.runs._lock import Lock
 from autoprune.runs._rebuild import Rebuilt, finished_policy, load_dense, rebuild, rebuild_run, weights_beside
 from autoprune.runs._run import Episode, RunFolder, distinct
@@ -17,6 +26,8 @@ __all__ = [
     "RunFolder",
     "check_device",
     "check_output",
+    "check_run",
+    "classes_of",
     "distinct",
     "finished_policy",
     "load_dense",

@@ -12,7 +12,7 @@ from autoprune.budget import Budget
 from autoprune.data import Preparation
 from autoprune.decisions import Restrictions, Share, as_share
 from autoprune.errors import UsageError
-from autoprune.evaluation import default_reward
+from autoprune.evaluation import Metric, default_reward
 from autoprune.reconstruct import FINISH_STEPS
 from autoprune.registry import nearest
 from autoprune.support.text import short
@@ -65,6 +65,13 @@ class RunConfig:
         score: How the policies are scored during the search, "sequential" or "cached".
         race: Whether scoring stops at policies that are clearly worse than the best simple rule.
         baselines: Agents that are scored beside it: the simple rules, and random search with as many policies.
+        labels: Whether labels (or other targets) of the search and report images are read.
+        metric: What networks are measured in: "accuracy", "agreement", "divergence", another that is built in, or what a
+            function that evaluates calls one of its numbers.
+        maximize: Whether more of it is better.
+        divergence: How outputs are compared with the dense network's: names in `autoprune.evaluation.divergences` or
+            ``module:function``, one for all or, with commas between, one for each tensor; None for what suits their shapes.
+        run: ``module:function`` that runs the network on a batch, ``run(model, batch)``; None for what the batch's form says.
         finish_policies: Policies of each agent that are finished: scores are on fewer images than the refit of the result takes.
         most_tried: Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
@@ -106,6 +113,11 @@ class RunConfig:
     score: str = "sequential"
     race: bool = False
     baselines: tuple[str, ...] = BASELINES
+    labels: bool = True
+    metric: str = "accuracy"
+    maximize: bool = True
+    divergence: str | None = None
+    run: str | None = None
     finish_policies: int = 3
     most_tried: int = 8
     finish_steps: int = FINISH_STEPS
@@ -156,6 +168,11 @@ class RunConfig:
     def preparation(self) -> Preparation:
         """What was asked to be done to the pictures of an image folder."""
         return Preparation(self.resize, self.crop, self.transform)
+
+    @property
+    def measure(self) -> Metric:
+        """What networks are measured in."""
+        return Metric.named(self.metric, maximize=self.maximize)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready values."""
@@ -269,6 +286,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "score": (str,),
     "race": (bool,),
     "baselines": (list, tuple),
+    "labels": (bool,),
+    "metric": (str,),
+    "maximize": (bool,),
+    "divergence": (str, type(None)),
+    "run": (str, type(None)),
     "finish_policies": (int,),
     "most_tried": (int,),
     "finish_steps": (int,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.data import Adapted, Data, Expected, Preparation, Stream, adapt, load_data
 from autoprune.errors import UsageError
-from autoprune.evaluation import Evaluate
+from autoprune.evaluation import Evaluate, Outputs, Task, outputs_of
 from autoprune.model_guard import eval_mode, run_once, unchanged
 from autoprune.models import LoadedModel, load_model
 from autoprune.runs._config import RunConfig
@@ -30,7 +30,8 @@ class Inputs:
         report: What finished networks are reported on; None if there is no such part.
         model_spec: How a policy file names the model.
         reward: The reward function, if it was passed as one; else None.
-        recorded: What the run configuration records: fingerprints and preprocessing.
+        recorded: What the run configuration records: fingerprints, preprocessing, and what is measured.
+        task: What networks are judged by.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Inputs:
     model_spec: Mapping[str, Any]
     reward: Callable[..., float] | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = field(default_factory=Task)
 
 
 def load_parts(
@@ -52,6 +54,7 @@ def load_parts(
     num_classes: int | None = None,
     download: bool = False,
     preparation: Preparation | None = None,
+    labels: bool | None = True,
 ) -> Data:
     """Load data for a model: images of its size, preprocessed as it wants them unless other statistics are given.
 
@@ -63,6 +66,7 @@ def load_parts(
         num_classes: How many classes the labels may name; None to leave that unchecked.
         download: Whether the data may be downloaded.
         preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
+        labels: Whether there must be labels; False reads none, None those that there are.
 
     Raises:
         UsageError: if the data are missing, damaged or do not fit.
@@ -77,6 +81,7 @@ def load_parts(
         transform=loaded.transform if statistics == (loaded.mean, loaded.std) else None,
         download=download,
         preparation=preparation,
+        labels=labels,
     )
 
 
@@ -99,6 +104,7 @@ def load_inputs(
     device: str = "cpu",
     say: Callable[[str], None] | None = None,
     preparation: Preparation | None = None,
+    task: Task | None = None,
 ) -> Inputs:
     """Load a model and data and check that they fit.
 
@@ -113,6 +119,7 @@ def load_inputs(
         device: Torch device the search will use; checked only.
         say: Told in one line what takes time, and what is done to images.
         preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
+        task: What networks are judged by.
 
     Raises:
         UsageError: if anything is missing, damaged or does not fit; says what and what to do.
@@ -121,22 +128,33 @@ def load_inputs(
     loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
-    classes = check_output(loaded.model, loaded.example_input())
+    outputs = check_run(loaded.model, loaded.example_input())
+    task = (task or Task()).suited(outputs)
+    classes = classes_of(outputs)
     parts = load_parts(
-        data, loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+        data,
+        loaded,
+        mean=mean,
+        std=std,
+        num_classes=classes,
+        download=download,
+        preparation=preparation,
+        labels=task.labels,
     )
+    task = replace(task, labels=parts.labelled).completed(outputs)
     if say is not None and parts.prepared:
         say(f"Images: {parts.prepared}")
     expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
-    calibration = adapt(parts.calibration, "calibration", expected, labelled=False)
+    calibration = adapt(parts.calibration, "calibration", expected, labelled=False if task.labels else None)
     example = example_batch(calibration)
-    check_output(loaded.model, example)
+    check_run(loaded.model, example)
+    labelled = True if task.labels else None
     return Inputs(
         model=loaded.model,
         example_input=example,
         calibration=calibration,
-        search=adapt(parts.search, "search", expected),
-        report=adapt(parts.report, "report", expected),
+        search=adapt(parts.search, "search", expected, labelled=labelled),
+        report=adapt(parts.report, "report", expected, labelled=labelled),
         model_spec={
             "name": model,
             "weights": weights,
@@ -151,7 +169,9 @@ def load_inputs(
             "std": tuple(parts.std) or std,
             "input_shape": tuple(loaded.input_shape),
             "prepared": parts.prepared,
+            **task.recorded,
         },
+        task=task,
     )
 
 
@@ -186,8 +206,25 @@ def check_output(model: nn.Module, example: Tensor) -> int:
     Raises:
         UsageError: if it does not; says what shape the images have.
     """
+    classes = classes_of(check_run(model, example))
+    if classes is None:
+        raise UsageError("The model does not return one tensor of logits (B, classes), which is needed here.")
+    return classes
+
+
+def check_run(model: nn.Module, example: Tensor) -> Outputs:
+    """See that the model takes such images, and return what it gives.
+
+    Raises:
+        UsageError: if it does not; says what shape the images have.
+    """
     with unchanged(model), eval_mode(model), torch.no_grad():
         output = run_once(model, example, advice="check the model, the data and the input size")
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise UsageError("The model does not return one tensor of logits (B, classes), which a search needs.")
-    return int(output.shape[1])
+    return outputs_of(output, len(example))
+
+
+def classes_of(outputs: Outputs) -> int | None:
+    """Return the number of classes that outputs are scores of, None if they are none."""
+    if len(outputs.tensors) != 1 or outputs.tensors[0].dim() != 2:
+        return None
+    return int(outputs.tensors[0].shape[1])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.evaluation import Score
+from autoprune.evaluation import ACCURACY, Metric, Score
 from autoprune.runs._config import RunConfig
 from autoprune.runs._lock import Lock
 from autoprune.support.checksums import file_digest
@@ -77,8 +77,12 @@ class Episode:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Episode:
+    def from_record(cls, record: Mapping[str, Any], metric: Metric = ACCURACY) -> Episode:
         """Read what ``to_record`` gave, null being a number that was not finite.
+
+        Args:
+            record: The values.
+            metric: What the run measures.
 
         Raises:
             ValueError: for a value that no episode has.
@@ -93,7 +97,7 @@ class Episode:
         wrong = next((name for name, count in counts.items() if type(count) is not int or count < 0), None)
         if wrong is not None:
             raise ValueError(f"the count of group '{wrong}' is {counts[wrong]!r:.40}")
-        score = Score.from_record(record)
+        score = Score.from_record(record, metric)
         return cls(agent, number, dict(counts), score, feasible=flags[0], reused=flags[1], elapsed_s=float(elapsed))
 
 
@@ -268,11 +272,12 @@ class RunFolder:
             AutopruneError: if any other line is damaged, or lines are missing or too many.
         """
         records = (repair_jsonl if repair else read_jsonl)(self.episodes_path)
+        metric = self.read_config().measure if self.exists else ACCURACY
         episodes: list[Episode] = []
         told: dict[str, int] = {}
         for line, record in enumerate(records, start=1):
             try:
-                episode = Episode.from_record(record)
+                episode = Episode.from_record(record, metric)
                 if episode.episode != told.get(episode.agent, 0):
                     raise ValueError(
                         f"episode {episode.episode} of {episode.agent}, {told.get(episode.agent, 0)} is next"

@@ -6,7 +6,7 @@ from autoprune.searching._apply import apply_policy
 from autoprune.searching._choice import area, descent, front, knee, ranked, thinned
 from autoprune.searching._driver import Driver
 from autoprune.searching._recheck import check_score
-from autoprune.searching._resolve import resolve
+from autoprune.searching._resolve import metric_asked, resolve
 from autoprune.searching._session import (
     check_plugins,
     drive,
@@ -32,6 +32,7 @@ __all__ = [
     "inputs_of",
     "knee",
     "load_asked",
+    "metric_asked",
     "problem_of",
     "ranked",
     "refuse_differences",

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,15 +19,15 @@ from autoprune.budget import Budget
 from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
 from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
-from autoprune.evaluation import Evaluate, Part, Score
+from autoprune.evaluation import DivergenceFn, Evaluate, Part, Score, Task
 from autoprune.graph import build_graph
 from autoprune.latency import Target
 from autoprune.model_guard import check_example, unchanged
 from autoprune.models import check_finite
 from autoprune.report import Progress, sentences, table
-from autoprune.runs import Inputs, RunFolder, check_device, check_output
-from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, resolve
-from autoprune.searching._session import check_plugins, execute
+from autoprune.runs import Inputs, RunFolder, check_device, check_run, classes_of
+from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, metric_asked, resolve
+from autoprune.searching._session import as_found, check_plugins, execute, task_asked
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
@@ -84,6 +84,10 @@ def search(
     agent_options: Mapping[str, Any] | None = None,
     episodes: int | None = None,
     reward: str | Callable[[Score, Score, Budget], float] | None = None,
+    labels: bool | None = None,
+    maximize: str | None = None,
+    minimize_metric: str | None = None,
+    divergence: str | DivergenceFn | None = None,
     select: str | None = None,
     score: Literal["sequential", "cached"] | None = None,
     race: bool | None = None,
@@ -117,7 +121,8 @@ def search(
         calibration: Images for statistics, best from the training set: a tensor (N, C, H, W), a data set or a loader.
             Labels are not used.
         evaluate: What policies are scored on: labelled images as a data set or loader, or a function that takes a model
-            and returns ``{"accuracy": ..., "loss": ...}``.
+            and returns ``{"accuracy": ..., "loss": ...}`` or other numbers, of which ``maximize`` or ``minimize_metric`` names
+            one. Images alone will do: networks are then compared with the dense network's own outputs.
         report: The same, for images the search must not see; the table's accuracy is measured on them. Without it, that
             accuracy is the one the search maximised, and flatters.
         budget: Share of the MACs that may stay, in (0, 1], or a budget: "macs=0.5,size=4MB", `Budget`. Half of them where nothing
@@ -131,7 +136,14 @@ def search(
         agent_options: The agent's own options.
         episodes: How many policies the agent may propose.
         reward: What is maximised: a name, "package.module:function", or a function of (score, dense score, budget); None for
-            "accuracy", or "smallest" where the budget is a drop of accuracy.
+            "accuracy", without labels "divergence", or "smallest" where the budget is a drop of accuracy.
+        labels: Whether labels are read; by default where the images of ``evaluate`` have some. Without them networks are
+            measured by how their outputs differ from the dense network's: the agreement of class scores, else the divergence.
+        maximize: The number to maximise of those that a function ``evaluate`` returns.
+        minimize_metric: Instead: the number to minimise.
+        divergence: How outputs are compared with the dense network's (`autoprune.evaluation.divergences`): a name for all
+            tensors, or one for each with commas between, or a function; by default "kl" for class scores (N, classes), else
+            "relative".
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
@@ -177,6 +189,9 @@ def search(
         "agent_options": None if agent_options is None else dict(agent_options),
         "episodes": episodes,
         "reward": reward if reward is None or isinstance(reward, str) else _name(reward),
+        "labels": labels,
+        **metric_asked(maximize, minimize_metric),
+        "divergence": divergence if divergence is None or isinstance(divergence, str) else _name(divergence),
         "select": select,
         "score": score,
         "race": race,
@@ -200,11 +215,14 @@ def search(
     if asks_no_size(asked, stored):
         asked["budget"] = DEFAULT_BUDGET
     config = resolve(asked, stored)
-    check_plugins(config, agent=agent, reward=reward)
+    check_plugins(config, agent=agent, reward=reward, divergence=divergence)
     with unchanged(model):
         function = None if isinstance(reward, str) else reward
-        inputs = _inputs(model, example_input, calibration, evaluate, report, reward=function, device=config.device)
-        config = replace(config, **inputs.recorded)
+        task = task_asked({**asked, "divergence": divergence}, stored)
+        inputs = _inputs(
+            model, example_input, calibration, evaluate, report, reward=function, device=config.device, task=task
+        )
+        config = as_found(config, inputs, asked)
         with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
             folder = RunFolder(Path(path))
             execute(
@@ -234,6 +252,7 @@ def _inputs(
     *,
     reward: Callable[..., float] | None,
     device: str,
+    task: Task,
 ) -> Inputs:
     """Check what was passed and put it together."""
     check_device(device)
@@ -241,10 +260,18 @@ def _inputs(
     if example_input.ndim < 2 or len(example_input) < 2:
         raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
     check_finite(model.state_dict(), weights="of the model")
-    classes = check_output(model, example_input)
+    outputs = check_run(model, example_input)
+    if is_function(evaluate):
+        task, _ = task.seen_in(evaluate)
+    else:
+        task, evaluate = task.suited(outputs).seen_in(evaluate)
+        task = task.completed(outputs)
+    classes = classes_of(outputs)
     expected = Expected(tuple(example_input.shape[1:]), example_input.dtype, classes)
-    images = adapt(calibration, "calibration", expected, labelled=False, most=CALIBRATION)
-    search, held_out = (_labelled(part, name, expected) for part, name in ((evaluate, "evaluate"), (report, "report")))
+    images = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
+    search, held_out = (
+        _adapted(part, name, expected, task) for part, name in ((evaluate, "evaluate"), (report, "report"))
+    )
     assert search is not None
     return Inputs(
         model=model,
@@ -263,18 +290,20 @@ def _inputs(
             "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
             "data_fingerprint": _fingerprint_parts(images, search, held_out),
             "input_shape": tuple(example_input.shape[1:]),
+            **task.recorded,
         },
+        task=task,
     )
 
 
-def _labelled(part: Any, name: str, expected: Expected) -> Adapted | Evaluate | None:
-    """Return labelled images as they are understood, the user's own function, or None for neither."""
+def _adapted(part: Any, name: str, expected: Expected, task: Task) -> Adapted | Evaluate | None:
+    """Return images as they are understood, the user's own function, or None for neither."""
     if part is None and name == "report":
         return None
     if is_function(part):
         function: Evaluate = part
         return function
-    return adapt(part, name, expected)
+    return adapt(part, name, expected, labelled=True if task.labels else None)
 
 
 def _fingerprint_parts(*parts: Any) -> str:

@@ -35,7 +35,7 @@ def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
         return sorted(found, key=lambda e: (-e.score.reward, _finite(e.score.loss)))
     kind = budget.minimize
     if budget.max_drop is not None:
-        return sorted(found, key=lambda e: (e.score.of(kind), -e.score.accuracy))
+        return sorted(found, key=lambda e: (e.score.of(kind), -e.score.quality))
     points = front(found, kind)
     if not points:
         return []
@@ -51,8 +51,8 @@ def front(episodes: Iterable[Episode], kind: str) -> list[Episode]:
         kind: The cost set against accuracy.
     """
     points: list[Episode] = []
-    for episode in sorted(episodes, key=lambda e: (e.score.of(kind), -e.score.accuracy)):
-        if not points or episode.score.accuracy > points[-1].score.accuracy:
+    for episode in sorted(episodes, key=lambda e: (e.score.of(kind), -e.score.quality)):
+        if not points or episode.score.quality > points[-1].score.quality:
             points.append(episode)
     return points
 
@@ -60,16 +60,16 @@ def front(episodes: Iterable[Episode], kind: str) -> list[Episode]:
 def knee(points: Sequence[Episode], kind: str) -> Episode:
     """Return the point of a front that lies farthest above the line between its ends."""
     first, last = points[0].score, points[-1].score
-    width, height = last.of(kind) - first.of(kind), last.accuracy - first.accuracy
+    width, height = last.of(kind) - first.of(kind), last.quality - first.quality
 
     def above(point: Episode) -> float:
         along = (point.score.of(kind) - first.of(kind)) / width if width else 0.0
-        return (point.score.accuracy - first.accuracy) - along * height
+        return (point.score.quality - first.quality) - along * height
 
     return max(points, key=above)
 
 
-def descent(episodes: Iterable[Episode], budget: Budget, dense: float, most: int) -> list[Episode]:
+def descent(episodes: Iterable[Episode], budget: Budget, dense: Score, most: int) -> list[Episode]:
     """Return what may be the smallest within a drop of accuracy: the front, from the largest policy down.
 
     They are to be tried in this order on images that had no part in choosing them, each with full confidence, up to the first
@@ -79,10 +79,10 @@ def descent(episodes: Iterable[Episode], budget: Budget, dense: float, most: int
     Args:
         episodes: What was scored and meets the limits, whether it is within the drop or not.
         budget: What was asked for, with ``max_drop``.
-        dense: The dense network's accuracy on the images that scored them.
+        dense: The dense network's score on the images that scored them.
         most: How many may be tried; evenly spaced, the largest and the smallest among them.
     """
-    found = [e for e in episodes if budget.within(e.score.accuracy, dense)]
+    found = [e for e in episodes if e.score.within(budget, dense, sure=False)]
     return thinned(front(found, str(budget.minimize)), most)[::-1]
 
 
@@ -97,11 +97,18 @@ def thinned(points: Sequence[T], most: int = MOST_POINTS) -> list[T]:
 
 
 def area(points: Sequence[Episode], kind: str, dense: Score) -> float:
-    """Return the area below a front, in [0, 1]: accuracy over the dense cost's shares (the hypervolume; reference: 1, 0)."""
+    """Return the area below a front, in [0, 1]: accuracy over the dense cost's shares (the hypervolume; reference: 1, 0).
+
+    A metric that is no share counts as 1 where it is as good as the dense network's, as 1/2 where as much is lost again.
+    """
+
+    def height(score: Score) -> float:
+        return score.accuracy if score.metric.share else 1.0 / (1.0 + score.given_up(dense))
+
     total, right = 0.0, 1.0
     for point in reversed(points):
         share = min(point.score.of(kind) / dense.of(kind), right)
-        total += (right - share) * point.score.accuracy
+        total += (right - share) * height(point.score)
         right = share
     return total
 

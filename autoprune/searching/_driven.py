@@ -7,12 +7,12 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from autoprune.budget import Drop
+from autoprune.budget import AnyDrop
 from autoprune.envs import ProblemLike
 from autoprune.evaluation import Score
 from autoprune.graph import IntArray
 from autoprune.latency import Ratio
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage
 
 
 class Finished(Protocol):
@@ -35,11 +35,11 @@ class Finished(Protocol):
         """Its score on the report part."""
 
     @property
-    def right(self) -> BoolArray | None:
+    def right(self) -> ByImage | None:
         """Which images of that part it got right; None if they are not known one by one."""
 
     @property
-    def drop(self) -> Drop | None:
+    def drop(self) -> AnyDrop | None:
         """Where a drop of accuracy is the budget, what it lost on images that no policy is scored on; None if not known."""
 
 
@@ -63,7 +63,7 @@ class DrivenProblem(ProblemLike, Protocol):
         """The dense network's score on the report part."""
 
     @property
-    def dense_right(self) -> BoolArray | None:
+    def dense_right(self) -> ByImage | None:
         """Which images of the report part the dense network gets right."""
 
     def finish(self, counts: Sequence[int], /) -> Finished:

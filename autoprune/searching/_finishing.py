@@ -62,7 +62,7 @@ class Finishing:
 
     def _finished(self, counts: Counts) -> Finished:
         folder = self.folder.finished_folder
-        stored = read_kept(folder, counts)
+        stored = read_kept(folder, counts, self.problem.dense.metric)
         if stored is not None:
             model = self.problem.rebuilt(stored.kept, stored.state)
             return FinishedNetwork(model, stored.kept, stored.search, stored.report, stored.right, stored.drop)
@@ -88,7 +88,7 @@ class Finishing:
         others = ((episode, self.finished(episode)) for episode in ranked[len(first) : self.config.most_tried])
         slow: list[tuple[Episode, Finished, Ratio]] = []
         for episode, found in chain(first, others):
-            if not budget.within(found.search.accuracy, dense.accuracy, found.search.drop_se):
+            if not found.search.within(budget, dense):
                 continue
             measured = self.problem.timed(found.model)
             if measured is None or met(budget, measured):

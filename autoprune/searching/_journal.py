@@ -78,8 +78,7 @@ class Journal:
             episode=number,
             counts=dict(zip(self._names, counts, strict=True)),
             score=replace(score, seconds=0.0, cost=0.0) if repeated else score,
-            feasible=self._problem.projector.fits(counts)
-            and self._problem.budget.within(score.accuracy, self._problem.dense.accuracy, score.drop_se),
+            feasible=self._problem.projector.fits(counts) and score.within(self._problem.budget, self._problem.dense),
             reused=repeated,
             elapsed_s=self.elapsed_s(),
         )

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from autoprune.budget import Drop
+from autoprune.budget import AnyDrop, read_drop
 from autoprune.errors import AutopruneError
-from autoprune.evaluation import Score
+from autoprune.evaluation import ACCURACY, Metric, Score
 from autoprune.graph import IntArray
 from autoprune.searching._driven import Finished
-from autoprune.support.answers import BoolArray
+from autoprune.support.answers import ByImage, pack, unpack
 from autoprune.support.checksums import text_checksum
 from autoprune.support.strict_json import parse_json, to_json
 from autoprune.support.tensors import load_described, save_safetensors_atomic
@@ -40,8 +40,8 @@ class Kept:
     kept: dict[str, IntArray]
     search: Score
     report: Score | None
-    right: BoolArray | None
-    drop: Drop | None
+    right: ByImage | None
+    drop: AnyDrop | None
 
 
 def write_kept(folder: Path, counts: Sequence[int], finished: Finished) -> None:
@@ -60,19 +60,19 @@ def write_kept(folder: Path, counts: Sequence[int], finished: Finished) -> None:
         "kept": dict(finished.kept),
         "search": finished.search.to_dict(),
         "report": None if finished.report is None else finished.report.to_dict(),
-        "right": None if finished.right is None else np.flatnonzero(finished.right),
-        "images": None if finished.right is None else len(finished.right),
+        "right": None if finished.right is None else pack(finished.right),
         "drop": None if finished.drop is None else finished.drop.to_dict(),
     }
     save_safetensors_atomic(_path(folder, counts), finished.model.state_dict(), metadata={_RECORD: to_json(record)})
 
 
-def read_kept(folder: Path, counts: Sequence[int]) -> Kept | None:
+def read_kept(folder: Path, counts: Sequence[int], metric: Metric = ACCURACY) -> Kept | None:
     """Return a finished network; None if it is not there or was damaged, so that it has to be finished again.
 
     Args:
         folder: Where finished networks are kept.
         counts: Kept channels of each decision.
+        metric: What the run measures.
     """
     path = _path(folder, counts)
     if not path.is_file():
@@ -85,10 +85,10 @@ def read_kept(folder: Path, counts: Sequence[int]) -> Kept | None:
         return Kept(
             state,
             {str(name): np.asarray(indices, dtype=np.int64) for name, indices in record["kept"].items()},
-            Score.from_record(record["search"]),
-            None if record["report"] is None else Score.from_record(record["report"]),
-            None if record["right"] is None else np.isin(np.arange(record["images"]), record["right"]),
-            None if record["drop"] is None else Drop(**record["drop"]),
+            Score.from_record(record["search"], metric),
+            None if record["report"] is None else Score.from_record(record["report"], metric),
+            None if record["right"] is None else unpack(record["right"]),
+            None if record["drop"] is None else read_drop(record["drop"]),
         )
     except (AutopruneError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

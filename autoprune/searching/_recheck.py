@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from autoprune.budget import Budget, Drop
+from autoprune.budget import Budget, read_drop
 from autoprune.envs import ProblemLike
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Score
@@ -90,12 +90,12 @@ def read_tried(folder: RunFolder, label: str, problem: ProblemLike, episode: Epi
         return None
     row = _row(folder, label, kept, problem, of=episode.agent)
     wrong = None if row.counts == episode.counts else "it is of another policy"
-    drop, allowed = kept.get("drop"), float(problem.budget.max_drop or 0.0) / 100
+    drop, allowed = kept.get("drop"), float(problem.budget.max_drop or 0.0) / problem.dense.metric.scale
     if wrong is None and not all(type(kept.get(key)) is bool for key in ("fast", "confirmed")):
         wrong = "it does not say whether the policy is within the budget"
     elif wrong is None and drop is not None:
         try:
-            confirmed = Drop.from_dict(drop).confirms(allowed)
+            confirmed = read_drop(drop).confirms(allowed)
         except (ValueError, TypeError) as error:
             wrong = f"the drop {reason(error)}"
         else:
@@ -171,4 +171,4 @@ def _feasible(counts: tuple[int, ...], score: Score, problem: ProblemLike, dense
     budget: Budget = problem.budget
     if "latency" in budget.kinds:
         return otherwise
-    return problem.projector.fits(counts) and budget.within(score.accuracy, dense.accuracy, score.drop_se)
+    return problem.projector.fits(counts) and score.within(budget, dense)

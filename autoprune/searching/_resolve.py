@@ -45,7 +45,12 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
     else:
         data = {"data": "digits"} if given.get("model", "digits") == "digits" else {"data": ""}
         values = {"model": "digits", "model_fingerprint": "", "data_fingerprint": "", **data, **given}
-        values = {"reward": default_reward(budget), "round_to": 0 if "latency" in budget.kinds else 1, **values}
+        labels = given.get("labels") is not False
+        values = {
+            "reward": default_reward(budget, labels=labels),
+            "round_to": 0 if "latency" in budget.kinds else 1,
+            **values,
+        }
         values = {"agent": _default_agent(budget, values["reward"]), **values}
     unknown = sorted(set(values) - {item.name for item in fields(RunConfig)})
     if unknown:
@@ -60,6 +65,22 @@ def asks_no_size(asked: Mapping[str, Any], stored: RunConfig | None = None) -> b
     sizes = ("budget", "max_drop", "pareto", "minimize")
     named = any(asked.get(key) is not None for key in sizes) or asked.get("budget_mode") == "at-most"
     return stored is None and not named and asked.get("reward") not in SIZE_TRADING
+
+
+def metric_asked(maximize: str | None, minimize: str | None) -> dict[str, Any]:
+    """Return the keys of `RunConfig` that name the number to maximise, or to minimise, of a function that evaluates.
+
+    Raises:
+        UsageError: if both are named.
+    """
+    if maximize is not None and minimize is not None:
+        raise UsageError(
+            f"--maximize {maximize} and --minimize-metric {minimize} are two metrics, but one is searched for; give one of them."
+        )
+    return {
+        "metric": maximize or minimize,
+        "maximize": None if maximize is None and minimize is None else minimize is None,
+    }
 
 
 def _preset(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +136,7 @@ def _default_agent(budget: Budget, reward: object) -> str:
         return "sensitivity"
     if budget.minimize is not None:
         return "tpe"
-    return "auto" if budget.mode == "exact" and reward == "accuracy" else "ddpg"
+    return "auto" if budget.mode == "exact" and reward in ("accuracy", "divergence") else "ddpg"
 
 
 def _target(budget: Budget, asked: Mapping[str, Any] | None, device: str) -> dict[str, Any] | None:

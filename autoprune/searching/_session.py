@@ -6,16 +6,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from autoprune.agents import Agent, agent_for_budget, resolve_agent, rule_policies
 from autoprune.decisions import CHANNELS, find
 from autoprune.errors import UsageError
-from autoprune.evaluation import RewardFn, check_reward, resolve_reward
+from autoprune.evaluation import (
+    DivergenceFn,
+    Metric,
+    RewardFn,
+    Run,
+    Task,
+    check_divergence,
+    check_reward,
+    default_reward,
+    resolve_reward,
+)
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.problem import Problem, make_problem
-from autoprune.registry import only_named_by
+from autoprune.registry import import_object, only_named_by
 from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
 from autoprune.searching._driven import DrivenProblem
@@ -74,8 +84,8 @@ def search_to_folder(
     progress.stage("Loading model and data")
     if untrained(config.model, config.weights):
         progress.stage(f"No --weights given: {config.model} has random weights, so expect no accuracy from it")
-    inputs = load_asked(config, download=download, say=progress.stage)
-    config = replace(config, **inputs.recorded)
+    inputs = load_asked(config, download=download, say=progress.stage, task=task_asked(asked, stored))
+    config = as_found(config, inputs, asked)
     folder = RunFolder(out if out is not None else root / config.default_name())
     progress.opened(folder)
     execute(config, inputs, folder, progress=progress, started=started, workers=workers)
@@ -199,13 +209,60 @@ def inputs_of(config: RunConfig, *, download: bool = False, say: Callable[[str],
     return load_asked(config, download=download, say=say)
 
 
-def load_asked(config: RunConfig, *, download: bool, say: Callable[[str], None] | None) -> Inputs:
+def task_asked(asked: Mapping[str, Any], stored: RunConfig | None) -> Task:
+    """Return what networks are to be judged by: as asked, as in the run that goes on, or what suits network and images.
+
+    Args:
+        asked: What is asked for, see `resolve`; "divergence" and "run" may be functions.
+        stored: The configuration of a run that goes on.
+    """
+    if stored is not None:
+        return task_of(stored)
+    name, maximize = asked.get("metric"), asked.get("maximize")
+    metric = None if name is None else Metric.named(str(name), maximize=maximize is not False)
+    return Task(asked.get("labels"), metric, asked.get("divergence"), _run(asked.get("run")))
+
+
+def task_of(config: RunConfig) -> Task:
+    """Return what networks are judged by in a run.
+
+    Raises:
+        UsageError: if its function that runs a batch cannot be imported, or is named by a file only.
+    """
+    return Task(config.labels, config.measure, config.divergence, _run(config.run))
+
+
+def _run(named: Any) -> Run | None:
+    found = import_object(named, "run function") if isinstance(named, str) else named
+    if found is not None and not callable(found):
+        raise UsageError(f"The run function {named!r} cannot be called; give a function run(model, batch).")
+    return cast(Run | None, found)
+
+
+def as_found(config: RunConfig, inputs: Inputs, asked: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with what model and data say: fingerprints, preprocessing, what is measured.
+
+    Args:
+        config: The configuration as it was asked for.
+        inputs: Model and data.
+        asked: What was asked for, see `resolve`.
+    """
+    found = replace(config, **inputs.recorded)
+    if asked.get("reward") is None and config.labels and not found.labels:
+        found = replace(found, reward=default_reward(found.budget, labels=False))
+    return found
+
+
+def load_asked(
+    config: RunConfig, *, download: bool, say: Callable[[str], None] | None, task: Task | None = None
+) -> Inputs:
     """Return the model and data that a configuration names.
 
     Args:
         config: The configuration.
         download: Whether the data may be downloaded.
         say: Told what is being loaded.
+        task: What networks are judged by; None for the configuration's.
 
     Raises:
         UsageError: if something is missing, damaged or does not fit.
@@ -221,6 +278,7 @@ def load_asked(config: RunConfig, *, download: bool, say: Callable[[str], None] 
         device=config.device,
         say=say,
         preparation=config.preparation,
+        task=task_of(config) if task is None else task,
     )
 
 
@@ -252,6 +310,7 @@ def problem_of(
         report=inputs.report,
         budget=config.budget,
         reward=inputs.reward if inputs.reward is not None else config.reward,
+        task=inputs.task,
         select=config.select,
         score=config.score,
         finish_steps=config.finish_steps,
@@ -289,7 +348,11 @@ def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) 
 
 
 def check_plugins(
-    config: RunConfig, *, agent: str | type[Agent] | None = None, reward: str | RewardFn | None = None
+    config: RunConfig,
+    *,
+    agent: str | type[Agent] | None = None,
+    reward: str | RewardFn | None = None,
+    divergence: str | DivergenceFn | None = None,
 ) -> None:
     """Look up every plug-in by name, so that a slip is reported before anything is loaded.
 
@@ -297,6 +360,7 @@ def check_plugins(
         config: The configuration.
         agent: The agent itself, where its name in the configuration may lead nowhere.
         reward: The reward function itself, likewise.
+        divergence: The divergence itself, likewise.
 
     Raises:
         UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
@@ -310,6 +374,8 @@ def check_plugins(
         raise UsageError(
             f"The selection '{config.select}' is not a subclass of autoprune.select.Selection; derive it from that."
         )
+    if not callable(divergence):
+        check_divergence(config.divergence)
     reward = config.reward if reward is None else reward
     resolve_reward(reward)
     check_reward(reward, config.budget)

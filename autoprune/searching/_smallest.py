@@ -32,9 +32,7 @@ def export_smallest(finishing: Finishing, rows: dict[str, Row]) -> tuple[str, di
     found, drop, failed = None, None, None
     # By agent, as if they had searched one after another: of equal policies the first one's is the result.
     fitting = [e for name in journal.proposers for e in journal.of(name) if problem.projector.fits(journal.counts(e))]
-    for number, episode in enumerate(
-        descent(fitting, problem.budget, problem.dense.accuracy, finishing.config.most_tried)
-    ):
+    for number, episode in enumerate(descent(fitting, problem.budget, problem.dense, finishing.config.most_tried)):
         tried = _tried(finishing, f"within-{number:02d}", episode)
         if not tried["fast"]:
             continue
@@ -74,5 +72,5 @@ def _confirmed(finishing: Finishing, finished: Finished) -> bool:
     """Return whether a network's drop is confirmed on images that no policy was scored on, or else by its score."""
     budget, search = finishing.problem.budget, finished.search
     if finished.drop is None:
-        return budget.within(search.accuracy, finishing.problem.dense.accuracy, search.drop_se)
-    return finished.drop.confirms(float(budget.max_drop or 0.0) / 100)
+        return search.within(budget, finishing.problem.dense)
+    return finished.drop.confirms(float(budget.max_drop or 0.0) / search.metric.scale)

@@ -1,4 +1,4 @@
-"""Which images a network got right, as text that a table line can keep: one bit an image, base64."""
+"""What a network got right, or how well it did, image by image, as text that a table line can keep: bits or floats, base64."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import numpy.typing as npt
 from autoprune.errors import UsageError
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+ByImage: TypeAlias = BoolArray | npt.NDArray[np.float64]
+"""Which images were right, or numbers whose mean is the metric, shape (N,)."""
+_FLOATS = "f4"
 
 
-def pack(right: BoolArray) -> str:
-    """Return ``"N:BITS"`` for which of N images were right, shape (N,)."""
-    return f"{len(right)}:{base64.b64encode(np.packbits(right).tobytes()).decode('ascii')}"
+def pack(right: ByImage) -> str:
+    """Return ``"N:BITS"`` for which of N images were right, shape (N,), or ``"N:f4:FLOATS"`` for numbers of single precision."""
+    if right.dtype != np.bool_:
+        return f"{len(right)}:{_FLOATS}:{base64.b64encode(right.astype('<f4').tobytes()).decode('ascii')}"
+    return f"{len(right)}:{base64.b64encode(np.packbits(right.astype(np.bool_)).tobytes()).decode('ascii')}"
 
 
-def unpack(text: str) -> BoolArray:
-    """Return which images were right, shape (N,), from what `pack` wrote.
+def unpack(text: str) -> ByImage:
+    """Return which images were right, or their numbers, shape (N,), from what `pack` wrote.
 
     Raises:
         UsageError: if the text is damaged.
@@ -28,6 +33,11 @@ def unpack(text: str) -> BoolArray:
     try:
         size, _, bits = text.partition(":")
         count = int(size)
+        if bits.startswith(f"{_FLOATS}:"):
+            numbers = np.frombuffer(base64.b64decode(bits.removeprefix(f"{_FLOATS}:"), validate=True), dtype="<f4")
+            if not size.isdecimal() or count < 1 or len(numbers) != count or not np.isfinite(numbers).all():
+                raise ValueError(f"{len(numbers)} numbers for {size} images")
+            return numbers.astype(np.float64)
         packed = np.frombuffer(base64.b64decode(bits, validate=True), dtype=np.uint8)
         if not size.isdecimal() or count < 1 or len(packed) != (count + 7) // 8:
             raise ValueError(f"{len(packed)} bytes for {size} images")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from autoprune.budget import Drop
+from autoprune.budget import Drop, drop_between
 from autoprune.budget._drop import _statistic
 
 from .._sample import pick
@@ -71,9 +71,9 @@ def test_a_network_that_loses_just_more_is_seldom_confirmed(images: int, allowed
 
 def test_counts_are_of_the_images_that_one_of_both_got_right() -> None:
     dense, small = np.array([True, True, True, False, False]), np.array([False, False, True, True, False])
-    drop = Drop.between(dense, small)
+    drop = drop_between(dense, small)
     assert drop == Drop(2, 1, 5)
     assert drop.value == 0.2
-    none = Drop.between(dense[:0], small[:0])
+    none = drop_between(dense[:0], small[:0])
     assert not none.confirms(0.5)
     assert none.value == 0.0

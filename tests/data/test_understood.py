@@ -331,7 +331,7 @@ class Dice(Dataset[Any]):
 def test_random_transforms_and_shuffling_are_the_same_in_every_pass(
     most: int, collate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoprune.evaluation._evaluate.MAX_CACHED_BYTES", most)
+    monkeypatch.setattr("autoprune.evaluation._batches.MAX_CACHED_BYTES", most)
     monkeypatch.setattr("autoprune.data._stream.MAX_HELD_BYTES", most)
     found, _ = evaluated(DataLoader(Dice(), batch_size=5, shuffle=True, collate_fn=collate))
     found.refer(NET)
@@ -354,7 +354,7 @@ class Fickle(IterableDataset[Any]):
 def test_images_that_are_not_the_same_in_the_second_pass_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert evaluated(Fickle())[0].size == 12
     monkeypatch.setattr("autoprune.data._stream.MAX_HELD_BYTES", 100)
-    monkeypatch.setattr("autoprune.evaluation._evaluate.MAX_CACHED_BYTES", 100)
+    monkeypatch.setattr("autoprune.evaluation._batches.MAX_CACHED_BYTES", 100)
     found, _ = evaluated(Fickle())
     with pytest.raises(AutopruneError, match="Batch 0 of the search part holds other images than on the first pass"):
         found(NET)

@@ -18,7 +18,7 @@ from autoprune.evaluation import Score
 from .._sample import pick
 
 LIMITS = Budget("macs=0.7,size=0.9,memory=0.97", "at-most")
-FIELDS = [field.name for field in fields(Score) if field.name not in ("reward", "costs")]
+FIELDS = [field.name for field in fields(Score) if field.name not in ("reward", "costs", "metric")]
 KINDS = ["size", "memory"]
 
 

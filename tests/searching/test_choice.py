@@ -98,7 +98,7 @@ def test_what_is_tried_for_a_drop_gets_smaller_and_less_accurate_and_ends_with_t
     found: list[Episode], most: int, allowed: float
 ) -> None:
     budget, dense = Budget(max_drop=allowed), 1.0
-    tried = descent(found, budget, dense, max(most, 2))
+    tried = descent(found, budget, Score(dense, 0.0, 0, 0), max(most, 2))
     within = [e for e in found if 100 * (dense - e.score.accuracy) <= allowed + 1e-6]
     assert bool(tried) == bool(within)
     assert len(tried) <= max(most, 2)

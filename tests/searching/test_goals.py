@@ -82,7 +82,7 @@ def test_the_result_is_the_smallest_that_images_which_no_policy_saw_confirm(
 ) -> None:
     problem = problem_at_deciding(losses)
     report = run("random", tmp_path, problem=problem, episodes=40)
-    order = descent(RunFolder(tmp_path).read_episodes(), problem.budget, problem.dense.accuracy, RunConfig.most_tried)
+    order = descent(RunFolder(tmp_path).read_episodes(), problem.budget, problem.dense, RunConfig.most_tried)
     confirmed = []
     for episode in order:
         lost = round(10 * losses(episode.score.macs / problem.cost.dense_macs))

@@ -38,6 +38,16 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "episodes": (["--budget", "0.5", "--episodes", "7"], {"budget": 0.5, "episodes": 7}),
     "reward": (["--budget", "0.5", "--reward", BY_ITS_PATH], {"budget": 0.5, "reward": BY_ITS_PATH}),
     "reward alone": (["--reward", "accuracy-params"], {"reward": "accuracy-params"}),
+    "labels": (["--budget", "0.5", "--no-labels"], {"budget": 0.5, "labels": False}),
+    "maximize": (
+        ["--budget", "0.5", "--no-labels", "--maximize", "agreement"],
+        {"budget": 0.5, "labels": False, "maximize": "agreement"},
+    ),
+    "minimize_metric": (
+        ["--budget", "0.5", "--no-labels", "--minimize-metric", "divergence"],
+        {"budget": 0.5, "labels": False, "minimize_metric": "divergence"},
+    ),
+    "divergence": (["--budget", "0.5", "--divergence", "kl"], {"budget": 0.5, "divergence": "kl"}),
     "select": (["--budget", "0.5", "--select", "lasso"], {"budget": 0.5, "select": "lasso"}),
     "score": (["--budget", "0.5", "--score", "cached"], {"budget": 0.5, "score": "cached"}),
     "race": (["--budget", "0.5", "--race"], {"budget": 0.5, "race": True}),
@@ -140,7 +150,7 @@ def test_command_line_and_python_begin_the_same_search(
     )
     assert from_the_shell == from_python
     key = name.split()[0]
-    if key in from_python and key not in ("device",):
+    if key in from_python and key not in ("device", "maximize"):
         assert from_python[key] != resolve({"budget": 0.5}).to_dict()[key], "the table asks for the default"
 
 

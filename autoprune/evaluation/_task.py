@@ -1,0 +1,131 @@
+"""What networks are judged by: whether labels are read, the metric, the divergence of outputs, and how a batch is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from torch import nn
+
+from autoprune.data import is_function, labels_in
+from autoprune.errors import UsageError
+from autoprune.evaluation._divergence import Divergence, DivergenceFn
+from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._outputs import Outputs, check_comparable, scores_classes
+
+Run = Callable[[nn.Module, Any], Any]
+"""How a batch is run where its form does not say it: ``run(model, batch)`` returns what the network gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What networks are judged by.
+
+    Attributes:
+        labels: Whether labels (or other targets) are read. Without them outputs are compared with the dense network's own. None:
+            whether there are some is seen from the images.
+        metric: What is measured; None for the accuracy with labels, without for the agreement of class scores (share of images
+            whose largest one is the dense network's) or, for any other output, the divergence.
+        divergence: Names of what compares outputs, or a function, see `Divergence`; None for what suits their shapes.
+        run: How a batch is run; None for what its form says.
+    """
+
+    labels: bool | None = True
+    metric: Metric | None = None
+    divergence: str | DivergenceFn | None = None
+    run: Run | None = None
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a run's configuration records of it, once completed."""
+        metric = self.metric or ACCURACY
+        return {"labels": bool(self.labels), "metric": metric.name, "maximize": metric.maximize}
+
+    def seen_in(self, part: Any) -> tuple[Task, Any]:
+        """Return the same task, which then says whether labels are read, and the search part that it was seen from.
+
+        Args:
+            part: The search part; a function that evaluates needs none of ours.
+        """
+        if self.labels is not None:
+            return self, part
+        found, part = (True, part) if is_function(part) else labels_in(part)
+        return replace(self, labels=found), part
+
+    def suited(self, dense: Outputs) -> Task:
+        """Return the same task; no labels are read unless asked for where the outputs are no class scores and no metric is named.
+
+        Args:
+            dense: Outputs of the dense network.
+        """
+        classifies = len(dense.tensors) == 1 and dense.tensors[0].dim() == 2
+        if self.labels is None and not classifies and self.metric is None:
+            return replace(self, labels=False)
+        return self
+
+    def completed(self, dense: Outputs) -> Task:
+        """Return the task with its metric, given outputs of the dense network.
+
+        Raises:
+            UsageError: if the outputs cannot be compared or do not go with the metric, or a divergence is unknown.
+        """
+        if self.metric is not None:
+            check_direction(self.metric)
+        if self.labels:
+            metric = self.metric or ACCURACY
+            if metric.name == ACCURACY.name and not (len(dense.tensors) == 1 and dense.tensors[0].dim() == 2):
+                raise UsageError(
+                    f"The network gives {dense.text}, not class scores (N, classes), so that there is no accuracy; name what is "
+                    "to be measured, or give no labels (labels=False, --no-labels)."
+                )
+            return replace(self, metric=metric)
+        check_comparable(dense, "The network")
+        _ = Divergence(self.divergence, dense)
+        metric = self.metric or (AGREEMENT if dense.scores_classes else DIVERGENCE)
+        if metric.name not in (AGREEMENT.name, DIVERGENCE.name):
+            raise UsageError(
+                f"The metric {metric.name} needs labels or other targets, but none are read; give them, or measure "
+                f"{AGREEMENT.name} or {DIVERGENCE.name}."
+            )
+        if metric == AGREEMENT and not dense.scores_classes:
+            raise UsageError(
+                f"The agreement is that of class scores (N, classes), but the network gives {dense.text}; leave the metric out."
+            )
+        return replace(self, metric=metric)
+
+
+def check_direction(metric: Metric) -> None:
+    """Refuse a metric of ours in the wrong direction.
+
+    Raises:
+        UsageError: saying the right one.
+    """
+    known = next((one for one in (ACCURACY, AGREEMENT, DIVERGENCE) if one.name == metric.name), metric)
+    if known.maximize != metric.maximize:
+        how = f"--maximize {metric.name}" if known.maximize else f"--minimize-metric {metric.name}"
+        raise UsageError(
+            f"The {metric.name} is better the {'larger' if known.maximize else 'smaller'} it is; ask for it with {how}."
+        )
+
+
+def notes_of(task: Task, dense: Outputs) -> list[str]:
+    """Return what the user should know of a search without labels.
+
+    Args:
+        task: The task, with its metric.
+        dense: Outputs of the dense network.
+    """
+    metric = cast(Metric, task.metric)
+    apart = Divergence(task.divergence, dense)
+    compared = ", ".join(
+        f"(N, {', '.join(map(str, tensor.shape[1:]))}) by {name}" if tensor.dim() > 1 else f"(N,) by {name}"
+        for tensor, name in zip(dense.tensors, apart.names, strict=True)
+    )
+    found = [
+        f"No labels are read: networks are compared with the dense network's outputs, {compared}; the table shows the "
+        f"{metric.name}."
+    ]
+    if task.divergence is None and any(scores_classes(tensor) for tensor in dense.tensors):
+        found[0] += " Outputs (N, classes) are taken as class scores; for others name a divergence: relative, cosine."
+    return found + [f"The network's output has {text}, which is no part of the divergence." for text in dense.left_out]
