@@ -256,5 +256,7 @@ def test_example_input_and_output_are_checked(net: Net) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             autoprune.search(net, example, calibration=CALIBRATION, evaluate=SEARCH, budget=0.5)
-    with pytest.raises(UsageError, match="logits"):
-        autoprune.search(net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH, budget=0.5)
+    with pytest.raises(UsageError, match="not class scores"):
+        autoprune.search(
+            net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH, budget=0.5, labels=True
+        )
