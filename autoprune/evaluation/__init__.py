@@ -12,6 +12,7 @@ from autoprune.evaluation._divergence import (
 from autoprune.evaluation._evaluate import Evaluator, Part
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
 from autoprune.evaluation._outputs import Outputs, outputs_of
+from autoprune.evaluation._probe import PROBE_TEMPERATURE, answers_divergence
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
     RewardFn,
@@ -29,6 +30,8 @@ from autoprune.evaluation._task import Run, Task
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
+    "PROBE_TEMPERATURE",
+    "answers_divergence",
     "ACCURACY",
     "AGREEMENT",
     "DIVERGENCE",

@@ -1,7 +1,7 @@
 """The coupling graph: which channels of a model must be removed together, found by tracing and proved on the model itself."""
 
 from autoprune.graph._build import build_graph
-from autoprune.graph._execute import Executor, free_after, last_uses
+from autoprune.graph._execute import Executor, free_after, input_nodes, last_uses, output_nodes
 from autoprune.graph._propagation import OUTPUT
 from autoprune.graph._prove import prove
 from autoprune.graph._proved import proved_graph
@@ -21,8 +21,10 @@ __all__ = [
     "Refusal",
     "build_graph",
     "free_after",
+    "input_nodes",
     "known_ops",
     "last_uses",
+    "output_nodes",
     "output_tensors",
     "prove",
     "proved_graph",

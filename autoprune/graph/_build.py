@@ -255,6 +255,7 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
         elements=owners.elements(p),
         computed={node.name: weight for node, weight in p.computed.items()},
         folded=folded,
+        channels=owners.channels(p),
         sizes=tuple(
             ModuleSize(source.module, source.attribute, source.item, *owners(labels))
             for source, labels in p.links.items()

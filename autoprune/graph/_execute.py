@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 
 Item = TypeVar("Item")
@@ -63,6 +64,33 @@ class Executor:
         args: tuple[Any, ...] = torch.fx.node.map_arg(node.args, env.__getitem__)
         kwargs: dict[str, Any] = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
         return args, kwargs
+
+
+def input_nodes(program: ExportedProgram) -> tuple[Node, ...]:
+    """Return the placeholders of the tensors that a network is called with, in their order."""
+    specs = program.graph_signature.input_specs
+    names = [
+        spec.arg.name
+        for spec in specs
+        if spec.kind == InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument) and spec.arg.name
+    ]
+    return _named(program, names)
+
+
+def output_nodes(program: ExportedProgram) -> tuple[Node, ...]:
+    """Return the nodes of the tensors that a network answers with, in their order."""
+    specs = program.graph_signature.output_specs
+    names = [
+        spec.arg.name
+        for spec in specs
+        if spec.kind == OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument) and spec.arg.name
+    ]
+    return _named(program, names)
+
+
+def _named(program: ExportedProgram, names: Sequence[str]) -> tuple[Node, ...]:
+    nodes = {node.name: node for node in program.graph.nodes}
+    return tuple(nodes[name] for name in names)
 
 
 def last_uses(items: Sequence[Item], reads: Callable[[Item], Iterable[Node]]) -> dict[Node, int]:

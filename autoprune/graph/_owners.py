@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.fx import Node
 
 from autoprune.graph._call import concrete
-from autoprune.graph._labels import core
+from autoprune.graph._labels import compress, core
 from autoprune.graph._macs import MacCounter
 from autoprune.graph._propagation import Propagation
 from autoprune.graph._trace import Traced
 from autoprune.graph._walk import op_name
-from autoprune.groups import Extent, Group, IntArray, Product, Statistic
+from autoprune.groups import Extent, Group, IntArray, Product, Statistic, ValueChannels
 
 Elements = tuple[Extent, ...] | None
 
@@ -78,6 +79,22 @@ class Owners:
                 operand, dim, labels = call.reads
                 found.append(Product(*common, operand, dim, *self(labels)))
         return tuple(found)
+
+    def channels(self, p: Propagation) -> dict[str, ValueChannels]:
+        """Return the channels of the tensors that the nodes make, where they lie along one dimension."""
+        known: dict[int, ValueChannels | None] = {}
+        found: dict[str, ValueChannels] = {}
+        for node, labels in p.values.items():
+            if node.op != "call_function" or not isinstance(labels, Tensor):
+                continue
+            if id(labels) not in known:
+                small = core(compress(torch.from_numpy(self._root[core(labels).numpy()])))
+                dims = [dim for dim in range(small.dim()) if small.size(dim) > 1] or [0]
+                one = labels.dim() > 0 and len(dims) == 1
+                known[id(labels)] = ValueChannels(dims[0], *self(small.numpy().ravel())) if one else None
+            if (channels := known[id(labels)]) is not None:
+                found[node.name] = channels
+        return found
 
     def elements(self, p: Propagation) -> dict[str, tuple[Elements, ...]]:
         """Return how many elements the tensors have that the nodes make."""

@@ -15,6 +15,7 @@ from autoprune.groups._types import (
     PruningGraph,
     Refusal,
     Statistic,
+    ValueChannels,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Refusal",
     "Site",
     "Statistic",
+    "ValueChannels",
     "allowed_counts",
     "locate",
     "owner",

@@ -119,6 +119,20 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class ValueChannels:
+    """Which channels a tensor that the forward computes consists of.
+
+    Attributes:
+        dim: The dimension along which they lie.
+        group, unit: For each index of that dimension its group and the channel in it, -1 where it is in none.
+    """
+
+    dim: int
+    group: IntArray
+    unit: IntArray
+
+
+@dataclass(frozen=True, eq=False)
 class Extent:
     """A number that falls with the channels: the elements of a tensor, or those along one of its dimensions.
 
@@ -261,6 +275,7 @@ class PruningGraph:
         elements: For each tensor that a node of ``program.graph`` makes what its number of elements is a multiple of: the product
             of some extents. A value of several tensors has several; None where channels own differing numbers of elements.
         folded: Computed tensors that surgery turns into ordinary parameters: the graph is that of the model after it.
+        channels: For each node of ``program.graph`` that makes a tensor its channels, where they lie along one dimension.
     """
 
     program: ExportedProgram
@@ -277,6 +292,7 @@ class PruningGraph:
     computed: Mapping[str, Any] = field(default_factory=dict)
     elements: Mapping[str, tuple[tuple[Extent, ...] | None, ...]] = field(default_factory=dict)
     folded: tuple[FoldedTensor, ...] = ()
+    channels: Mapping[str, ValueChannels] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.decisions import StandaloneDecision, share_lost
+from autoprune.evaluation import answers_divergence
 from autoprune.graph import output_tensors
 from autoprune.model_guard import unchanged
-from autoprune.reconstruct import answer_divergence
 
 CHUNK = 32  # images at a time
 
@@ -48,7 +48,7 @@ def probe_others(
             with unchanged(model), decision.masked(model, level):
                 masked = _answers(model, batch)
             error = float(share_lost(decision)[level])
-            moved = sum(float(answer_divergence(a, b)) for a, b in zip(dense, masked, strict=True))
+            moved = sum(float(answers_divergence(b, a)) for a, b in zip(dense, masked, strict=True))
             found[decision.name] += max(0.0, moved) * len(batch) / (count * error)
     return found, float(count * passes)
 

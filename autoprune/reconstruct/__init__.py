@@ -6,11 +6,11 @@ from autoprune.reconstruct._dense import DenseInputs
 from autoprune.reconstruct._effort import affordable_rows, images_that_fit
 from autoprune.reconstruct._engine import Backend
 from autoprune.reconstruct._lstsq import Fit, fit_affine
-from autoprune.reconstruct._plan import Affine, Call, Plan
-from autoprune.reconstruct._probes import answer_divergence
+from autoprune.reconstruct._plan import Plan
 from autoprune.reconstruct._refit import CachedRefit, SequentialRefit
 from autoprune.reconstruct._sequential import Refit
 from autoprune.reconstruct._statistics import Moments, Statistics
+from autoprune.reconstruct._steps import Affine, Call
 
 __all__ = [
     "FINISH_STEPS",
@@ -28,7 +28,6 @@ __all__ = [
     "SequentialRefit",
     "Statistics",
     "affordable_rows",
-    "answer_divergence",
     "fit_affine",
     "images_that_fit",
 ]

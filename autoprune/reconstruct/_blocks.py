@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.model_guard import SafeGradients
-from autoprune.reconstruct._plan import Affine, Block, Plan, as_it_is
-from autoprune.reconstruct._sequential import Sequential, channel_axis
+from autoprune.model_guard import SafeGradients, as_inputs
+from autoprune.reconstruct._plan import Plan, as_it_is
+from autoprune.reconstruct._sequential import Sequential
+from autoprune.reconstruct._steps import Affine, Block
 
 HELD_OUT = 8
 """One in so many images is held out of the training: on those it is checked whether a block became better."""
@@ -56,73 +57,103 @@ def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
         refits: The refits, not begun; what is fitted is then there.
         descent: How blocks are trained.
     """
-    pruned = dense = refits.statistics.images
+    pruned = dense = as_inputs(refits.statistics.images).tensors
+    count = len(refits.statistics.images)
     generator = torch.Generator().manual_seed(descent.seed)
     for block in plan.blocks:
         with torch.no_grad():
-            parts = [dense[start : start + CHUNK] for start in range(0, len(dense), CHUNK)]
-            target = torch.cat([plan.run_block(block, part, as_it_is) for part in parts])
+            parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+            targets = [plan.run_block(block, _some(dense, part), as_it_is) for part in parts]
+            target = tuple(torch.cat(column) for column in zip(*targets, strict=True))
             result = plan.run_block(block, pruned, refits.fit)
         if refits.input_pruned:
             result = _better(plan, block, pruned, target, result, refits, descent, generator)
         pruned, dense = result, target
 
 
+Values = tuple[Tensor, ...]
+"""What goes into a block or comes out of it, each of shape (N, ...)."""
+
+
+def _some(values: Values, items: slice | Tensor) -> Values:
+    """Return some of the items of each value."""
+    return tuple(value[items] if value.dim() else value for value in values)
+
+
 def _better(
     plan: Plan,
     block: Block,
-    images: Tensor,
-    target: Tensor,
-    result: Tensor,
+    inputs: Values,
+    target: Values,
+    result: Values,
     refits: Sequential,
     descent: Descent,
     generator: torch.Generator,
-) -> Tensor:
+) -> Values:
     """Train the block, and return what it then computes.
 
     Where that is no nearer to the target on images that the training did not see, the closed form stays.
     """
     before = dict(refits.weights), dict(refits.biases)
-    distance = _Distance(block, target, refits)
-    seen = len(images) - max(1, len(images) // HELD_OUT)
+    count = len(refits.statistics.images)
+    distance = _Distance(plan, block, target, refits)
+    seen = count - max(1, count // HELD_OUT)
+    held_out = _some(target, slice(seen, None))
     with torch.no_grad():
-        least = float(distance(result[seen:], target[seen:]))
-    _descend(plan, block, images[: max(1, seen)], target, distance, refits, descent, generator)
+        least = float(distance(_some(result, slice(seen, None)), held_out))
+    _descend(plan, block, _some(inputs, slice(max(1, seen))), target, distance, refits, descent, generator)
     with torch.no_grad():
-        result = plan.run_block(block, images, refits.recompute_statistics)
-        if not float(distance(result[seen:], target[seen:])) <= least:  # or is NaN
+        result = plan.run_block(block, inputs, refits.recompute_statistics)
+        if not float(distance(_some(result, slice(seen, None)), held_out)) <= least:  # or is NaN
             refits.weights, refits.biases = before
-            result = plan.run_block(block, images, refits.recompute_statistics)
+            result = plan.run_block(block, inputs, refits.recompute_statistics)
     return result
 
 
 class _Distance:
-    """Mean square of what is between two results of a block, over the channels that stay."""
+    """Mean square of what is between two results of a block, over the channels that stay.
 
-    def __init__(self, block: Block, target: Tensor, refits: Sequential) -> None:
-        self._channels: Tensor | None = None
-        self._axis = 1 if block.consumer is None else channel_axis(block.consumer, target)
-        stays = None if block.consumer is None else refits.inputs_kept(block.consumer)
-        if stays is not None and len(stays) < target.shape[self._axis]:
-            self._channels = torch.from_numpy(stays).to(target.device)
+    Of several values each is measured by the target's own variance.
+    """
 
-    def __call__(self, found: Tensor, target: Tensor) -> Tensor:
-        if self._channels is not None:
-            found, target = (value.index_select(self._axis, self._channels) for value in (found, target))
-        return F.mse_loss(found, target)
+    def __init__(self, plan: Plan, block: Block, target: Values, refits: Sequential) -> None:
+        self._values: list[tuple[int, int, Tensor | None, float]] = []
+        for number in block.made:
+            node, value = block.results[number], target[number]
+            if not value.is_floating_point():
+                continue
+            channels = None if node in plan.outputs else plan.graph.channels.get(node.name)
+            axis, places = 0, None
+            if channels is not None:
+                stays = refits.stays(channels.group, channels.unit)
+                if len(stays) < len(channels.group):
+                    axis, places = channels.dim, torch.from_numpy(stays).to(value.device)
+            scale = 1.0 if len(block.made) == 1 else float(value.var(unbiased=False).clamp(min=1e-12))
+            self._values.append((number, axis, places, scale))
+
+    def __call__(self, found: Values, target: Values) -> Tensor:
+        total: Tensor | None = None
+        for number, axis, places, scale in self._values:
+            pair = found[number], target[number]
+            if places is not None:
+                pair = pair[0].index_select(axis, places), pair[1].index_select(axis, places)
+            one = F.mse_loss(*pair)
+            one = one if scale == 1.0 else one / scale
+            total = one if total is None else total + one
+        return torch.zeros(()) if total is None else total
 
 
 def _descend(
     plan: Plan,
     block: Block,
-    images: Tensor,
-    target: Tensor,
+    inputs: Values,
+    target: Values,
     distance: _Distance,
     refits: Sequential,
     descent: Descent,
     generator: torch.Generator,
 ) -> None:
-    """Train the block's fitted layers towards the target, shape (N, ...)."""
+    """Train the block's fitted layers towards the target."""
     layers = [step.layer for step in plan.steps[slice(*block.steps)] if isinstance(step, Affine)]
     groups, rates = [], []
     for layer in layers:
@@ -141,12 +172,15 @@ def _descend(
     if not groups:  # nothing of the block was fitted
         return
     optimizer = torch.optim.Adam(groups)
+    first = next(value for value in inputs if value.dim())
+    count, device = len(first), first.device
     for step in range(descent.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
-        chosen = torch.randint(len(images), (min(descent.batch, len(images)),), generator=generator).to(images.device)
+        chosen = torch.randint(count, (min(descent.batch, count),), generator=generator).to(device)
         with torch.enable_grad(), SafeGradients():
-            loss = distance(plan.run_block(block, like(images[chosen], images), refits.apply), target[chosen])
+            batch = tuple(map(like, _some(inputs, chosen), inputs))
+            loss = distance(plan.run_block(block, batch, refits.apply), _some(target, chosen))
         if not loss.requires_grad:  # nothing that was fitted matters to what comes out
             break
         optimizer.zero_grad()

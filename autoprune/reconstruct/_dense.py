@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from autoprune.groups import Group, Layer, PruningGraph
+from autoprune.model_guard import ModelInputs
 from autoprune.reconstruct._gradients import gate_gradients
 from autoprune.reconstruct._statistics import Statistics, column_units
 from autoprune.select import Activations, Consumer
@@ -38,8 +39,8 @@ class DenseInputs:
         return self.statistics.plan.tensors
 
     @property
-    def images(self) -> Tensor:
-        """The calibration images, shape (N, ...)."""
+    def images(self) -> Tensor | ModelInputs:
+        """The calibration images, each tensor (N, ...)."""
         return self.statistics.images
 
     @property

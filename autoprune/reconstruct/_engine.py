@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autoprune.groups import Group, IntArray
+from autoprune.model_guard import ModelInputs, as_inputs
 from autoprune.reconstruct._blocks import Descent, like
 from autoprune.reconstruct._choice import Choice, named
 from autoprune.reconstruct._dense import DenseInputs
@@ -30,7 +31,7 @@ class Backend:
     Args:
         plan: The model's plan.
         decisions: The groups that policies decide, in order.
-        images: Calibration images, shape (N, ...); as many are used as `images_that_fit`.
+        images: Calibration images, each tensor (N, ...); as many are used as `images_that_fit`.
         selection: Which channels stay.
         rows: Sampled output positions per layer; as many are used as `rows_that_fit`.
         seed: Seed of the positions.
@@ -44,7 +45,7 @@ class Backend:
         self,
         plan: Plan,
         decisions: Sequence[Group],
-        images: Tensor,
+        images: Tensor | ModelInputs,
         *,
         selection: Selection,
         rows: int,
@@ -81,13 +82,13 @@ class Backend:
         """Return the error that a group's consumers make for every count kept, shape (size + 1,); see `elimination`."""
         return self._choice.errors(group)
 
-    def probe(self, images: Tensor, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
+    def probe(self, images: Tensor | ModelInputs, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
         """Prune each group alone to about the same error of its consumers, and measure what that does to the network's answers.
 
         The result is remembered.
 
         Args:
-            images: Images for it, shape (N, ...), not necessarily those of the statistics.
+            images: Images for it, each tensor (N, ...), not necessarily those of the statistics.
             most: What it may compute, in images through the dense network; at least one image is run.
 
         Returns:
@@ -98,8 +99,9 @@ class Backend:
         kept, errors = self._choice.to_error(ERROR)
         prober = Prober(self._plan, self.statistics, kept)
         count = min(len(images), max(1, int(most / prober.passes)))
-        some = images[torch.linspace(0, len(images) - 1, count, device=images.device).long()]
-        self._probed = errors, prober.run(like(some, images))
+        inputs, places = as_inputs(images), torch.linspace(0, len(images) - 1, count, device=images.device).long()
+        some = inputs[places]
+        self._probed = errors, prober.run(ModelInputs(tuple(map(like, some.tensors, inputs.tensors))))
         return self._probed
 
     def slice_only(self, counts: Sequence[int]) -> Refit:

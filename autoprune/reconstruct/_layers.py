@@ -11,7 +11,8 @@ from torch import Tensor
 
 from autoprune.groups import Layer
 from autoprune.reconstruct._lstsq import Fit
-from autoprune.reconstruct._plan import Affine, Plan
+from autoprune.reconstruct._plan import Plan
+from autoprune.reconstruct._steps import Affine
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

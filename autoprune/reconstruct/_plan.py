@@ -7,8 +7,8 @@ the *whole* sum, if the other summand is computed before it. Such layers are the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from autoprune.graph import Executor, free_after, last_uses, output_tensors
+from autoprune.graph import Executor, free_after, input_nodes, output_nodes, output_tensors
 from autoprune.groups import Layer, PruningGraph
+from autoprune.model_guard import ModelInputs, as_inputs
+from autoprune.reconstruct._cuts import cut
+from autoprune.reconstruct._steps import Affine, Block, Call, Step, used
 from autoprune.surgery import fast_layout
 
 _aten = torch.ops.aten
@@ -42,58 +45,6 @@ _VIEWS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """Run one operator as it stands."""
-
-    node: Node
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """Run one convolution or linear layer together with the BatchNorm that follows it.
-
-    Attributes:
-        layer: The layer.
-        node: Its own node.
-        source: Node of its input.
-        result: Node whose value is the output: the BatchNorm's where there is one, else the layer's own.
-        norm: Node of the BatchNorm, or None.
-        other: Node of the other summand if the result goes into nothing but an addition, else None.
-        total: That addition, else None.
-        refit: Whether the weights may be refitted (not if they are tied, computed or transposed).
-        saturation: Bounds of the rectifier that alone reads the result (or the addition), None if something else does.
-    """
-
-    layer: Layer
-    node: Node
-    source: Node
-    result: Node
-    norm: Node | None
-    other: Node | None
-    total: Node | None
-    refit: bool
-    saturation: tuple[float, float] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Steps between two places where one value is all that the rest of the network needs of the images.
-
-    Attributes:
-        steps: Places of the first step and behind the last one.
-        source: Node of the value that goes in.
-        result: Node of the value that comes out.
-        consumer: A layer that reads the result, None for the network's output.
-    """
-
-    steps: tuple[int, int]
-    source: Node
-    result: Node
-    consumer: Layer | None
-
-
-Step = Call | Affine
 Dense = Callable[[Tensor], Tensor]
 Visit = Callable[[Affine, Tensor, Tensor | None, Dense], Tensor]
 
@@ -112,8 +63,7 @@ class Plan(Executor):
         signature = graph.program.graph_signature
         self.tensor_names: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._constants: dict[str, str] = dict(signature.inputs_to_lifted_tensor_constants)
-        self.image = str(signature.user_inputs[0])
-        self.output = str(signature.user_outputs[0])
+        self._held = self.tensor_names.keys() | self._constants.keys()
         self._state: dict[str, Tensor] = {
             **dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False)),
@@ -121,10 +71,11 @@ class Plan(Executor):
         nodes = [node for node in self.nodes if node.op != "output"]
         self.reorders = not any(_mutates_view(node) for node in nodes)
         self.steps = self._order(nodes)
-        self._source = next(node for node in nodes if node.name == self.image)
+        self.sources = input_nodes(graph.program)
+        self.outputs = output_nodes(graph.program)
         self._free_after_step = [
-            [node for node in free if node.name != self.output and node.op != "placeholder"]
-            for free in free_after(self.steps, _used)
+            [node for node in free if node not in self.outputs and node.op != "placeholder"]
+            for free in free_after(self.steps, used)
         ]
         self._shapes = [node for node in nodes if isinstance(node.meta.get("val"), torch.SymInt)]
 
@@ -197,51 +148,51 @@ class Plan(Executor):
         return Affine(layer, node, source, result, norm, None, None, refit, _rectifier(total))
 
     @torch.no_grad()
-    def run(self, images: Tensor, affine: Visit) -> Tensor:
-        """Run all steps without gradients; as `answer`."""
-        return self.answer(images, affine)
+    def run(self, inputs: Tensor | ModelInputs, affine: Visit) -> Tensor:
+        """Run all steps without gradients, and return the first output; see `answer`."""
+        return self.answer(inputs, affine)[0]
 
-    def answer(self, images: Tensor, affine: Visit) -> Tensor:
+    def answer(self, inputs: Tensor | ModelInputs, affine: Visit) -> tuple[Tensor, ...]:
         """Run all steps, with gradients where they are enabled.
 
         Args:
-            images: Input batch, shape (N, ...).
+            inputs: A batch of N: a tensor of shape (N, ...), or several.
             affine: Called for every layer as ``affine(step, x, other, dense)``; returns the value of ``step.result``.
                 ``dense(x)`` computes it with the dense network's own weights.
 
         Returns:
-            The program's (first) output.
+            The program's outputs, those that are tensors.
         """
         env = self._given()
-        env[self._source] = images
+        env.update(zip(self.sources, as_inputs(inputs).tensors, strict=True))
         self._run_steps(env, (0, len(self.steps)), affine)
-        (output,) = (value for node, value in env.items() if node.name == self.output)
-        result: Tensor = output
-        return result
+        return tuple(env[node] for node in self.outputs)
 
-    def run_block(self, block: Block, value: Tensor, affine: Visit) -> Tensor:
+    def run_block(self, block: Block, values: Sequence[Tensor], affine: Visit) -> tuple[Tensor, ...]:
         """Run one block, with gradients where they are enabled.
 
         Args:
             block: The block.
-            value: What goes in, of a batch of any size N, shape (N, ...).
+            values: What goes in, of a batch of any size N, each of shape (N, ...).
             affine: As for `run`.
 
         Returns:
-            What comes out, shape (N, ...).
+            What comes out, each of shape (N, ...).
         """
         env = dict(self._fixed)
+        batch = next(len(value) for value in values if value.dim())
         for node in self._shapes:
-            env[node] = _sized(node, len(value))
-        env[block.source] = value
+            env[node] = _sized(node, batch)
+        env.update(zip(block.sources, values, strict=True))
         self._run_steps(env, block.steps, affine)
-        result: Tensor = env[block.result]
-        return result
+        return tuple(env[node] for node in block.results)
 
     def _given(self) -> dict[Node, Any]:
         nodes = self.graph.program.graph.nodes
         return {
-            node: self.tensor(node).detach() for node in nodes if node.op == "placeholder" and node.name != self.image
+            node: self.tensor(node).detach()
+            for node in nodes
+            if node.op == "placeholder" and node not in self.sources and node.name in self._held
         }
 
     def _run_steps(self, env: dict[Node, Any], steps: tuple[int, int], affine: Visit) -> None:
@@ -272,47 +223,28 @@ class Plan(Executor):
         """Nodes whose values depend on the images, sizes apart."""
         moving: set[Node] = set()
         for node in self.graph.program.graph.nodes:
-            if node.name == self.image or (node not in self._shapes and any(n in moving for n in node.all_input_nodes)):
+            if node in self.sources or (node not in self._shapes and any(n in moving for n in node.all_input_nodes)):
                 moving.add(node)
         return frozenset(moving)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The whole program as blocks, each as short as can be and with a layer that may be refitted.
+        """The program as blocks, see `cut`; none if it cannot be cut."""
+        return cut(self.steps, self.sources, self.outputs, self._moving, self.graph.channels)
 
-        Up to the output, or to where the last such layer is; none if it cannot be cut so.
-        """
-        last = last_uses(self.steps, _used)
-        layers = [(place, step) for place, step in enumerate(self.steps) if isinstance(step, Affine)]
-        source = self._source
-        live, start, found = {source}, 0, list[Block]()
-        for place, step in enumerate(self.steps):
-            made = step.result if isinstance(step, Affine) else step.node
-            live = {
-                node
-                for node in live | ({made} & self._moving)
-                if last.get(node, -1) > place or node.name == self.output
-            }
-            if len(live) != 1 or not any(start <= at <= place and layer.refit for at, layer in layers):
-                continue
-            (result,) = live
-            consumer = next((layer.layer for at, layer in layers if at > place and layer.source is result), None)
-            if result.name != self.output and (consumer is None or not consumer.reads_channels):
-                continue
-            found.append(Block((start, place + 1), source, result, consumer if result.name != self.output else None))
-            source, start = result, place + 1
-        end = found[-1].steps[1] if found else 0
-        return () if any(layer.refit and place >= end for place, layer in layers) else tuple(found)
-
-    def computes(self, model: nn.Module, images: Tensor) -> bool:
+    def computes(self, model: nn.Module, inputs: Tensor | ModelInputs) -> bool:
         """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
         try:
-            found = self.run(fast_layout(images, images.device), as_it_is)
+            with torch.no_grad():
+                found = self.answer(fast_layout(inputs, inputs.device), as_it_is)
         except (RuntimeError, IndexError):
             return False
         with torch.no_grad():
-            expected = output_tensors(model(images))[0]
-        return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4))
+            expected = output_tensors(as_inputs(inputs).call(model))
+        return len(found) == len(expected) and all(
+            a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-4)
+            for a, b in zip(found, expected, strict=True)
+        )
 
     def _dense(self, step: Affine, env: dict[Node, Any], value: Tensor) -> Tensor:
         inner = {**env, step.source: value}
@@ -332,12 +264,6 @@ class Plan(Executor):
 def as_it_is(_step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
     """Visit a layer: compute what the dense network's does."""
     return dense(value)
-
-
-def _used(step: Step) -> list[Node]:
-    if isinstance(step, Call):
-        return step.node.all_input_nodes
-    return [step.source, *([step.other] if step.other else [])]
 
 
 def _sized(node: Node, batch: int) -> int:

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.evaluation import divergence
+from autoprune.evaluation import answers_divergence
 from autoprune.groups import IntArray, Layer
+from autoprune.model_guard import ModelInputs, as_inputs
 from autoprune.reconstruct._layers import as_weight, run_layer
-from autoprune.reconstruct._plan import Affine, Dense, Plan, as_it_is
+from autoprune.reconstruct._plan import Dense, Plan, as_it_is
 from autoprune.reconstruct._sequential import in_channels_kept, narrowed, zeroed
 from autoprune.reconstruct._statistics import Statistics, columns_kept
+from autoprune.reconstruct._steps import Affine
 
 ERROR = 0.2
 """Of the consumers' mean squared output: much less is lost in the answers' noise, with much more the answers say little else."""
-TEMPERATURE = 3.0
 CHUNK = 32  # images at a time: what goes into every block is held for so many
 
 
@@ -95,18 +95,18 @@ class Prober:
         return float((behind[0] + sum(behind[start] for start in self._starts)) / macs.sum())
 
     @torch.no_grad()
-    def run(self, images: Tensor) -> Probes:
-        """Return the divergence of the answers to some images, shape (N, ...), from the dense network's."""
+    def run(self, images: Tensor | ModelInputs) -> Probes:
+        """Return the divergence of the answers to some images, each tensor (N, ...), from the dense network's."""
         totals = np.zeros(len(self._groups))
         for start in range(0, len(images), CHUNK):
-            values = [images[start : start + CHUNK]]
+            values = [as_inputs(images[start : start + CHUNK]).tensors]
             for block in self._plan.blocks:
                 values.append(self._plan.run_block(block, values[-1], as_it_is))
             for group, (fits, first) in enumerate(zip(self._groups, self._starts, strict=True)):
                 value = values[first]
                 for block in self._plan.blocks[first:]:
                     value = self._plan.run_block(block, value, _Visit(fits))
-                totals[group] += float(answer_divergence(values[-1], value)) * len(values[0])
+                totals[group] += float(answers_divergence(value, values[-1])) * min(CHUNK, len(images) - start)
         # Rounding can make a divergence of nearly nothing negative.
         return Probes(np.maximum(totals, 0.0) / len(images), len(images) * self.passes)
 
@@ -132,14 +132,3 @@ class _Visit:
         if pruned.weight is None:
             return dense(zeroed(value, pruned.layer, pruned.stays))
         return run_layer(pruned.layer, narrowed(value, pruned.layer, pruned.stays), pruned.weight, pruned.bias)
-
-
-def answer_divergence(dense: Tensor, found: Tensor) -> Tensor:
-    """Return the divergence of answers from the dense network's.
-
-    Class scores, shape (N, classes): Kullback-Leibler divergence in nats of softmaxes of temperature `TEMPERATURE`. Anything
-    else: squared distance over the dense answers' variance.
-    """
-    if dense.dim() == 2 and dense.shape[1] > 1:
-        return divergence(found, dense, TEMPERATURE).mean()
-    return F.mse_loss(found, dense) / dense.var(unbiased=False).clamp(min=1e-12)

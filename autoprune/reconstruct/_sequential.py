@@ -22,8 +22,9 @@ from torch import Tensor
 from autoprune.groups import IntArray, Layer, PruningGraph
 from autoprune.reconstruct._layers import as_columns, as_weight, restore, run_layer
 from autoprune.reconstruct._lstsq import RIDGE, Fit, fit_affine
-from autoprune.reconstruct._plan import Affine, Dense, Plan
+from autoprune.reconstruct._plan import Dense, Plan
 from autoprune.reconstruct._statistics import Statistics
+from autoprune.reconstruct._steps import Affine
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,10 @@ class Sequential:
     def inputs_kept(self, layer: Layer) -> IntArray | None:
         """Return the input channels of a layer that stay, None where it reads none one by one."""
         return in_channels_kept(layer.in_group, layer.in_unit, self._kept) if layer.reads_channels else None
+
+    def stays(self, group: IntArray, unit: IntArray) -> IntArray:
+        """Return the channels that stay, of a value whose channels belong to these groups."""
+        return in_channels_kept(group, unit, self._kept)
 
     def fit(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
         """Visit a layer: fit it to the dense network's output, and return what it then computes."""

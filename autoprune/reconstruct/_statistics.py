@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from autoprune.groups import Group, IntArray, Layer
+from autoprune.model_guard import ModelInputs, as_inputs
 from autoprune.reconstruct._layers import Folded, as_columns, fold, run_layer
 from autoprune.reconstruct._lstsq import RIDGE, Fit
-from autoprune.reconstruct._plan import Affine, Dense, Plan
+from autoprune.reconstruct._plan import Dense, Plan
 from autoprune.reconstruct._rows import Rows, sample_rows
+from autoprune.reconstruct._steps import Affine
 from autoprune.select import Consumer
 from autoprune.support.cholesky import cholesky
 
@@ -72,7 +74,7 @@ class Statistics:
 
     Args:
         plan: The model's plan.
-        images: Calibration images, shape (N, ...).
+        images: Calibration images, each tensor (N, ...).
         rows: Sampled positions per layer, at most; at least twice the layer's width are taken where the images have them.
         seed: Seed of the positions.
         moments_of: Names of the layers whose input moments are wanted at once; those of others take another pass, see `collect`.
@@ -82,7 +84,7 @@ class Statistics:
     def __init__(
         self,
         plan: Plan,
-        images: Tensor,
+        images: Tensor | ModelInputs,
         *,
         rows: int,
         seed: int,
@@ -160,7 +162,8 @@ class Statistics:
     def size_bytes(self) -> int:
         """Bytes held: moments, targets and calibration images."""
         tensors = [gram for moments in self.moments.values() for gram in moments.grams]
-        return sum(t.numel() * t.element_size() for t in [*tensors, *self.targets.values(), self.images])
+        held = [*tensors, *self.targets.values(), *as_inputs(self.images).tensors]
+        return sum(t.numel() * t.element_size() for t in held)
 
     def consumers(self, group: Group) -> tuple[Consumer, ...]:
         """Return the least-squares problems that read the group's channels, on the dense network, by the moments there are.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoprune.errors import UsageError
 from autoprune.groups import Group, PruningGraph
+from autoprune.model_guard import ModelInputs
 from autoprune.registry import Registry
 
 
@@ -57,8 +58,8 @@ class DenseNetwork(Protocol):
         """Its parameters and buffers by name."""
 
     @property
-    def images(self) -> Tensor:
-        """The calibration images, shape (N, ...), on the device where inputs are wanted."""
+    def images(self) -> Tensor | ModelInputs:
+        """The calibration images, each tensor (N, ...), on the device where inputs are wanted."""
 
     def consumers(self, group: Group) -> tuple[Consumer, ...]:
         """Return the least-squares problems of the layers that read the group; none where nothing reads it linearly."""

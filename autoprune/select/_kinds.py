@@ -92,7 +92,8 @@ def gradients(network: DenseNetwork, group: Group) -> Tensor:
     """Return what a factor on each channel does to each image's loss, shape (N, size), as Molchanov et al. 2019, section 3.3.
 
     The loss is the cross-entropy against a class drawn from the dense network's own softmax, so that the mean of squares is
-    the diagonal of the Fisher information: no label is read.
+    the diagonal of the Fisher information: no label is read. Answers that are no class scores are taken as the means of normal
+    distributions.
     """
     return network.gradients(group)
 

@@ -2,13 +2,14 @@
 
 from autoprune.surgery._calls import calls_that_follow
 from autoprune.surgery._fold import foldable, folded
-from autoprune.surgery._layout import fast_layout, lay_out, run_in_layout, strides_kept
+from autoprune.surgery._layout import Inputs, fast_layout, lay_out, run_in_layout, strides_kept
 from autoprune.surgery._load import load_pruned, load_state
 from autoprune.surgery._plan import Kept
 from autoprune.surgery._policy import Policy, PolicyGroup
 from autoprune.surgery._prune import copy_model, prune_model
 
 __all__ = [
+    "Inputs",
     "Kept",
     "Policy",
     "PolicyGroup",

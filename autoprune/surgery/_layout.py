@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.model_guard import ModelInputs
 from autoprune.surgery._prune import copy_model
 
+Inputs = TypeVar("Inputs", Tensor, ModelInputs, Tensor | ModelInputs)
 
-def fast_layout(images: Tensor, device: torch.device) -> Tensor:
-    """Return the images channels-last where they are 4-D and the CPU computes.
+
+def fast_layout(inputs: Inputs, device: torch.device) -> Inputs:
+    """Return inputs, each tensor channels-last where it is 4-D and the CPU computes.
 
     Convolutions follow the layout of their input, whatever that of the weights; on CPUs a small network is about twice as
     fast this way.
     """
-    if images.dim() == 4 and device.type == "cpu":
-        return images.contiguous(memory_format=torch.channels_last)
-    return images
+    if isinstance(inputs, ModelInputs):
+        return inputs.map(lambda tensor: fast_layout(tensor, device))
+    if inputs.dim() == 4 and device.type == "cpu":
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
 
 
 def run_in_layout(model: nn.Module, images: Tensor) -> tuple[Any, bool]:

@@ -14,7 +14,8 @@ from autoprune.cost import CostModel
 from autoprune.errors import UsageError
 from autoprune.reconstruct import Backend, Statistics, fit_affine
 from autoprune.reconstruct._lstsq import RIDGE
-from autoprune.reconstruct._plan import Affine, Dense
+from autoprune.reconstruct._plan import Dense
+from autoprune.reconstruct._steps import Affine
 from autoprune.select import selections
 from autoprune.surgery import prune_model
 

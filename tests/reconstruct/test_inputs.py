@@ -100,18 +100,39 @@ def test_gradients_are_those_of_a_factor_on_each_channel() -> None:
     assert torch.equal(collect(again[0], again[1]["first"], {"gradients"})["gradients"], found)
 
 
-def test_gradients_of_what_gives_no_class_scores_are_refused() -> None:
-    class Maps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+class Maps(nn.Module):
+    """Answers with maps, which are linear in the channels of the first convolution."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.first(x)))
+
+
+def test_gradients_of_answers_that_are_no_class_scores_are_of_their_relative_squared_error() -> None:
+    """In the mean square, over what is drawn: a channel's share of the answers' variance, in closed form."""
+    network = Maps().eval()
+    dense, groups = dense_of(network, 32)
+    drawn = [
+        DenseInputs(dense.statistics, list(groups.values()), seed=seed).gradients(groups["first"]) for seed in range(40)
+    ]
+    with torch.no_grad():
+        source, answers = F.relu(network.first(dense.images)), network(dense.images)
+        power = network.last.weight.flatten(1).square().sum(dim=0) * source.square().sum(dim=(2, 3))  # (N, 6)
+        expected = power.mean(dim=0) / answers.var(unbiased=False) / answers[0].numel()
+    torch.testing.assert_close(torch.stack(drawn).square().mean(dim=(0, 1)), expected, rtol=0.25, atol=0.0)
+
+
+def test_gradients_of_what_has_none_are_refused() -> None:
+    class Places(Maps):
         def forward(self, x: Tensor) -> Tensor:
-            return self.last(F.relu(self.first(x)))
+            return super().forward(x).argmax(dim=1)
 
-    dense, groups = dense_of(Maps().eval())
-    with pytest.raises(UsageError, match=r"answers with shape \(32, 2, 6, 6\); choose a selection that needs none"):
-        collect(dense, groups["first"], {"gradients"})
+    dense, groups = dense_of(Places().eval())
+    with pytest.raises(UsageError, match="no answer has one; choose a selection that needs none"):
+        dense.gradients(groups["first"])
 
 
 @pytest.mark.parametrize("make", [Residual, Plain, Grouped])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.evaluation import PROBE_TEMPERATURE, answers_divergence
 from autoprune.reconstruct import Backend
-from autoprune.reconstruct._probes import ERROR, TEMPERATURE, answer_divergence
+from autoprune.reconstruct._probes import ERROR
 from autoprune.select import selections
 from autoprune.surgery import prune_model
 
@@ -27,7 +28,7 @@ def backend_of(make: Callable[[], nn.Module]) -> tuple[nn.Module, Backend]:
 
 def divergence(dense: Tensor, found: Tensor) -> float:
     """Kullback-Leibler divergence of softened answers, written out."""
-    p, q = (torch.softmax(value.double() / TEMPERATURE, dim=1) for value in (dense, found))
+    p, q = (torch.softmax(value.double() / PROBE_TEMPERATURE, dim=1) for value in (dense, found))
     return float((p * (p.log() - q.log())).sum(dim=1).mean())
 
 
@@ -82,4 +83,4 @@ def test_answers_that_are_no_classes_are_compared_by_their_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     dense = torch.randn(5, 3, 4, 4, generator=generator)
     found = dense + 0.1
-    assert float(answer_divergence(dense, found)) == pytest.approx(0.01 / float(dense.var(unbiased=False)), rel=1e-4)
+    assert float(answers_divergence(found, dense)) == pytest.approx(0.01 / float(dense.var(unbiased=False)), rel=1e-4)
