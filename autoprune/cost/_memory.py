@@ -148,7 +148,7 @@ class _Run(Executor):
                 continue
             shape = [int(size) if isinstance(size, int) else int(size.node.hint) for size in value.shape]
             is_input = spec.kind == InputKind.USER_INPUT
-            if is_input and graph.dynamic_batch:
+            if is_input and graph.dynamic_batch and shape:
                 shape[0] = batch
             source = graph.program.state_dict.get(spec.target or "")
             strides = None if source is None or is_input else source.stride()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any, Literal, cast
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.graph._call import LayerCall
 from autoprune.graph._computed import computed_weights
@@ -29,6 +29,7 @@ from autoprune.groups import (
     PruningGraph,
     Refusal,
 )
+from autoprune.model_guard import ModelInputs, check_inputs
 from autoprune.surgery import calls_that_follow, foldable, folded, prune_model
 
 SINGLE = "it has a single channel, and one must stay"
@@ -267,7 +268,7 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
     )
 
 
-def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argument]:
+def _follow(model: nn.Module, graph: PruningGraph, inputs: ModelInputs) -> set[Argument]:
     """Return the arguments of calls that follow the channels without being changed.
 
     In two runs every channel is taken away once, so that what is fixed shows. In two more the channels of some groups only are:
@@ -286,37 +287,39 @@ def _follow(model: nn.Module, graph: PruningGraph, images: Tensor) -> set[Argume
     found: list[set[Argument]] = []
     for run in runs:
         kept = {group.name: np.sort(units) for group, units in zip(free, run, strict=True)}
-        found.append(calls_that_follow(prune_model(model, graph, kept).eval(), images))
+        found.append(calls_that_follow(prune_model(model, graph, kept).eval(), inputs))
     return set.intersection(*found)
 
 
-def build_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
+def build_graph(model: nn.Module, example_input: Any) -> PruningGraph:
     """Trace a model and find its coupling groups. Nothing is proved yet: see ``prove``.
 
     Args:
         model: Any model; it is traced in eval mode by ``torch.export``, or where that refuses it by recording one pass, and
             its modes are restored.
-        example_input: At least one image, shape (N, C, H, W).
+        example_input: A batch of at least one: a tensor (N, ...), a tuple of several, a dict; see
+            `autoprune.model_guard.as_inputs`.
 
     Raises:
         AutopruneError: if the model cannot be traced.
     """
-    traced = trace(model, example_input)
+    inputs = check_inputs(example_input, model)
+    traced = trace(model, inputs)
     tensors = _to_fold(model, traced)
     if tensors:
         model = folded(model, tensors)
-        traced = trace(model, example_input)
-    images = at_least_two(example_input) if traced.dynamic_batch else example_input
+        traced = trace(model, inputs)
+    inputs = at_least_two(inputs) if traced.dynamic_batch else inputs
     p = propagate(traced)
     graph = _build(traced, p, tensors)
     if not graph.calls:
         return graph
     may_follow = {argument for argument, link in p.call_links.items() if not link.fixed}
-    fixed = frozenset(p.call_links.keys() - (_follow(model, graph, images) & may_follow if may_follow else set()))
+    fixed = frozenset(p.call_links.keys() - (_follow(model, graph, inputs) & may_follow if may_follow else set()))
     follow = p.call_links.keys() - fixed
     if fixed:
         p = propagate(traced, fixed)
-        follow = _follow(model, _build(traced, p, tensors), images) - fixed
+        follow = _follow(model, _build(traced, p, tensors), inputs) - fixed
     p.call_links = {argument: link for argument, link in p.call_links.items() if argument not in follow}
     return _build(traced, p, tensors)
 

@@ -14,6 +14,7 @@ from autoprune.graph._computed import ComputedWeight
 from autoprune.graph._execute import Executor
 from autoprune.graph._trace import tensor_names
 from autoprune.groups import Group, IntArray, PruningGraph
+from autoprune.model_guard import ModelInputs
 
 _NORMS = ("aten.layer_norm.", "aten.group_norm.", "aten.rms_norm.")
 
@@ -217,13 +218,13 @@ def placeholder_names(graph: PruningGraph, model: nn.Module) -> dict[str, str]:
     }
 
 
-def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor, dtype: torch.dtype) -> list[Any]:
+def placeholder_values(graph: PruningGraph, model: nn.Module, inputs: ModelInputs, dtype: torch.dtype) -> list[Any]:
     """Return what the program's placeholders stand for, with a model's own tensors and constants on its device.
 
     Args:
         graph: The coupling graph.
         model: The model, or a copy of it with other values.
-        images: Input, shape (N, C, H, W).
+        inputs: What the model is called with.
         dtype: Type of constants that are not whole numbers.
     """
     tensors = {
@@ -233,15 +234,16 @@ def placeholder_values(graph: PruningGraph, model: nn.Module, images: Tensor, dt
     }
     aliases = tensor_names(model)
     values: list[Any] = []
+    given = iter(inputs.tensors)
     for spec in graph.program.graph_signature.input_specs:
         if spec.kind == InputKind.USER_INPUT:
-            values.append(images)
+            values.append(next(given) if isinstance(spec.arg, TensorArgument) else None)
         elif spec.target in tensors:
             values.append(tensors[aliases[spec.target]].detach())
         else:
             constant = graph.program.constants[spec.target or ""]
             if isinstance(constant, Tensor):
-                constant = constant.to(images.device, dtype if constant.is_floating_point() else constant.dtype)
+                constant = constant.to(inputs.device, dtype if constant.is_floating_point() else constant.dtype)
             values.append(constant)
     return values
 

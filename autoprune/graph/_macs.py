@@ -34,18 +34,18 @@ class MacCounter:
     """
 
     def __init__(self, traced: Traced) -> None:
-        size = traced.inputs[0].meta["val"].shape[0] if traced.inputs else 1
-        self._symbol = size.node.expr if is_symbolic(size) else None
-        self._batch = 1 if self._symbol is not None else int(size)
+        sizes = [node.meta["val"].shape[0] for node in traced.inputs if node.meta["val"].dim()] or [1]
+        self._symbols = {size.node.expr: 1 for size in sizes if is_symbolic(size)}  # several where inputs never meet
+        self._batch = 1 if self._symbols else int(sizes[0])
         self._active: set[Node] = set(traced.inputs)
         for node in traced.program.graph.nodes:
             if any(source in self._active for source in node.all_input_nodes):
                 self._active.add(node)
 
     def _size(self, size: Any) -> int:
-        if not isinstance(size, torch.SymInt) or self._symbol is None:
+        if not isinstance(size, torch.SymInt) or not self._symbols:
             return concrete([size])[0]
-        single = size.node.expr.subs(self._symbol, 1)
+        single = size.node.expr.subs(self._symbols)
         return int(single) if single.is_number else concrete([size])[0]
 
     def shape(self, node: Node) -> tuple[int, ...]:

@@ -85,12 +85,12 @@ class Owners:
         known: dict[int, ValueChannels | None] = {}
         found: dict[str, ValueChannels] = {}
         for node, labels in p.values.items():
-            if node.op != "call_function" or not isinstance(labels, Tensor):
+            if node.op != "call_function" or not isinstance(labels, Tensor) or not labels.dim():
                 continue
             if id(labels) not in known:
                 small = core(compress(torch.from_numpy(self._root[core(labels).numpy()])))
                 dims = [dim for dim in range(small.dim()) if small.size(dim) > 1] or [0]
-                one = labels.dim() > 0 and len(dims) == 1
+                one = len(dims) == 1
                 known[id(labels)] = ValueChannels(dims[0], *self(small.numpy().ravel())) if one else None
             if (channels := known[id(labels)]) is not None:
                 found[node.name] = channels

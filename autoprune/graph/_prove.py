@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError
+from autoprune.graph._execute import input_nodes
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
 from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
@@ -26,7 +28,7 @@ from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._watch import depends, questions
 from autoprune.groups import Group, IntArray, PruningGraph, Refusal
-from autoprune.model_guard import eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, check_inputs, eval_mode, unchanged
 from autoprune.surgery import copy_model, folded, prune_model
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,20 +98,21 @@ def _both_finite(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[list[
     return [a for a, _ in both], [b for _, b in both]
 
 
-def _check_shapes(model: nn.Module, images: Tensor) -> None:
+def _check_shapes(model: nn.Module, inputs: ModelInputs) -> None:
     """See that the outputs of a model that was recorded have shapes that do not hang on what images show.
 
     Raises:
         AutopruneError: if they do, or if they are empty.
     """
-    if not images.is_floating_point():
+    if not any(tensor.is_floating_point() for tensor in inputs.tensors):
         return
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
+    generator = torch.Generator().manual_seed(1)
+    noise = inputs.map(lambda t: torch.randn(t.shape, generator=generator).to(t) if t.is_floating_point() else t)
     shapes: list[list[list[int]]] = []
     with unchanged(model), eval_mode(model), torch.no_grad():
-        for x in (images, noise, images + noise, -images):
+        for x in (inputs, noise, _combined(inputs, noise, 1.0), _combined(inputs, inputs, -2.0)):
             with suppress(Exception):  # of images that are no pictures
-                shapes.append([list(out.shape) for out in output_tensors(model(x))])
+                shapes.append([list(out.shape) for out in output_tensors(x.call(model))])
     if not shapes:
         return
     first = shapes[0]
@@ -126,6 +129,12 @@ def _check_shapes(model: nn.Module, images: Tensor) -> None:
         raise AutopruneError(
             f"The model's outputs are empty for the example (of shape {first[0]}), as a detector's that finds nothing, {advice}"
         )
+
+
+def _combined(inputs: ModelInputs, others: ModelInputs, factor: float) -> ModelInputs:
+    """Return ``inputs + factor * others`` of all tensors of real numbers."""
+    following = iter(others.tensors)
+    return inputs.map(lambda t: t + next(following) * factor if t.is_floating_point() else (next(following), t)[1])
 
 
 def _difference(model: nn.Module, distance: float) -> str:
@@ -152,7 +161,7 @@ class _Proof:
         self,
         model: nn.Module,
         graph: PruningGraph,
-        images: Tensor,
+        inputs: ModelInputs,
         precision: _Precision,
         generator: torch.Generator,
         variant: _Variant,
@@ -160,22 +169,30 @@ class _Proof:
         self.graph = graph
         self.precision = precision
         self.generator = generator
-        self.images = images  # whole numbers may be those of tokens, which no noise is added to
-        if images.is_floating_point():
-            noise = torch.randn(images.shape, generator=generator, dtype=torch.float64) * variant.images
-            self.images = (images.double().cpu() + noise).to(images.device, precision.dtype)
-        self.like = torch.zeros((), dtype=precision.dtype, device=images.device)
+        self.inputs = inputs.map(self.varied(variant))
+        self.like = torch.zeros((), dtype=precision.dtype, device=inputs.device)
         self.candidates = tuple(group for group in graph.groups if group.reason is None)
         self.model = copy_model(model).to(precision.dtype).eval()
         if variant.weights:
-            randomised(self.model, self.images, generator)
+            randomised(self.model, self.inputs, generator)
         self.masking = Masking(graph, self.candidates, placeholder_names(graph, model))
-        self.values = placeholder_values(graph, self.model, self.images, precision.dtype)
+        self.values = placeholder_values(graph, self.model, self.inputs, precision.dtype)
         with torch.no_grad():
-            self.dense = output_tensors(self.model(self.images))
+            self.dense = output_tensors(self.inputs.call(self.model))
             distance = _distance(interpret(graph, self.values, self.masking, None), self.dense)
         if not distance <= precision.tolerance:
             raise _DifferentError(_difference(model, distance))
+
+    def varied(self, variant: _Variant) -> Callable[[Tensor], Tensor]:
+        """Return what changes the tensors of the inputs: noise, but whole numbers may be those of tokens."""
+
+        def vary(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor
+            noise = torch.randn(tensor.shape, generator=self.generator, dtype=torch.float64) * variant.images
+            return (tensor.double().cpu() + noise).to(tensor.device, self.precision.dtype)
+
+        return vary
 
     def sensitivity(self) -> FloatArray:
         """Return how much the output changes relative to itself when a unit is scaled, one number per unit."""
@@ -222,7 +239,9 @@ class _Proof:
         """Remove units from the real module and compare; return what went wrong, or None."""
         with torch.no_grad():
             try:
-                outputs = output_tensors(prune_model(self.model, self.graph, self.kept(removed)).eval()(self.images))
+                outputs = output_tensors(
+                    self.inputs.call(prune_model(self.model, self.graph, self.kept(removed)).eval())
+                )
             except Exception as error:
                 return f"{FIXED} ({_first_line(error)})"
             expected = interpret(self.graph, self.values, self.masking, self.masking.mask(self.like, removed))
@@ -309,7 +328,7 @@ class _Proof:
             for own, other in ({}, policies[0]), *((policy, {}) for policy in policies):
                 model = prune_model(self.model, self.graph, own).eval()
                 try:
-                    asked = questions(model, prune_model(self.model, self.graph, other), lambda m: m(self.images))
+                    asked = questions(model, prune_model(self.model, self.graph, other), self.inputs.call)
                 except Exception as error:  # of numbers that are not quite the usual ones, or fixed ones
                     _log.debug("What the forward asks cannot be seen: %s", error)
                     return True, set()
@@ -318,26 +337,26 @@ class _Proof:
 
 
 def _attempt(
-    model: nn.Module, graph: PruningGraph, images: Tensor, precision: _Precision, generator: torch.Generator
+    model: nn.Module, graph: PruningGraph, inputs: ModelInputs, precision: _Precision, generator: torch.Generator
 ) -> dict[int, str]:
     *others, last = _VARIANTS[:1] if graph.assumption is None else _VARIANTS
     for variant in others:
         try:
-            return _Proof(model, graph, images, precision, generator, variant).run()
+            return _Proof(model, graph, inputs, precision, generator, variant).run()
         except (_DifferentError, RuntimeError, TypeError) as error:
             _log.debug("The recorded path is left: %s", error)
-    return _Proof(model, graph, images, precision, generator, last).run()
+    return _Proof(model, graph, inputs, precision, generator, last).run()
 
 
 def prove(
-    model: nn.Module, graph: PruningGraph, example_input: Tensor, *, generator: torch.Generator | None = None
+    model: nn.Module, graph: PruningGraph, example_input: Any, *, generator: torch.Generator | None = None
 ) -> PruningGraph:
     """Prove every prunable group on the user's own model and freeze those that fail.
 
     Args:
         model: The model the graph was built from; it is not changed.
         graph: Its coupling graph.
-        example_input: At least one image, shape (N, C, H, W).
+        example_input: A batch of at least one, see `autoprune.model_guard.as_inputs`.
         generator: Source of the random numbers (on the CPU); seeded with 0 if left out.
 
     Returns:
@@ -349,26 +368,26 @@ def prove(
     model = folded(model, graph.folded)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     with unchanged(model):
-        return _proved(model, graph, example_input, generator)
+        return _proved(model, graph, check_inputs(example_input, model), generator)
 
 
-def _proved(model: nn.Module, graph: PruningGraph, example_input: Tensor, generator: torch.Generator) -> PruningGraph:
-    images = at_least_two(example_input) if graph.dynamic_batch else _traced_batch(graph, example_input)
-    cheap = images.device.type == "cuda" or (
+def _proved(model: nn.Module, graph: PruningGraph, example: ModelInputs, generator: torch.Generator) -> PruningGraph:
+    inputs = at_least_two(example) if graph.dynamic_batch else _traced_batch(graph, example)
+    cheap = inputs.device.type == "cuda" or (
         sum(layer.macs for layer in graph.layers) <= CHEAP_MACS
         and sum(parameter.numel() for parameter in model.parameters()) <= CHEAP_PARAMS
     )
     if graph.assumption is not None:
-        _check_shapes(model, images)
+        _check_shapes(model, inputs)
     failed: dict[int, str] | None = None
     if cheap:
         try:
-            failed = _attempt(model, graph, images, _DOUBLE, generator)
+            failed = _attempt(model, graph, inputs, _DOUBLE, generator)
         except (RuntimeError, TypeError, _DifferentError) as error:  # a dtype written into the forward, or a constant's
             _log.debug("The proof does not run in double precision: %s", error)
     if failed is None:
         try:
-            failed = _attempt(model, graph, images, _SINGLE, generator)
+            failed = _attempt(model, graph, inputs, _SINGLE, generator)
         except (RuntimeError, TypeError) as error:
             raise AutopruneError(
                 f"The model does not run on a randomised copy of itself ({_first_line(error)}), so nothing can be proved; "
@@ -379,8 +398,7 @@ def _proved(model: nn.Module, graph: PruningGraph, example_input: Tensor, genera
     return replace(graph, groups=groups, refusals=graph.refusals + refusals, proved=True)
 
 
-def _traced_batch(graph: PruningGraph, example_input: Tensor) -> Tensor:
-    name = graph.program.graph_signature.user_inputs[0]
-    (placeholder,) = [node for node in graph.program.graph.find_nodes(op="placeholder") if node.name == name]
-    batch = int(placeholder.meta["val"].shape[0])
-    return at_least_two(example_input) if batch == 2 and example_input.shape[0] != 2 else example_input[:batch]
+def _traced_batch(graph: PruningGraph, example: ModelInputs) -> ModelInputs:
+    sizes = [node.meta["val"].shape for node in input_nodes(graph.program)]
+    batch = next(int(size[0]) for size in sizes if size)
+    return at_least_two(example) if batch == 2 and len(example) != 2 else example[:batch]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import nn
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._prove import prove
 from autoprune.groups import PruningGraph
 
 
-def proved_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
+def proved_graph(model: nn.Module, example_input: Any) -> PruningGraph:
     """Trace a network and prove, on its own weights, which of its channels must be removed together.
 
     A group that fails its proof stays whole and says why (`Group.reason`). This is what `autoprune.prune_model` cuts by::
@@ -20,7 +22,8 @@ def proved_graph(model: nn.Module, example_input: Tensor) -> PruningGraph:
 
     Args:
         model: The network; not changed.
-        example_input: A batch for it of at least 2, shape (B, C, H, W); only shape and dtype matter.
+        example_input: A batch for it of at least 2: a tensor (B, C, H, W), a tuple of several, a dict (by name where its
+            forward takes them so), or `autoprune.model_guard.ModelInputs`; only shapes and types matter.
 
     Raises:
         UsageError: if the network cannot be traced; says where and why.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from autoprune.model_guard import ModelInputs
+
 TINY = 1e-3
 
 
@@ -34,15 +36,15 @@ def _wake(tensor: Tensor, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def randomised(double: nn.Module, images: Tensor, generator: torch.Generator) -> nn.Module:
+def randomised(double: nn.Module, inputs: ModelInputs, generator: torch.Generator) -> nn.Module:
     """Change a copy of the user's model so that its norms and vectors let every channel through; in eval mode.
 
-    Batch-norm scales, shifts and statistics are drawn around the statistics of ``images``; tensors that are zero where a
+    Batch-norm scales, shifts and statistics are drawn around the statistics of the inputs; tensors that are zero where a
     network starts out (a last scale, a layer scale) get ordinary sizes.
 
     Args:
-        double: The copy, of the dtype of ``images``.
-        images: At least two images shape (N, C, H, W).
+        double: The copy, of the dtype of the inputs.
+        inputs: A batch of at least two.
         generator: Source of the random numbers, on the CPU.
     """
     norms = [module for module in double.modules() if isinstance(module, _BatchNorm)]
@@ -54,7 +56,7 @@ def randomised(double: nn.Module, images: Tensor, generator: torch.Generator) ->
     for parameter in double.parameters():
         if id(parameter) not in owned and parameter.is_floating_point() and parameter.numel():
             _wake(parameter, generator)
-    _measure(double, norms, images)
+    _measure(double, norms, inputs)
     for norm in norms:
         if norm.running_mean is not None and norm.running_var is not None:
             spread = norm.running_var.clamp_min(TINY).sqrt()
@@ -63,15 +65,15 @@ def randomised(double: nn.Module, images: Tensor, generator: torch.Generator) ->
     return double
 
 
-def _measure(model: nn.Module, norms: list[_BatchNorm], images: Tensor) -> None:
-    """Set the batch norms' statistics to those of ``images``; where that fails, the model's own stay."""
+def _measure(model: nn.Module, norms: list[_BatchNorm], inputs: ModelInputs) -> None:
+    """Set the batch norms' statistics to those of the inputs; where that fails, the model's own stay."""
     measured = [norm for norm in norms if norm.track_running_stats]
     before = [norm.momentum for norm in measured]
     for norm in measured:
         norm.train()
         norm.momentum = 1.0
     try:
-        model(images)
+        inputs.call(model)
     except (RuntimeError, ValueError):
         pass
     finally:

@@ -27,6 +27,8 @@ from torch.export.graph_signature import (
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from autoprune.model_guard import ModelInputs
+
 
 def output_tensors(output: Any) -> list[Tensor]:
     """Return all tensors of a model's output in order: of tuples, lists, dictionaries and dataclasses, however nested."""
@@ -47,20 +49,22 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {**{name: parameter.detach() for name, parameter in model.named_parameters()}, **buffers}
 
 
-def record(model: nn.Module, images: Tensor) -> ExportedProgram:
-    """Run a model on ``images`` and return what it did as a program.
+def record(model: nn.Module, inputs: ModelInputs) -> ExportedProgram:
+    """Run a model and return what it did as a program.
 
     Args:
         model: The model, in eval mode.
-        images: Shape (N, C, H, W).
+        inputs: What it is called with.
 
     Raises:
         Exception: whatever the tracer or the model raises.
     """
     state = _state(model)
 
-    def forward(tensors: dict[str, Tensor], x: Tensor) -> list[Tensor]:
-        return output_tensors(torch.func.functional_call(model, tensors, (x,)))
+    def forward(tensors: dict[str, Tensor], given: list[Tensor]) -> list[Tensor]:
+        following = iter(given)
+        called = inputs.map(lambda _: next(following))
+        return output_tensors(torch.func.functional_call(model, tensors, called.args, called.kwargs))
 
     traced = make_fx(
         forward,
@@ -68,13 +72,14 @@ def record(model: nn.Module, images: Tensor) -> ExportedProgram:
         pre_dispatch=True,
         _error_on_data_dependent_ops=False,
         record_stack_traces=True,
-    )(state, images)
-    return _pack(model, traced, list(state), images)
+    )(state, list(inputs.tensors))
+    return _pack(model, traced, list(state), inputs)
 
 
-def _pack(model: nn.Module, traced: fx.GraphModule, names: list[str], images: Tensor) -> ExportedProgram:
+def _pack(model: nn.Module, traced: fx.GraphModule, names: list[str], called: ModelInputs) -> ExportedProgram:
     graph = traced.graph
-    *lifted, image = graph.find_nodes(op="placeholder")
+    placeholders = graph.find_nodes(op="placeholder")
+    lifted, given = placeholders[: len(names)], placeholders[len(names) :]
     parameters = dict(model.named_parameters())
     persistent = set(model.state_dict())
     inputs = [
@@ -83,15 +88,15 @@ def _pack(model: nn.Module, traced: fx.GraphModule, names: list[str], images: Te
         else InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=name in persistent)
         for node, name in zip(lifted, names, strict=True)
     ]
-    constants = _lift_constants(traced, image)
+    constants = _lift_constants(traced, given[0])
     _one_fake_mode(graph)
     inputs += [InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), node.name) for node in constants]
-    inputs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(image.name), None))
+    inputs += [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in given]
     (output,) = graph.find_nodes(op="output")
     results = pytree.tree_leaves(output.args)
     output.args = (tuple(results),)
     outputs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in results]
-    spec = pytree.tree_structure(((images,), {}))
+    spec = pytree.tree_structure((called.tensors, {}))
     signature = ModuleCallSignature([], [], spec, pytree.tree_structure([0] * len(outputs)))
     own = {**parameters, **dict(model.named_buffers())}
     return ExportedProgram(

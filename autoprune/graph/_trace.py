@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
+from torch.utils import _pytree as pytree
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph._execute import Executor
+from autoprune.graph._execute import Executor, input_nodes
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.groups import CallFinder, RecordedCall, recorded_calls
-from autoprune.model_guard import check_example, check_signature, eval_mode, run_once, unchanged
+from autoprune.model_guard import ModelInputs, check_signature, eval_mode, run_once, unchanged
 
 _log = logging.getLogger(__name__)
 
 
-def at_least_two(example_input: Tensor) -> Tensor:
-    """Return two images of the example (one is repeated): a batch of one would be burnt into the program."""
-    check_example(example_input)
-    return torch.cat([example_input[:1], example_input[:1]]) if example_input.shape[0] == 1 else example_input[:2]
+def at_least_two(inputs: ModelInputs) -> ModelInputs:
+    """Return two items of the inputs (one is repeated): a batch of one would be burnt into the program."""
+    return ModelInputs.join([inputs[:1], inputs[:1]]) if len(inputs) == 1 else inputs[:2]
 
 
 def tensor_names(model: nn.Module) -> dict[str, str]:
@@ -97,32 +97,44 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _open_batch(model: nn.Module) -> tuple[Any, ...]:
-    """Return what leaves the batch dimension open, nested as the forward's first parameter is."""
-    first = next(iter(inspect.signature(model.forward).parameters.values()), None)
-    images = {0: Dim.AUTO}
-    return ((images,),) if first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
+def _open_batch(model: nn.Module, inputs: ModelInputs) -> tuple[Any, ...]:
+    """Return what leaves the batch dimension open, nested as the forward's parameters are."""
+    try:
+        given = tuple(inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments.values())
+    except (TypeError, ValueError):  # of compiled code
+        given = (*inputs.args, *inputs.kwargs.values())
+    return tuple(map(_opened, given))
 
 
-def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, list[RecordedCall], str | None]:
+def _opened(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return {0: Dim.AUTO} if value.dim() else None
+    if isinstance(value, dict):
+        return {key: _opened(item) for key, item in value.items()}
+    if type(value) not in pytree.SUPPORTED_NODES:
+        return None
+    items = [_opened(item) for item in pytree.SUPPORTED_NODES[type(value)].flatten_fn(value)[0]]
+    return tuple(items) if isinstance(value, tuple) else items
+
+
+def _export(model: nn.Module, inputs: ModelInputs) -> tuple[ExportedProgram, list[RecordedCall], str | None]:
     """Return the program, the calls that it was made of, and why it had to be recorded instead of exported."""
-    check_example(example_input)
-    check_signature(model)
-    attempts: list[tuple[Tensor, bool]] = [(at_least_two(example_input), True), (at_least_two(example_input), False)]
-    if example_input.shape[0] != 2:
-        attempts.append((example_input, False))
+    check_signature(model, inputs)
+    attempts = [(at_least_two(inputs), True), (at_least_two(inputs), False)]
+    if len(inputs) != 2:
+        attempts.append((inputs, False))
     error: Exception | None = None
     modules = dict(model.named_modules())
     with unchanged(model) as as_it_was, eval_mode(model), torch.no_grad(), _quiet():
-        for images, dynamic in attempts:
+        for batch, dynamic in attempts:
             _prepare(model, as_it_was)
             try:
-                program, calls = _exported(model, images, dynamic)
+                program, calls = _exported(model, batch, dynamic)
                 _check_modules(model, modules)
                 if dynamic and not _has_open_batch(program):
                     _prepare(model, as_it_was)
                     with suppress(Exception):  # it may compare with the shape that it saw last, which is this one
-                        another, its_calls = _exported(model, torch.cat([images, images[:1]]), dynamic)
+                        another, its_calls = _exported(model, ModelInputs.join([batch, batch[:1]]), dynamic)
                         if _has_open_batch(another):
                             return another, its_calls, None
                 return program, calls, None
@@ -134,15 +146,15 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
                 if "data-dependent" in str(failure):
                     break
         _prepare(model, as_it_was)
-        run_once(model, example_input, advice="give images of the shape and type that it was made for")
+        run_once(model, inputs, advice="give images of the shape and type that it was made for")
         assert error is not None
         _log.debug("torch.export refuses the model: %s", error)
         refused: Exception = error
-        for images, _ in attempts[1:]:
+        for batch, _ in attempts[1:]:
             _prepare(model, as_it_was)
             try:
                 with recorded_calls(model) as calls:
-                    program = record(model, images)
+                    program = record(model, batch)
                 _check_modules(model, modules)
                 return program, calls, _first_line(refused)
             except UsageError:
@@ -155,20 +167,18 @@ def _export(model: nn.Module, example_input: Tensor) -> tuple[ExportedProgram, l
     ) from error
 
 
-def _exported(model: nn.Module, images: Tensor, dynamic: bool) -> tuple[ExportedProgram, list[RecordedCall]]:
-    shapes = _open_batch(model) if dynamic else None
+def _exported(model: nn.Module, inputs: ModelInputs, dynamic: bool) -> tuple[ExportedProgram, list[RecordedCall]]:
+    shapes = _open_batch(model, inputs) if dynamic else None
     with recorded_calls(model) as calls:
-        program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(model, inputs.args, inputs.kwargs or None, dynamic_shapes=shapes, strict=False)
     _inline_regions(program)
     return program, calls
 
 
 def _has_open_batch(program: ExportedProgram) -> bool:
-    placeholders = program.graph.find_nodes(op="placeholder")
-    specs = program.graph_signature.input_specs
-    inputs = [node for node, spec in zip(placeholders, specs, strict=True) if spec.kind == InputKind.USER_INPUT]
-    value = inputs[0].meta.get("val") if inputs else None
-    return isinstance(value, Tensor) and value.dim() > 0 and is_symbolic(value.shape[0])
+    values = [node.meta.get("val") for node in input_nodes(program)]
+    batched = [value for value in values if isinstance(value, Tensor) and value.dim()]
+    return bool(batched) and all(is_symbolic(value.shape[0]) for value in batched)
 
 
 def _prepare(model: nn.Module, as_it_was: Callable[[], None]) -> None:
@@ -214,26 +224,23 @@ def _inline_regions(program: ExportedProgram) -> None:
     module.recompile()
 
 
-def trace(model: nn.Module, example_input: Tensor) -> Traced:
+def trace(model: nn.Module, inputs: ModelInputs) -> Traced:
     """Export a model in eval mode as ATen operators, undecomposed; every module's mode is restored.
 
     Args:
         model: The model; its parameters become the program's own (nothing is copied).
-        example_input: Images of shape (N, C, H, W), N >= 1.
+        inputs: What it is called with, a batch of at least one.
 
     Raises:
         AutopruneError: if ``torch.export`` refuses the model and recording it fails.
     """
-    program, calls, refused = _export(model, example_input)
+    program, calls, refused = _export(model, inputs)
     names = tensor_names(model)
     tensors: dict[Node, str] = {}
-    inputs: list[Node] = []
     placeholders = program.graph.find_nodes(op="placeholder")
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in names:
             tensors[node] = names[spec.target]
-        elif spec.kind == InputKind.USER_INPUT:
-            inputs.append(node)
     shapes = {
         name: tuple(tensor.shape)
         for source in (model.named_parameters(), model.named_buffers())
@@ -243,7 +250,7 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         return Traced(
             program,
             tensors,
-            tuple(inputs),
+            input_nodes(program),
             shapes,
             _has_open_batch(program),
             None,
@@ -255,11 +262,11 @@ def trace(model: nn.Module, example_input: Tensor) -> Traced:
         f"torch.export refuses the model ({refused}), so one pass of the example input was recorded: what is found "
         "and proved holds for inputs that take the same path through the code"
     )
-    any_batch = _takes_any_batch(model, program, example_input)
+    any_batch = _takes_any_batch(model, program, inputs)
     return Traced(
         program,
         tensors,
-        tuple(inputs),
+        input_nodes(program),
         shapes,
         any_batch,
         assumption,
@@ -288,19 +295,20 @@ def _fixed(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def _takes_any_batch(model: nn.Module, program: ExportedProgram, example_input: Tensor) -> bool:
+def _takes_any_batch(model: nn.Module, program: ExportedProgram, inputs: ModelInputs) -> bool:
     """Return whether a recorded program computes what the model does for another number of images, too."""
-    images = torch.cat([example_input[:1]] * 3)
+    three = ModelInputs.join([inputs[:1]] * 3)
+    given = iter(three.tensors)
     values: list[Any] = []
     for spec in program.graph_signature.input_specs:
         own = program.state_dict if spec.target in program.state_dict else program.constants
-        values.append(images if spec.kind == InputKind.USER_INPUT else own[spec.target or ""])
+        values.append(next(given) if spec.kind == InputKind.USER_INPUT else own[spec.target or ""])
     with unchanged(model), eval_mode(model), torch.no_grad():
         try:
-            expected = output_tensors(model(images))
+            expected = output_tensors(three.call(model))
             found = Executor(program).execute(values)
             return all(
-                a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+                a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-4)
                 for a, b in zip(output_tensors(found), expected, strict=True)
             )
         except (RuntimeError, IndexError, ValueError):

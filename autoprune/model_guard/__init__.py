@@ -3,13 +3,14 @@
 from autoprune.model_guard._gradients import SafeGradients
 from autoprune.model_guard._guard import eval_mode, modes_as_they_were, unchanged
 from autoprune.model_guard._inputs import ModelInputs, as_inputs
-from autoprune.model_guard._takes import check_example, check_signature, run_once
+from autoprune.model_guard._takes import check_example, check_inputs, check_signature, run_once
 
 __all__ = [
     "ModelInputs",
     "SafeGradients",
     "as_inputs",
     "check_example",
+    "check_inputs",
     "check_signature",
     "eval_mode",
     "modes_as_they_were",

@@ -1,10 +1,11 @@
-"""See that a network takes one tensor of images, which is how everything here calls it; else say in one sentence why not."""
+"""See that a network takes what it is called with, mostly one tensor of images; else say in one sentence why not."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autoprune.errors import UsageError
+from autoprune.model_guard._inputs import ModelInputs, as_inputs
 
 _WRAP = "pass a module whose forward(images) calls the model with what it needs"
+_GIVE = "give all that it needs as the example input: a tuple, or a dict by name"
 _Kind = inspect.Parameter
 
 
@@ -32,27 +35,69 @@ def check_example(example: Any) -> None:
     if not isinstance(example, Tensor):
         found = f"{type(example).__module__}.{type(example).__qualname__}".removeprefix("builtins.")
         raise UsageError(f"The example input is of type {found}, but {rule}; convert it (torch.as_tensor).")
-    if example.layout != torch.strided or example.is_nested or example.is_quantized or example.is_complex():
-        raise UsageError(
-            f"The example input is a tensor of layout {example.layout} and type {example.dtype}, but {rule}, dense and of real "
-            "numbers; convert it."
-        )
-    if example.dim() == 0 or example.shape[0] == 0:
-        raise UsageError(
-            f"The example input has shape {tuple(example.shape)}, but it must hold at least one image, as (N, C, H, W)."
-        )
+    _check_tensor(
+        example, f"The example input is a tensor of layout {example.layout} and type {example.dtype}, but {rule},"
+    )
 
 
-def check_signature(model: nn.Module) -> None:
-    """See that a model's forward can be called with one input by position.
+def check_inputs(example: Any, model: nn.Module) -> ModelInputs:
+    """Return how a network is called with an example input, a batch of any nesting; see `as_inputs`.
 
     Raises:
-        UsageError: if it needs more, or takes it by keyword only; names its inputs.
+        UsageError: if it holds no tensors, or others than dense ones of real numbers; says what.
+    """
+    if not isinstance(example, Mapping | tuple | list | ModelInputs) and not is_dataclass(example):
+        check_example(example)
+    inputs = as_inputs(example, model)
+    for tensor in inputs.tensors:
+        _check_tensor(
+            tensor,
+            f"The example input holds a tensor of layout {tensor.layout} and type {tensor.dtype}, but each must be",
+            empty=True,
+        )
+    if not len(inputs):
+        raise UsageError(f"The example input, of {inputs.text}, must hold at least one item.")
+    return inputs
+
+
+def _check_tensor(tensor: Tensor, found: str, *, empty: bool = False) -> None:
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_complex():
+        raise UsageError(f"{found} dense and of real numbers; convert it.")
+    if not empty and (tensor.dim() == 0 or tensor.shape[0] == 0):
+        raise UsageError(
+            f"The example input has shape {tuple(tensor.shape)}, but it must hold at least one image, as (N, C, H, W)."
+        )
+
+
+def check_signature(model: nn.Module, inputs: ModelInputs) -> None:
+    """See that a model's forward can be called with some inputs.
+
+    Raises:
+        UsageError: if it needs more, or takes no such inputs; names its inputs.
     """
     try:
-        parameters = list(inspect.signature(model.forward).parameters.values())
+        signature = inspect.signature(model.forward)
     except (TypeError, ValueError):  # of compiled code, which says at its first run
         return
+    try:
+        signature.bind(*inputs.args, **inputs.kwargs)
+    except TypeError as error:
+        if len(inputs.args) == 1 and not inputs.kwargs:
+            _check_one(list(signature.parameters.values()))
+        names = ", ".join(signature.parameters) or "nothing"
+        raise UsageError(
+            f"The model's forward takes {names}, but it is called with {_told(inputs)} ({why(error)}); {_GIVE}."
+        ) from None
+
+
+def _told(inputs: ModelInputs) -> str:
+    by_place = f"{len(inputs.args)} input{'s' * (len(inputs.args) != 1)} by position" if inputs.args else ""
+    by_name = f"{', '.join(inputs.kwargs)} by name" if inputs.kwargs else ""
+    return " and ".join(filter(None, (by_place, by_name)))
+
+
+def _check_one(parameters: list[inspect.Parameter]) -> None:
+    """Refuse a forward that cannot be called with one input by position."""
     needed = [
         p for p in parameters if p.default is _Kind.empty and p.kind not in (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
     ]
@@ -62,12 +107,12 @@ def check_signature(model: nn.Module) -> None:
     if not placed:
         named = ", ".join(p.name for p in parameters)
         found = f"takes its inputs by keyword only ({named})" if parameters else "takes no input"
-        raise UsageError(f"The model's forward {found}, but it is called with one tensor of images; {_WRAP}.")
+        raise UsageError(f"The model's forward {found}, but it is called with one tensor of images; {_GIVE}.")
     further = [p for p in needed if p is not placed[0]]
     if further:
         names = ", ".join(p.name for p in ([placed[0]] if placed[0] not in needed else []) + needed)
         raise UsageError(
-            f"The model's forward needs {len(further) + 1} inputs ({names}), but it is called with one tensor of images; {_WRAP}."
+            f"The model's forward needs {len(further) + 1} inputs ({names}), but it is called with one tensor of images; {_GIVE}."
         )
 
 
@@ -86,22 +131,23 @@ class _Keys(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def run_once(model: nn.Module, example: Tensor, *, advice: str) -> Any:
+def run_once(model: nn.Module, example: Tensor | ModelInputs, *, advice: str) -> Any:
     """Return what a model gives for an example input, in the mode it is in.
 
     Args:
         model: The model.
-        example: Images, shape (N, C, H, W).
-        advice: What to do where they do not fit.
+        example: A batch, each tensor of shape (N, ...).
+        advice: What to do where it does not fit.
 
     Raises:
-        UsageError: if it does not run on them; says why.
+        UsageError: if it does not run on it; says why.
     """
-    check_signature(model)
+    inputs = as_inputs(example)
+    check_signature(model, inputs)
     asked = _Keys()
     try:
         with asked:
-            return model(example)
+            return inputs.call(model)
     except Exception as error:
         if isinstance(error, UsageError):
             raise
@@ -110,9 +156,9 @@ def run_once(model: nn.Module, example: Tensor, *, advice: str) -> Any:
                 f"The model's forward asks its input for '{asked.keys[0]}' as if it were a dict, but it is called with one "
                 f"tensor of images; {_WRAP}."
             ) from error
-        shape = f"shape {tuple(example.shape)}"
+        kind = _type(model, inputs.tensors[0]) if len(inputs.tensors) == 1 else ""
         raise UsageError(
-            f"The model does not run on an input of {shape}{_type(model, example)} ({why(error)}); {advice}."
+            f"The model does not run on an input of {inputs.text}{kind} ({why(error)}); {advice}."
         ) from error
 
 

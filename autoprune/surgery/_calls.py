@@ -19,7 +19,7 @@ from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from autoprune.groups import Argument, CallArgument, Path, Site, locate, owner
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import ModelInputs, unchanged
 
 Frames = tuple[tuple[str, int], ...]
 Value = int | list[int]
@@ -161,12 +161,12 @@ def change_calls(model: nn.Module, changes: Sequence[tuple[CallArgument, Value]]
 
 
 @torch.no_grad()
-def calls_that_follow(small: nn.Module, images: Tensor) -> set[Argument]:
+def calls_that_follow(small: nn.Module, inputs: ModelInputs) -> set[Argument]:
     """Return the changed arguments of calls that a pruned model's code gives by itself (``x.shape[1] // 2``).
 
     Args:
         small: A pruned model, fewer channels everywhere; it runs once. Calls that it does not come to are not among them.
-        images: What it runs on.
+        inputs: What it is called with.
     """
     follows: dict[Argument, bool] = {}
     for path, module in small.named_modules():
@@ -174,5 +174,5 @@ def calls_that_follow(small: nn.Module, images: Tensor) -> set[Argument]:
         if hooks is not None:
             hooks.follows, hooks.path = follows, path
     with unchanged(small), suppress(Exception):  # of another number that is fixed in the code: the proof will find out
-        small(images)
+        inputs.call(small)
     return {argument for argument, yes in follows.items() if yes}

@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.cost import CostModel, counted_macs
 from autoprune.graph import Group, IntArray, PruningGraph
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import ModelInputs, as_inputs, unchanged
 from autoprune.surgery import Kept, prune_model
 from autoprune.testing._weights import LayerWeights, MaskedProducts
 
@@ -80,22 +80,23 @@ def prunable(graph: PruningGraph) -> tuple[Group, ...]:
 
 
 @torch.no_grad()
-def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Tensor) -> list[Tensor]:
+def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Any) -> list[Tensor]:
     """Return the tensors of the dense network's output when it ignores the channels that are not kept.
 
     Args:
         model: The network, in eval mode; not touched.
         graph: Its coupling graph.
         kept: Group name -> channels kept.
-        images: Input, shape (N, C, H, W).
+        images: A batch: a tensor (N, ...), a tuple, a dict; see `autoprune.model_guard.as_inputs`.
     """
+    inputs = as_inputs(images, model)
     masked = prune_model(model, graph, {})  # a deep copy, also of models that `copy.deepcopy` refuses
     tensors = dict(masked.named_parameters(remove_duplicate=False))
     computed: dict[int, Callable[[Tensor], Tensor]] = {}
     small: list[Tensor] = []
     if graph.computed:
         with LayerWeights() as calls:
-            prune_model(model, graph, kept)(images)
+            inputs.call(prune_model(model, graph, kept))
         small = calls.seen
     for number, layer in enumerate(graph.layers):
         if layer.node in graph.computed and layer.reads_channels:
@@ -126,7 +127,7 @@ def masked_outputs(model: nn.Module, graph: PruningGraph, kept: Kept, images: Te
     }
     norms = _MaskedNorms(_scales(graph, kept, tensors))
     with norms, LayerWeights(computed), _Statistics(counted), MaskedProducts(summed):
-        return leaves(masked(images))
+        return leaves(inputs.call(masked))
 
 
 def _reading(weight: Tensor, *, reads: Tensor, writes: Tensor, own: Tensor | None) -> Tensor:
@@ -167,37 +168,37 @@ def distance(left: list[Tensor], right: list[Tensor]) -> float:
 
 
 def check_surgery(
-    model: nn.Module, graph: PruningGraph, images: Tensor, *, policies: int = 20, seed: int = 0
+    model: nn.Module, graph: PruningGraph, images: Any, *, policies: int = 20, seed: int = 0
 ) -> SurgeryCheck:
     """Compare the pruned network with the oracle for random channel counts in all prunable groups at once.
 
     Args:
         model: The network, in eval mode; not touched.
         graph: Its coupling graph, proved.
-        images: Input, shape (N, C, H, W); double precision tells wrong from rounding most clearly.
+        images: A batch, as for `masked_outputs`; double precision tells wrong from rounding most clearly.
         policies: How many.
         seed: Seed of the first; the next ones count up.
     """
     with unchanged(model):
-        return _checked(model, graph, images, policies, seed)
+        return _checked(model, graph, as_inputs(images, model), policies, seed)
 
 
-def _checked(model: nn.Module, graph: PruningGraph, images: Tensor, policies: int, seed: int) -> SurgeryCheck:
+def _checked(model: nn.Module, graph: PruningGraph, inputs: ModelInputs, policies: int, seed: int) -> SurgeryCheck:
     groups = prunable(graph)
     cost = CostModel(graph, groups)
     with unchanged(model), torch.no_grad():
-        dense = leaves(model(images))
+        dense = leaves(inputs.call(model))
     worst, effect, macs_wrong, params_wrong = 0.0, math.inf, 0, 0
     for number in range(policies):
         kept = random_kept(graph, seed=seed + number)
         counts = [len(kept[group.name]) for group in groups]
         small = prune_model(model, graph, kept)
-        expected = masked_outputs(model, graph, kept, images)
+        expected = masked_outputs(model, graph, kept, inputs)
         with torch.no_grad():
-            worst = max(worst, distance(leaves(small(images)), expected))
+            worst = max(worst, distance(leaves(inputs.call(small)), expected))
         effect = min(effect, distance(expected, dense))
         # One image where that can be: what no image reaches is counted once for all of them.
-        macs_wrong += counted_macs(small, images[:1] if graph.dynamic_batch else images) != cost.macs(counts)
+        macs_wrong += counted_macs(small, inputs[:1] if graph.dynamic_batch else inputs) != cost.macs(counts)
         params_wrong += sum(parameter.numel() for parameter in small.parameters()) != cost.params(counts)
     return SurgeryCheck(policies, worst, effect, macs_wrong, params_wrong)
 

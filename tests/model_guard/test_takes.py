@@ -49,8 +49,10 @@ FORWARDS: dict[str, tuple[Callable[..., Any], str]] = {
 """Forwards, and what is said of each."""
 
 EXAMPLES: dict[str, tuple[Any, str]] = {
-    "dict": ({"image": IMAGES}, "is a dict with the keys image"),
-    "tuple": ((IMAGES, IMAGES), "is a tuple of 2"),
+    "dict": ({"image": IMAGES}, r"is a dict with the keys image|does not run on an input of shape \(2, 3, 8, 8\)"),
+    "tuple": ((IMAGES, IMAGES), r"is a tuple of 2|takes x, but it is called with 2 inputs by position"),
+    "empty tuple": ((), "is a tuple of 0|no tensor with a batch dimension"),
+    "too few": ((IMAGES, IMAGES[:1]), r"is a tuple of 2|shapes \(2, 3, 8, 8\), \(1, 3, 8, 8\) disagree"),
     "array": (IMAGES.numpy(), "of type numpy.ndarray"),
     "nothing": (None, "of type NoneType"),
     "sparse": (IMAGES.to_sparse(), "torch.sparse_coo"),
