@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +21,14 @@ from torch import Tensor, nn
 from autoprune.errors import AutopruneError
 from autoprune.graph._execute import input_nodes
 from autoprune.graph._interpret import Masking, interpret, placeholder_names, placeholder_values
+from autoprune.graph._output_shapes import check_shapes
 from autoprune.graph._randomise import randomised
 from autoprune.graph._record import output_tensors
 from autoprune.graph._rounds import MOST_COUNTS, Removed, Rounds
 from autoprune.graph._trace import at_least_two
 from autoprune.graph._watch import depends, questions
 from autoprune.groups import Group, IntArray, PruningGraph, Refusal
-from autoprune.model_guard import ModelInputs, check_inputs, eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, check_inputs, unchanged
 from autoprune.surgery import copy_model, folded, prune_model
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,45 +96,6 @@ def _both_finite(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[list[
         for a, b, places in zip(left, right, finite, strict=True)
     ]
     return [a for a, _ in both], [b for _, b in both]
-
-
-def _check_shapes(model: nn.Module, inputs: ModelInputs) -> None:
-    """See that the outputs of a model that was recorded have shapes that do not hang on what images show.
-
-    Raises:
-        AutopruneError: if they do, or if they are empty.
-    """
-    if not any(tensor.is_floating_point() for tensor in inputs.tensors):
-        return
-    generator = torch.Generator().manual_seed(1)
-    noise = inputs.map(lambda t: torch.randn(t.shape, generator=generator).to(t) if t.is_floating_point() else t)
-    shapes: list[list[list[int]]] = []
-    with unchanged(model), eval_mode(model), torch.no_grad():
-        for x in (inputs, noise, _combined(inputs, noise, 1.0), _combined(inputs, inputs, -2.0)):
-            with suppress(Exception):  # of images that are no pictures
-                shapes.append([list(out.shape) for out in output_tensors(x.call(model))])
-    if not shapes:
-        return
-    first = shapes[0]
-    advice = "so its channels cannot be told; prune the part before that (its backbone) as a model of its own."
-    for second in shapes[1:]:
-        if first == second:
-            continue
-        one, other = next(((a, b) for a, b in zip(first, second, strict=False) if a != b), (first, second))
-        raise AutopruneError(
-            f"The model's outputs have other shapes for other images ({one} and {other}), as a detector's that keeps boxes by "
-            f"their scores, {advice}"
-        )
-    if first and not any(math.prod(shape) for shape in first):
-        raise AutopruneError(
-            f"The model's outputs are empty for the example (of shape {first[0]}), as a detector's that finds nothing, {advice}"
-        )
-
-
-def _combined(inputs: ModelInputs, others: ModelInputs, factor: float) -> ModelInputs:
-    """Return ``inputs + factor * others`` of all tensors of real numbers."""
-    following = iter(others.tensors)
-    return inputs.map(lambda t: t + next(following) * factor if t.is_floating_point() else (next(following), t)[1])
 
 
 def _difference(model: nn.Module, distance: float) -> str:
@@ -378,7 +339,7 @@ def _proved(model: nn.Module, graph: PruningGraph, example: ModelInputs, generat
         and sum(parameter.numel() for parameter in model.parameters()) <= CHEAP_PARAMS
     )
     if graph.assumption is not None:
-        _check_shapes(model, inputs)
+        check_shapes(model, inputs)
     failed: dict[int, str] | None = None
     if cheap:
         try:
