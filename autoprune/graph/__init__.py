@@ -2,9 +2,10 @@
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._execute import Executor, free_after, input_nodes, last_uses, output_nodes
+from autoprune.graph._parts import Run, captured, parts_and_inputs, view
 from autoprune.graph._propagation import OUTPUT
 from autoprune.graph._prove import prove
-from autoprune.graph._proved import proved_graph
+from autoprune.graph._proved import proved_graph, proved_part
 from autoprune.graph._record import output_tensors
 from autoprune.graph._walk import known_ops, register_op
 from autoprune.groups import ChannelSlice, FoldedTensor, Group, IntArray, Layer, PruningGraph, Refusal
@@ -19,14 +20,19 @@ __all__ = [
     "Layer",
     "PruningGraph",
     "Refusal",
+    "Run",
     "build_graph",
+    "captured",
     "free_after",
     "input_nodes",
     "known_ops",
     "last_uses",
     "output_nodes",
     "output_tensors",
+    "parts_and_inputs",
     "prove",
     "proved_graph",
+    "proved_part",
     "register_op",
+    "view",
 ]

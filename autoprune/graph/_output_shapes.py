@@ -31,7 +31,7 @@ def check_shapes(model: nn.Module, inputs: ModelInputs) -> None:
     if not shapes:
         return
     first = shapes[0]
-    advice = "so its channels cannot be told; prune the part before that (its backbone) as a model of its own."
+    advice = "so its channels cannot be told; prune the part before that, its backbone for instance (--part backbone)."
     for second in shapes[1:]:
         if first == second:
             continue

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph._execute import Executor, input_nodes
+from autoprune.graph._parts import tensors_kept
 from autoprune.graph._record import output_tensors, record
 from autoprune.graph._sizes import SizeFinder
 from autoprune.groups import CallFinder, RecordedCall, recorded_calls
@@ -277,9 +278,9 @@ def trace(model: nn.Module, inputs: ModelInputs) -> Traced:
 
 
 def _fixed(model: nn.Module) -> dict[str, str]:
-    """Return the tensors of modules whose code takes no others: scripted ones, and torch's attention."""
-    found: dict[str, str] = {}
+    """Return the tensors that must stay: of modules whose code takes no others, and of parts that the rest uses."""
     names = tensor_names(model)
+    found = {names[name]: reason for name, reason in tensors_kept(model).items()}
     for path, module in model.named_modules():
         reason = None
         if isinstance(module, torch.jit.ScriptModule):

@@ -3,7 +3,7 @@
 from autoprune.model_guard._gradients import SafeGradients
 from autoprune.model_guard._guard import eval_mode, modes_as_they_were, unchanged
 from autoprune.model_guard._inputs import ModelInputs, as_inputs
-from autoprune.model_guard._takes import check_example, check_inputs, check_signature, run_once
+from autoprune.model_guard._takes import check_example, check_inputs, check_signature, run_once, why
 
 __all__ = [
     "ModelInputs",
@@ -16,4 +16,5 @@ __all__ = [
     "modes_as_they_were",
     "run_once",
     "unchanged",
+    "why",
 ]

@@ -101,6 +101,11 @@ def under_budget(
     target = target or Target(device=str(traced.device))
     stopwatch: Stopwatch | None = None
     if "latency" in limits.kinds:
+        if traced.part:
+            raise UsageError(
+                f"The budget limits latency, which is that of a whole network, but only the part {', '.join(traced.part)} is "
+                "pruned; give a budget of macs, params, size or memory."
+            )
         stopwatch = Stopwatch(traced.model, traced.graph, traced.example, target, path=profile, say=say)
     beside, notes = proved(traced, standalone_decisions(decide, traced.model, traced.graph))
     notes = traced.notes + notes

@@ -58,6 +58,7 @@ def make_problem(
     target: Target | None = None,
     profile: Path | None = None,
     graph: PruningGraph | None = None,
+    part: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Problem:
     """Trace and prove a network, find what a budget leaves to decide, collect statistics, and score the dense network.
@@ -97,6 +98,7 @@ def make_problem(
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
         graph: The model's proved graph, where it is known already.
+        part: Paths of the parts that alone are pruned ("backbone"), on what they get while the network runs; none for all of it.
         say: Told what is being measured.
 
     Raises:
@@ -117,7 +119,7 @@ def make_problem(
     given = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
     images = given.drawn(max(finish_images, calibration_images), seed)
     restrictions = restrictions_of(model, ignore, bounds)
-    traced = trace(model, example_input, device=where, graph=graph)
+    traced = trace(model, example_input, device=where, graph=graph, part=part)
     budgeted = under_budget(
         traced,
         limits,
@@ -130,9 +132,10 @@ def make_problem(
         profile=profile,
         say=say,
     )
+    batches = (images[start : start + batch_size].to(where) for start in range(0, len(images), batch_size))
     pruner = Pruner(
         budgeted,
-        images,
+        traced.captured(batches) if part else images,
         select=select,
         score=score,
         seed=seed,

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from autoprune.decisions import StandaloneDecision, share_lost
 from autoprune.evaluation import answers_divergence
 from autoprune.graph import output_tensors
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import ModelInputs, as_inputs, unchanged
 
 CHUNK = 32  # images at a time
 
 
 @torch.no_grad()
 def probe_others(
-    model: nn.Module, decisions: Sequence[StandaloneDecision], images: Tensor, *, most: float
+    model: nn.Module, decisions: Sequence[StandaloneDecision], images: Tensor | ModelInputs, *, most: float
 ) -> tuple[dict[str, float], float]:
     """Return how far each decision moves the answers per unit of error, masked alone at its lowest level.
 
@@ -26,7 +26,7 @@ def probe_others(
     Args:
         model: The dense network.
         decisions: The decisions.
-        images: Images for it, shape (N, ...).
+        images: Images for it, each tensor (N, ...).
         most: What may be computed, in images through the dense network; at least one image is run.
 
     Returns:
@@ -53,6 +53,6 @@ def probe_others(
     return found, float(count * passes)
 
 
-def _answers(model: nn.Module, batch: Tensor) -> list[Tensor]:
+def _answers(model: nn.Module, batch: Tensor | ModelInputs) -> list[Tensor]:
     with unchanged(model):
-        return output_tensors(model(batch))
+        return output_tensors(as_inputs(batch).call(model))

@@ -55,16 +55,19 @@ def _fault(traced: Traced, decision: StandaloneDecision, networks: Sequence[nn.M
         for network in networks:
             try:
                 with unchanged(network), decision.masked(network, level):
-                    expected = _outputs(network, traced.example)
+                    expected = _outputs(network, traced)
                 small = decision.apply(copy_model(network), level).eval()
-                found = _outputs(small, traced.example)
+                found = _outputs(small, traced)
             except Exception as error:  # whatever the user's code raises
                 return f"at level {level} it raised {type(error).__name__}: {error}"
             if not _alike(expected, found):
                 return f"applied at level {level} the network does not compute what it does masked"
             if network is networks[0]:
                 told = (cost.macs([level]), cost.params([level]))
-                counted = (counted_macs(small, traced.example), sum(p.numel() for p in small.parameters()))
+                counted = (
+                    counted_macs(traced.view(small), traced.inputs),
+                    sum(p.numel() for p in traced.view(small).parameters()),
+                )
                 if told != counted:
                     return (
                         f"at level {level} the network has {counted[0]} multiply-adds and {counted[1]} parameters, not "
@@ -74,8 +77,8 @@ def _fault(traced: Traced, decision: StandaloneDecision, networks: Sequence[nn.M
 
 
 @torch.no_grad()
-def _outputs(network: nn.Module, images: Tensor) -> list[Tensor]:
-    return output_tensors(network(images))
+def _outputs(network: nn.Module, traced: Traced) -> list[Tensor]:
+    return output_tensors(traced.inputs.call(traced.view(network)))
 
 
 def _alike(expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:

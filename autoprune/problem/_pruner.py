@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.decisions import applied, channel_groups, entries_of, network_of, share_lost, standalone
 from autoprune.errors import UsageError
 from autoprune.graph import Group, IntArray
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import ModelInputs, unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._probes import probe_others
 from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
@@ -39,7 +39,7 @@ class Pruner:
 
     Args:
         budgeted: The network and what is decided.
-        images: Calibration images, shape (N, C, H, W), in the order in which they are used.
+        images: Calibration images, shape (N, C, H, W), in the order in which they are used; of parts what they get for them.
         select: Which channels of a group stay: a registered name, or ``package.module:name``.
         score: "sequential" refits layer by layer on the pruned network's own inputs; "cached" from the dense
             network's moments alone, cheaper and less like the finished network.
@@ -63,7 +63,7 @@ class Pruner:
     def __init__(
         self,
         budgeted: Budgeted,
-        images: Tensor,
+        images: Tensor | ModelInputs,
         *,
         select: str = "obs",
         score: str = "sequential",
@@ -77,13 +77,14 @@ class Pruner:
         check_score(score)
         self._score_kind = score
         self._selection = selections.get(select)()
-        traced = budgeted.traced
+        self._traced = traced = budgeted.traced
         self._model, self._graph, self._device = traced.model, traced.graph, traced.device
         self._decisions, self._cost = budgeted.decided.decisions, budgeted.decided.cost
         self._groups, self._others = channel_groups(self._decisions), standalone(self._decisions)
         self._images, self._seed = images, seed
         self._plan = Plan(self._graph, self._model)
-        self.refits = self._graph.dynamic_batch and self._plan.computes(self._model, images[:5].to(self._device))
+        whole = traced.view(self._model)
+        self.refits = self._graph.dynamic_batch and self._plan.computes(whole, images[:5].to(self._device))
         self._rows = rows or affordable_rows(self._graph, 2000)
         self._finish_backend: Backend | None = None
         self._finish_images = finish_images
@@ -92,8 +93,8 @@ class Pruner:
         if not self.refits:
             self._selection = selections.get("magnitude")()
             calibration_images = self._finish_images = self._graph.layers[0].in_shape[0]
-            same_batch = images[: len(traced.example)].to(self._device)
-            fixed = not self._graph.dynamic_batch or self._plan.computes(self._model, same_batch)
+            same_batch = images[: len(traced.inputs)].to(self._device)
+            fixed = not self._graph.dynamic_batch or self._plan.computes(whole, same_batch)
             why = (
                 "The network was traced for one fixed batch size"
                 if fixed
@@ -106,7 +107,7 @@ class Pruner:
         self.backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
         self.statistics_macs = self.backend.setup_macs if self.refits else 0.0
 
-    def _make_backend(self, images: Tensor, rows: int, turns: int, **others: Any) -> Backend:
+    def _make_backend(self, images: Tensor | ModelInputs, rows: int, turns: int, **others: Any) -> Backend:
         return Backend(
             self._plan,
             self._groups,
@@ -200,10 +201,10 @@ class Pruner:
         """
         if not self.refits:
             return None
-        images = self._images[-PROBED:] if images is None else images
-        images, most = fast_layout(images.to(self._device), self._device), most or len(self._images)
-        alone, spent = probe_others(self._model, self._others, images, most=most / 4)
-        probed = self.backend.probe(images, most=most - spent) if self._groups else None
+        given = self._images[-PROBED:] if images is None or self._traced.part else images
+        looked_at, most = fast_layout(given.to(self._device), self._device), most or len(self._images)
+        alone, spent = probe_others(self._traced.view(self._model), self._others, looked_at, most=most / 4)
+        probed = self.backend.probe(looked_at, most=most - spent) if self._groups else None
         if probed is None and self._groups:
             return None
         if probed is not None:

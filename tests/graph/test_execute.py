@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from autoprune.graph import Executor, build_graph, free_after, last_uses
 from autoprune.graph._interpret import placeholder_values
+from autoprune.model_guard import ModelInputs
 
 from ..reconstruct._networks import Grouped, Plain, Residual, images, trained
 
@@ -28,7 +29,7 @@ class Counting(Executor):
 def test_it_computes_what_torchs_interpreter_does_and_keeps_no_more(make: type[nn.Module]) -> None:
     network, x = trained(make()), images(5)
     graph = build_graph(network, images(2))
-    values = placeholder_values(graph, network, x, torch.float32)
+    values = placeholder_values(graph, network, ModelInputs((x,)), torch.float32)
     with torch.no_grad():
         expected: tuple[Tensor, ...] = fx.Interpreter(graph.program.graph_module).run(*values)
         run = Counting(graph.program)
