@@ -45,6 +45,7 @@ def compare(
     decide: search_options.Decide = None,
     ignore: options.Ignore = None,
     bounds: options.Bounds = None,
+    part: options.Part = None,
     finish_policies: search_options.FinishPolicies = None,
     most_tried: search_options.MostTried = None,
     finish_steps: search_options.FinishSteps = None,

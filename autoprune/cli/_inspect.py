@@ -32,6 +32,7 @@ def inspect(
     round_to: Annotated[int, typer.Option("--round-to", help="Keep multiples of so many channels.")] = 1,
     ignore: options.Ignore = None,
     bounds: options.Bounds = None,
+    part: options.Part = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Also draw the groups into a .png, .svg or .pdf file."),
@@ -59,6 +60,7 @@ def inspect(
         round_to=round_to,
         ignore=ignore,
         bounds=limits,
+        part=tuple(part or ()),
     )
     found = {"model": loaded.spec, "input_shape": list(loaded.input_shape), **found}
     if plot is not None:

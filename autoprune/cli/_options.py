@@ -90,6 +90,14 @@ Bounds = Annotated[
         "fixed; may be given several times.",
     ),
 ]
+Part = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="PATH",
+        help="Prune this submodule only ('backbone'), on what it gets while the whole network runs; may be given several times.",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.  [default: cpu]")]
 Race = Annotated[

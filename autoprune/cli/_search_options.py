@@ -170,7 +170,7 @@ NOT_OF_THE_SEARCH = {
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {
     *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
-    *("round_to", "agent_option", "baselines", "decide", "ignore", "bounds"),
+    *("round_to", "agent_option", "baselines", "decide", "ignore", "bounds", "part"),
     *("maximize", "minimize_metric"),
 }
 """Options whose text is read before it is asked for; the others are asked for as they are."""
@@ -202,6 +202,7 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
         "baselines": None if text["baselines"] is None else names(text["baselines"]),
         **metric_asked(text["maximize"], text["minimize_metric"]),
         "decide": None if text["decide"] is None else names(text["decide"]),
+        "part": tuple(text["part"]) if text["part"] else None,
         "ignore": tuple(text["ignore"]) if text["ignore"] else None,
         "bounds": options.bounds(text["bounds"]),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.cost import Cost, CostModel, MemoryCost, size_cost
 from autoprune.decisions import Bounds, Ignore, Restricted, restrictions_of
@@ -18,11 +19,12 @@ from autoprune.surgery import folded
 
 def inspect_model(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     *,
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int = 1,
+    part: Sequence[str] = (),
     ignore: Ignore | None = None,
     bounds: Bounds | None = None,
 ) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def inspect_model(
         include_residual: Whether groups that cross a residual join are decided too.
         min_keep: The least share of a group's channels that stays.
         round_to: Kept counts are multiples of this.
+        part: Paths of the parts that alone are looked at, on what they get while the network runs; none for all of it.
         ignore: Modules whose channels all stay, as for a search.
         bounds: The share of the channels that stays of others, likewise.
 
@@ -49,7 +52,7 @@ def inspect_model(
         AutopruneError: if the network cannot be traced.
     """
     restrictions = restrictions_of(model, ignore, bounds)
-    graph = proved_graph(model, example_input)
+    graph = proved_graph(model, example_input, part=part)
     model = folded(model, graph.folded)
     restricted = restrictions.within(model, graph)
     decisions = decidable(graph, include_residual=include_residual, restricted=restricted)

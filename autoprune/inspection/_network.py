@@ -13,10 +13,10 @@ import numpy as np
 
 from autoprune.cost import CostModel
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.graph import IntArray, PruningGraph, build_graph
+from autoprune.graph import IntArray, PruningGraph, build_graph, parts_and_inputs
 from autoprune.models import load_model
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, load_dense
+from autoprune.runs import RunFolder, load_dense, part_of
 from autoprune.support.reading import reading
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
@@ -155,13 +155,15 @@ def run_network(folder: RunFolder) -> Network:
         with suppress(UsageError):
             return read_network(path)
     config = folder.read_config()
+    part = config.part
     if folder.policy_path.is_file():
-        loaded = load_dense(Policy.load(folder.policy_path).model)
+        policy = Policy.load(folder.policy_path)
+        loaded, part = load_dense(policy.model), part_of(policy)
     elif config.data == "python":
         raise UsageError(f"The model of this run ({config.model}) was passed from Python and cannot be made by name.")
     else:
         loaded = load_model(config.model, weights=None, input_size=config.input_shape or None)
-    network = describe(build_graph(loaded.model, loaded.example_input()))
+    network = describe(build_graph(*parts_and_inputs(loaded.model, loaded.example_input(), part)))
     with suppress(AutopruneError):
         write_json_atomic(path, network.to_dict())
     return network

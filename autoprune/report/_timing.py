@@ -12,9 +12,8 @@ from torch import nn
 from autoprune.agents import RULES
 from autoprune.decisions import applied, decisions_of
 from autoprune.errors import UsageError
-from autoprune.graph import build_graph
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, load_dense
+from autoprune.runs import RunFolder, graph_of, load_dense
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
 from autoprune.timing import TARGETS, TIMING_VERSION, time_networks
@@ -59,7 +58,7 @@ def time_run(
     policy = Policy.load(folder.policy_path)
     dense = load_dense(policy.model, model=model)
     example = dense.example_input()
-    graph = build_graph(dense.model, example)
+    graph = graph_of(policy, dense)
     decisions = decisions_of(policy, dense.model, graph)
     networks: dict[str, nn.Module] = {"dense": dense.model}
     for row in report["rows"]:

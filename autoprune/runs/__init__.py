@@ -12,7 +12,16 @@ from autoprune.runs._inputs import (
     prepared_as,
 )
 from autoprune.runs._lock import Lock
-from autoprune.runs._rebuild import Rebuilt, finished_policy, load_dense, rebuild, rebuild_run, weights_beside
+from autoprune.runs._rebuild import (
+    Rebuilt,
+    finished_policy,
+    graph_of,
+    load_dense,
+    part_of,
+    rebuild,
+    rebuild_run,
+    weights_beside,
+)
 from autoprune.runs._run import Episode, RunFolder, distinct
 
 __all__ = [
@@ -30,9 +39,11 @@ __all__ = [
     "classes_of",
     "distinct",
     "finished_policy",
+    "graph_of",
     "load_dense",
     "load_inputs",
     "load_parts",
+    "part_of",
     "prepared_as",
     "rebuild",
     "rebuild_run",

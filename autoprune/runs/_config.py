@@ -77,6 +77,7 @@ class RunConfig:
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels", and others that are registered (`autoprune.decisions`).
+        part: Paths of the parts that alone are pruned; none for all of the network.
         ignore: Patterns of modules whose channels all stay.
         bounds: By pattern of modules the least and the most share of their channels that stays.
         min_keep: The least share of a group's channels that stays.
@@ -123,6 +124,7 @@ class RunConfig:
     finish_steps: int = FINISH_STEPS
     include_residual: bool = False
     decide: tuple[str, ...] = ("channels",)
+    part: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     bounds: Mapping[str, Share] = field(default_factory=dict)
     min_keep: float = 0.1
@@ -261,7 +263,7 @@ def _told(budget: Budget) -> str:
     return budget.words if budget.minimize is not None else f"{budget} ({budget.mode})"
 
 
-_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines", "decide", "ignore")
+_TUPLES = ("mean", "std", "input_shape", "resize", "crop", "baselines", "decide", "part", "ignore")
 _NUMBER = (int, float)
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
@@ -296,6 +298,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "finish_steps": (int,),
     "include_residual": (bool,),
     "decide": (list, tuple),
+    "part": (list, tuple),
     "ignore": (list, tuple),
     "bounds": (dict,),
     "min_keep": _NUMBER,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.decisions import network_of
 from autoprune.errors import UsageError
-from autoprune.graph import PruningGraph, build_graph
+from autoprune.graph import PruningGraph, build_graph, parts_and_inputs
 from autoprune.models import LoadedModel, load_model
 from autoprune.registry import only_named_by
 from autoprune.runs._run import RunFolder
@@ -76,10 +76,26 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
     Raises:
         UsageError: if the three do not belong together.
     """
-    example = dense.example_input()
-    graph = build_graph(dense.model, example)
+    example, graph = dense.example_input(), graph_of(policy, dense)
     small = network_of(dense.model, graph, policy, state)
     return Rebuilt(small.eval(), policy, example, dense, graph)
+
+
+def graph_of(policy: Policy, dense: LoadedModel) -> PruningGraph:
+    """Return the coupling graph that a policy is about: of the dense network, or of the parts of it that were pruned."""
+    return build_graph(*parts_and_inputs(dense.model, dense.example_input(), part_of(policy)))
+
+
+def part_of(policy: Policy) -> tuple[str, ...]:
+    """Return the paths of the parts that a policy prunes; none for all of the network.
+
+    Raises:
+        UsageError: if they are no paths.
+    """
+    paths = policy.model.get("part", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise UsageError(f"The policy's 'part' is {paths!r:.60}, but must be a list of paths of modules.")
+    return tuple(paths)
 
 
 def finished_policy(folder: RunFolder) -> Policy:

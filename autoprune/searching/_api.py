@@ -20,7 +20,7 @@ from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Ima
 from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import DivergenceFn, Evaluate, Part, Score, Task
-from autoprune.graph import build_graph
+from autoprune.graph import build_graph, parts_and_inputs
 from autoprune.latency import Target
 from autoprune.model_guard import check_example, unchanged
 from autoprune.models import check_finite
@@ -97,6 +97,7 @@ def search(
     finish_steps: int | None = None,
     include_residual: bool | None = None,
     decide: Sequence[str] | None = None,
+    part: str | Sequence[str] | None = None,
     ignore: Ignore | None = None,
     bounds: Bounds | None = None,
     min_keep: float | None = None,
@@ -154,6 +155,8 @@ def search(
             the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels" alone by default; others are registered (`autoprune.decisions`).
+        part: Path of a submodule that alone is pruned ("backbone"), or several, on what it gets while the whole network runs.
+            What surrounds it need not be traceable; scores are the whole network's, MACs and parameters the part's.
         ignore: Modules whose channels all stay: patterns over their paths ("head.*"), modules, or a predicate of (path, module).
         bounds: The share of the channels that stays of others: by pattern a number, or the least and the most,
             ``{"layer4.*": (0.5, 1.0)}``; or a function of (path, module) that returns one of these, or None.
@@ -201,6 +204,7 @@ def search(
         "finish_steps": finish_steps,
         "include_residual": include_residual,
         "decide": None if decide is None else tuple(decide),
+        "part": None if part is None else (part,) if isinstance(part, str) else tuple(part),
         "ignore": None if ignore is None else restrictions.ignore,
         "bounds": None if bounds is None else dict(restrictions.bounds),
         "min_keep": min_keep,
@@ -238,7 +242,7 @@ def search(
             state = load_safetensors(folder.model_path)
             found = folder.read_report()
         dense = copy_model(model).to(config.device)
-        graph = build_graph(dense, example_input.to(config.device))
+        graph = build_graph(*parts_and_inputs(dense, example_input.to(config.device), config.part))
         small = network_of(dense, graph, policy, state).cpu().eval()
     return SearchResult(policy=policy, model=small, report=found)
 

@@ -16,7 +16,7 @@ from autoprune.graph import PruningGraph
 from autoprune.models import LoadedModel, untrained
 from autoprune.problem import make_problem
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, load_dense, load_inputs, rebuild, weights_beside
+from autoprune.runs import RunFolder, load_dense, load_inputs, part_of, rebuild, weights_beside
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import Policy
 
@@ -155,6 +155,7 @@ def _refitted(
         budget=Budget(1.0, "at-most"),
         include_residual=True,
         decide=kinds_of(policy),
+        part=part_of(policy),
         device=device,
         seed=policy.seed or 0,  # the calibration images of the search
     )
