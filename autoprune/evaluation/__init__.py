@@ -30,11 +30,10 @@ from autoprune.evaluation._task import Run, Task
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
-    "PROBE_TEMPERATURE",
-    "answers_divergence",
     "ACCURACY",
     "AGREEMENT",
     "DIVERGENCE",
+    "PROBE_TEMPERATURE",
     "SIZE_TRADING",
     "TEMPERATURE",
     "Z_THRESHOLD",
@@ -54,6 +53,7 @@ __all__ = [
     "Score",
     "Task",
     "accuracy",
+    "answers_divergence",
     "call_reward",
     "check_divergence",
     "check_reward",

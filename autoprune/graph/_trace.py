@@ -173,7 +173,17 @@ def _exported(model: nn.Module, inputs: ModelInputs, dynamic: bool) -> tuple[Exp
     with recorded_calls(model) as calls:
         program = torch.export.export(model, inputs.args, inputs.kwargs or None, dynamic_shapes=shapes, strict=False)
     _inline_regions(program)
+    _check_sizes(program)
     return program, calls
+
+
+def _check_sizes(program: ExportedProgram) -> None:
+    """Refuse a program in which the size of a tensor hangs on values, as of what a mask picks out."""
+    for node in program.graph.nodes:
+        for value in pytree.tree_leaves(node.meta.get("val")):
+            sizes = value.shape if isinstance(value, Tensor) else [value]
+            if any(isinstance(size, torch.SymInt) and not size.node.has_hint() for size in sizes):
+                raise RuntimeError(f"The size of what {node.target} returns is data-dependent")
 
 
 def _has_open_batch(program: ExportedProgram) -> bool:

@@ -60,6 +60,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
         ["--budget", "0.5", "--decide", f"channels,{A_FINDER}"],
         {"budget": 0.5, "decide": ["channels", A_FINDER]},
     ),
+    "part": (["--budget", "0.5", "--part", "blocks"], {"budget": 0.5, "part": ["blocks"]}),
     "ignore": (
         ["--budget", "0.5", "--ignore", "blocks.0.*", "--ignore", "conv1"],
         {"budget": 0.5, "ignore": ["blocks.0.*", "conv1"]},

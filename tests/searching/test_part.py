@@ -1,0 +1,111 @@
+"""A search that prunes one part of a network, from Python and by the command line, through the files that it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import autoprune
+from autoprune.cli import main
+from autoprune.models import load_model
+from autoprune.support.tensors import load_safetensors
+
+FACTORY = """
+import torch
+from torch import Tensor, nn
+
+
+def block(before, after, stride=1):
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(block(1, 16), block(16, 16, 2), block(16, 12))
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, images):
+        maps, kept = self.backbone(2 * images), []
+        for each in maps:  # how often hangs on the values
+            while float(each.abs().max()) > 1:
+                each = each / 2
+            kept.append(each)
+        return self.head(torch.stack(kept).mean((2, 3)))
+
+
+def make():
+    torch.manual_seed(0)
+    return Net()
+
+
+make.input_shape = (1, 8, 8)
+"""
+
+
+def test_the_command_line_prunes_a_part_and_its_files_lead_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    spec, run = f"{tmp_path / 'net.py'}:make", tmp_path / "run"
+    search = ["search", "--model", spec, "--data", "digits", "--input-size", "1x8x8", "--part", "backbone"]
+    options = ["--budget", "0.5", "--agent", "uniform", "--finish-steps", "2", "--baselines", "shallow"]
+    assert main([*search, *options, "--out", str(run), "--quiet"]) == 0
+    report = json.loads((run / "report.json").read_text())
+    assert report["final"]["macs"] <= 0.5 * report["dense"]["macs"]
+    assert json.loads((run / "config.json").read_text())["part"] == ["backbone"]
+    trusted = ["--allow", spec]
+    assert main(["search", "--out", str(run), "--quiet", *trusted]) == 0
+    assert main(["search", "--out", str(run), "--part", "head", "--quiet", *trusted]) == 2
+    assert "part: " in capsys.readouterr().err
+
+    saved = load_safetensors(run / "model.safetensors")
+    dense = load_model(spec, input_size=(1, 8, 8)).model
+    assert saved.keys() == dense.state_dict().keys()
+    assert len(saved["backbone.0.0.weight"]) < 16
+    assert torch.equal(saved["head.weight"], dense.state_dict()["head.weight"])
+    assert main(["prune", "--policy", str(run / "policy.json"), "--out", str(tmp_path / "again"), *trusted]) == 0
+    again = load_safetensors(tmp_path / "again" / "model.safetensors")
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in again.items())
+    to = ["--to", str(tmp_path / "net.safetensors"), "--format", "safetensors", "--no-verify"]
+    assert main(["export", str(run), *to, *trusted]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(run), "--json", *trusted]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == report["final"]["accuracy"]
+
+
+def test_python_prunes_a_part_of_a_network_that_gives_no_class_scores(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    dense = load_model(f"{tmp_path / 'net.py'}:make", input_size=(1, 8, 8)).model
+
+    class Boxes(torch.nn.Module):
+        """As many answers as there are places above the mean: of another shape for each image."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = dense
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            return [scores[scores > scores.mean()] for scores in self.net.backbone(images)]
+
+    model, images = Boxes().eval(), torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        answers = dense.backbone(images)
+
+    def evaluate(network: torch.nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            assert len(network(images)) == len(images)
+            error = (network.net.backbone(images) - answers).square().mean() / answers.var()
+        return {"accuracy": float((1 - error).clamp(0, 1))}
+
+    given = {"calibration": images, "evaluate": evaluate, "budget": 0.5, "agent": "uniform", "baselines": ()}
+    found = autoprune.search(model, images[:2], part="net.backbone", finish_steps=0, **given)
+    assert found.policy.model["part"] == ["net.backbone"]
+    assert found.report["final"]["accuracy"] > 0.5
+    assert evaluate(found.model)["accuracy"] == pytest.approx(found.report["final"]["accuracy"], abs=1e-4)
+    with pytest.raises(autoprune.UsageError, match="limits latency"):
+        autoprune.search(model, images[:2], part="net.backbone", **{**given, "budget": "latency=0.5"})
