@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.progress import MofNCompleteColumn
 
 from autoprune.cli._bar import StderrBar
+from autoprune.evaluation import ACCURACY
 from autoprune.report import Progress, Row
 from autoprune.runs import Episode, RunFolder
 
@@ -22,6 +23,7 @@ class RichProgress(StderrBar, Progress):
         super().__init__(MofNCompleteColumn(), quiet=quiet)
         self._done = 0
         self._total = 0
+        self._metric = ACCURACY
         self.folder: RunFolder | None = None
 
     def opened(self, folder: RunFolder) -> None:
@@ -38,15 +40,15 @@ class RichProgress(StderrBar, Progress):
     def scored(self, episode: Episode, best: Episode | None) -> None:
         """Show the policy just scored and the best so far; without a terminal, every tenth of the way."""
         self._done += 1
-        text = f"{episode.agent} {100 * episode.score.accuracy:.2f}"
+        self._metric = metric = episode.score.metric
+        text = f"{episode.agent} {metric.text(episode.score.accuracy)}"
         if best is not None:
-            text += f", best {100 * best.score.accuracy:.2f}"
+            text += f", best {metric.text(best.score.accuracy)}"
         self._bar.update(self._task, advance=1, description=text)
         if not self._console.is_terminal and self._done % max(1, self._total // 10) == 0:
             self._print(f"{self._done}/{self._total} policies: {text}")
 
     def finished(self, row: Row) -> None:
         """Print a finished line of the table."""
-        self._print(
-            f"{row.name}: {100 * row.search_accuracy:.2f} on the search part after the final reconstruction, {row.macs:,} MACs"
-        )
+        value = self._metric.text(row.search_accuracy)
+        self._print(f"{row.name}: {value} on the search part after the final reconstruction, {row.macs:,} MACs")

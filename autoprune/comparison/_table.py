@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.evaluation import Agents, Difference, stacked
-from autoprune.report import Row, images_of
+from autoprune.evaluation import Agents, Difference, Metric, stacked
+from autoprune.report import Row, images_of, metric_of, short_name
 from autoprune.runs import RunFolder, distinct
 from autoprune.support.answers import ByImage
 from autoprune.support.files import write_atomic
@@ -33,7 +33,8 @@ def summarize(
     agents = list(dict.fromkeys(agent for agent, _ in runs))
     seeds = list(dict.fromkeys(seed for _, seed in runs))
     accuracy = {a: [float(runs[a, s].read_report()["final"]["accuracy"]) for s in seeds] for a in agents}
-    best = max(agents, key=lambda agent: float(np.mean(accuracy[agent])))
+    metric = metric_of(runs[agents[0], seeds[0]].read_report())
+    best = max(agents, key=lambda agent: metric.sign * float(np.mean(accuracy[agent])))
     tested = Agents(*results(runs, agents, seeds))
     gaps = {agent: tested.difference(agents.index(best), place) for place, agent in enumerate(agents)}
     rows = []
@@ -60,6 +61,7 @@ def summarize(
     return {
         "version": 1,
         "model": report["model"],
+        "metric": metric.to_dict(),
         "budget": report["budget"],
         "part": report["accuracy_part"],
         "seeds": seeds,
@@ -80,8 +82,10 @@ def _tuned(
     }
     accuracy = [[float(found[agent, seed]["accuracy"]) for seed in seeds] for agent in agents]
     means = [float(np.mean(some)) for some in accuracy]
-    best = means.index(max(means))
-    tested = Agents(accuracy, [None] * len(agents), results(runs, agents, seeds)[2])
+    metric = metric_of(runs[agents[0], seeds[0]].read_report())
+    best = max(range(len(means)), key=lambda place: metric.sign * means[place])
+    better = [[metric.sign * value for value in some] for some in accuracy]
+    tested = Agents(better, [None] * len(agents), results(runs, agents, seeds)[2])
     rows = [
         {
             "agent": agent,
@@ -98,16 +102,20 @@ def _tuned(
 def results(
     runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[list[float]], list[ByImage | None], int | None]:
-    """Return what differences are tested on: accuracies (agents, seeds), answers (seeds, N) by agent, the number of images.
+    """Return what differences are tested on: results (agents, seeds), answers (seeds, N) by agent, the number of images.
+
+    Of a metric that is to be small both are with their signs changed, so that larger is better.
 
     Raises:
         UsageError: if a run is not finished, or its answers by image are damaged.
     """
     finals = {key: Row.from_dict(folder.read_report()["final"]) for key, folder in runs.items()}
     sizes = {images_of(row) for row in finals.values()}
+    sign = metric_of(next(iter(runs.values())).read_report()).sign
+    answers = [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents]
     return (
-        [[finals[agent, seed].accuracy for seed in seeds] for agent in agents],
-        [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents],
+        [[sign * finals[agent, seed].accuracy for seed in seeds] for agent in agents],
+        [None if some is None else sign * some for some in answers],
         sizes.pop() if len(sizes) == 1 else None,
     )
 
@@ -143,12 +151,12 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
 
 def table(found: Mapping[str, Any]) -> str:
     """Return the comparison as an aligned text table."""
-    tuned = found.get("finetuned")
-    after = {} if tuned is None else {row["agent"]: _measured(row) for row in tuned["rows"]}
+    tuned, metric = found.get("finetuned"), metric_of(found)
+    after = {} if tuned is None else {row["agent"]: _measured(row, metric) for row in tuned["rows"]}
     head = (
         "",
-        f"{found['part']} acc",
-        "search acc",
+        f"{found['part']} {short_name(metric)}",
+        f"search {short_name(metric)}",
         "loss",
         "behind the best",
         "p",
@@ -158,13 +166,13 @@ def table(found: Mapping[str, Any]) -> str:
         *(() if tuned is None else ("fine-tuned", "behind", "p")),
     )
     lines = []
-    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        accuracy, behind, p = _measured(row)
+    for row in sorted(found["rows"], key=lambda row: -metric.sign * row["accuracy"]):
+        value, behind, p = _measured(row, metric)
         lines.append(
             (
                 row["agent"],
-                accuracy,
-                f"{100 * row['search_accuracy']:.2f}",
+                value,
+                metric.text(row["search_accuracy"]),
                 "-" if row["loss"] is None else f"{row['loss']:.4f}",
                 behind,
                 p,
@@ -177,26 +185,27 @@ def table(found: Mapping[str, Any]) -> str:
     return aligned(head, lines)
 
 
-def _measured(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return accuracy, what it lacks to the best, and how likely that is by chance, as cells."""
-    spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.2f}"
+def _measured(row: Mapping[str, Any], metric: Metric) -> tuple[str, str, str]:
+    """Return the metric, what it lacks to the best, and how likely that is by chance, as cells."""
+    spread = "" if row["spread"] is None else f" ± {metric.text(row['spread'])}"
     behind = row["behind"]
     return (
-        f"{100 * row['accuracy']:.2f}{spread}",
-        "-" if behind is None else _points(behind),
+        f"{metric.text(row['accuracy'])}{spread}",
+        "-" if behind is None else _points(behind, metric),
         "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
     )
 
 
-def _points(gap: Mapping[str, Any]) -> str:
+def _points(gap: Mapping[str, Any], metric: Metric) -> str:
     width = gap["half_width"]
-    return f"{100 * gap['mean']:.2f}" + ("" if width is None else f" ± {100 * width:.2f}")
+    return metric.text(gap["mean"]) + ("" if width is None else f" ± {metric.text(width)}")
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """Return who is first, from whom no difference is shown, and by how much it is above ``uniform`` and ``random``."""
     seeds = len(found["seeds"])
-    first, gaps, level = _first(found, seeds)
+    metric = metric_of(found)
+    first, gaps, level = _first(found, seeds, metric)
     if any(row["rule"] for row in found["rows"] if row["agent"] == found["best"]):
         first = f"A simple rule: {first}; searching did not pay here"
     out = [f"{first}."]
@@ -209,10 +218,13 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     for name in ("uniform", "random"):
         if name in gaps:
             gap = gaps[name]
-            out.append(f"It is {gap.text()} above {name}" + (f" ({gap.verdict})." if seeds > 1 else "."))
+            out.append(
+                f"It is {gap.text(metric)} {'above' if metric.maximize else 'below'} {name}"
+                + (f" ({gap.verdict})." if seeds > 1 else ".")
+            )
     if "finetuned" in found:
         tuned = found["finetuned"]
-        then, _, still = _first(tuned, seeds)
+        then, _, still = _first(tuned, seeds, metric)
         none = f"; no difference is shown between it and {', '.join(still)}" if still and seeds > 1 else ""
         out.append(f"After fine-tuning ({tuned['name']}, {tuned['epochs']} epochs) {then}{none}.")
     if seeds > 1:
@@ -229,14 +241,15 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def _first(found: Mapping[str, Any], seeds: int) -> tuple[str, dict[str, Difference], list[str]]:
-    """Return who has the highest accuracy, how far the others are behind, and from which of them no difference is shown."""
+def _first(found: Mapping[str, Any], seeds: int, metric: Metric) -> tuple[str, dict[str, Difference], list[str]]:
+    """Return who is best, how far the others are behind, and from which of them no difference is shown."""
     rows = {row["agent"]: row for row in found["rows"]}
     gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
     level = [name for name, gap in gaps.items() if not gap.shown]
     of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
-    accuracy = 100 * rows[found["best"]]["accuracy"]
-    return f"{found['best']} {'has the highest accuracy' if level else 'wins'}, {accuracy:.2f} ({of})", gaps, level
+    value = metric.text(rows[found["best"]]["accuracy"])
+    first = f"has the {'highest' if metric.maximize else 'lowest'} {metric.name}" if level else "wins"
+    return f"{found['best']} {first}, {value} ({of})", gaps, level
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.evaluation._metric import ACCURACY, Metric
 from autoprune.support.answers import ByImage
 from autoprune.support.packages import lazy
 
@@ -109,10 +110,10 @@ class Difference:
         """Whether it is a difference beyond chance."""
         return self.half_width is not None and abs(self.value) > max(self.half_width, 1e-12)
 
-    def text(self) -> str:
-        """Return its size in percentage points, with half the width of the interval."""
-        width = "" if self.half_width is None else f" ± {100 * self.half_width:.2f}"
-        return f"{100 * abs(self.value):.2f}{width} points"
+    def text(self, metric: Metric = ACCURACY) -> str:
+        """Return its size in the metric's unit (points of a share), with half the width of the interval."""
+        width = "" if self.half_width is None else f" ± {metric.text(self.half_width)}"
+        return f"{metric.text(abs(self.value))}{width}{metric.difference_unit}"
 
     @property
     def verdict(self) -> str:

@@ -9,7 +9,7 @@ from autoprune.budget import amount
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._headline import best_tuned, short_data, short_model
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import percent, plural, with_error
+from autoprune.page._numbers import named, plural, said, title, with_error
 from autoprune.page._policy import ratios_of
 from autoprune.page._run import Run
 from autoprune.page._search import agents_of, best_so_far, merit, merit_label, places, switch, thinned
@@ -53,32 +53,40 @@ def comparison(runs: Sequence[Run]) -> Html:
 def _lead(runs: Sequence[Run]) -> str:
     unfinished = sum(run.report is None for run in runs)
     rest = f" {plural(unfinished, 'run is', 'runs are')} not finished." if unfinished else ""
-    done = sorted(((run, row) for run in runs if (row := run.final) is not None), key=lambda pair: -pair[1].accuracy)
+    done = sorted(
+        ((run, row) for run in runs if (row := run.final) is not None),
+        key=lambda pair: -pair[0].metric.sign * pair[1].accuracy,
+    )
     if not done:
         return f"Nothing to compare yet:{rest}"
     if len({(run.config.data_fingerprint, run.part) for run, _ in done}) > 1:
-        return f"The runs are measured on different images, so their accuracies do not compare.{rest}"
+        return f"The runs are measured on different images, so their results do not compare.{rest}"
+    if len({run.metric for run, _ in done}) > 1:
+        return f"The runs are measured in different metrics, so their results do not compare.{rest}"
     best, final = done[0]
-    text = f"{best.label} has the best refitted network: {with_error(final.accuracy, final.accuracy_se)} %"
+    metric = best.metric
+    text = f"{best.label} has the best refitted network: {said(metric, final.accuracy, final.accuracy_se)}"
     if best.dense is not None:
         text += f" at {final.macs / best.dense.macs:.3f} of the multiply-adds"
     if len(done) > 1:
-        found = compare([row for _, row in done], 0, 1)
+        found = compare([row for _, row in done], 0, 1, metric)
         chance = "" if found.p is None else ", more than chance" if found.shown else ": no difference is shown"
-        text += f"; {done[1][0].label} is {size(found)} behind on the same images{chance}"
+        text += f"; {done[1][0].label} is {size(found, metric)} behind on the same images{chance}"
     return f"{text}.{rest}"
 
 
 def side_by_side(runs: Sequence[Run]) -> Html:
     """Return a table with a line per run."""
+    metrics = {run.metric for run in runs}
+    label = named(runs[0].metric) if len(metrics) == 1 else "metric"
     told = tuple(name for name, values in _setups(runs) if len(set(values)) > 1)
-    head = ("", *told, "accuracy, %", "dense, %", "MACs ratio", "param. ratio", "fine-tuned, %", "best rule, %")
+    head = ("", *told, label, "dense", "MACs ratio", "param. ratio", "fine-tuned", "best rule")
     timed = any(run.final is not None and run.final.measured for run in runs)
     head += ("time, measured",) if timed else ()
     head += ("policies", "cost")
     note = (
-        "Accuracy ± one standard error of the agent's refitted network, on images that the search did not see where there "
-        "are such. Cost in passes of the dense network over the search images, all in all."
+        f"{label[:1].upper()}{label[1:]} ± one standard error of the agent's refitted network, on images that the search did not "
+        "see where there are such. Cost in passes of the dense network over the search images, all in all."
     )
     return table_box(
         "runs", note, head, [_line(runs, number, timed=timed) for number in range(len(runs))], label="Table of runs"
@@ -93,6 +101,7 @@ def _setups(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         ("budget", [str(run.config.budget) for run in runs]),
         ("agent", [run.config.agent for run in runs]),
         ("seed", [str(run.config.seed) for run in runs]),
+        ("metric", [run.metric.name for run in runs]),
     ]
 
 
@@ -109,8 +118,8 @@ def _line(runs: Sequence[Run], number: int, *, timed: bool) -> Html:
         _accuracy(run, "dense", dense),
         el("td", f"{final.macs / dense.macs:.3f}" if final and dense else "–"),
         el("td", f"{final.params / dense.params:.3f}" if final and dense else "–"),
-        el("td", with_error(result["accuracy"], result.get("accuracy_se")) if result is not None else "–"),
-        el("td", f"{percent(rule.accuracy)} ({rule.name})" if rule is not None else "–"),
+        el("td", with_error(run.metric, result["accuracy"], result.get("accuracy_se")) if result is not None else "–"),
+        el("td", f"{run.metric.text(rule.accuracy)} ({rule.name})" if rule is not None else "–"),
         _time(final) if timed else None,
         el("td", f"{len(run.episodes):,}"),
         value_cell(run.label, "total_cost", total, "–" if total is None else f"{total:,.0f}"),
@@ -127,7 +136,7 @@ def _time(final: Row | None) -> Html:
 def _accuracy(run: Run, field: str, row: Row | None) -> Html:
     if row is None:
         return value_cell(run.label, field, None, "–")
-    return value_cell(run.label, field, row.accuracy, with_error(row.accuracy, row.accuracy_se))
+    return value_cell(run.label, field, row.accuracy, with_error(run.metric, row.accuracy, row.accuracy_se))
 
 
 def differences(runs: Sequence[Run]) -> Html:
@@ -196,8 +205,8 @@ def against_size(runs: Sequence[Run], *, params: bool) -> Chart:
         cloud = [
             Point(
                 (e.score.params if params else e.score.macs) / unit,
-                100 * e.score.accuracy,
-                f"{run.label}, {e.agent}, policy {e.episode + 1}: {percent(e.score.accuracy)} %",
+                run.metric.scale * e.score.accuracy,
+                f"{run.label}, {e.agent}, policy {e.episode + 1}: {said(run.metric, e.score.accuracy)}",
             )
             for e in run.episodes
             if e.agent == run.config.agent
@@ -207,9 +216,9 @@ def against_size(runs: Sequence[Run], *, params: bool) -> Chart:
         points = tuple(
             Point(
                 (row.params if params else row.macs) / unit,
-                100 * row.search_accuracy,
-                f"{run.label}, {row.name}: {percent(row.search_accuracy)} % on the search part, "
-                f"{with_error(row.accuracy, row.accuracy_se)} % on the {run.part} part",
+                run.metric.scale * row.search_accuracy,
+                f"{run.label}, {row.name}: {said(run.metric, row.search_accuracy)} on the search part, "
+                f"{said(run.metric, row.accuracy, row.accuracy_se)} on the {run.part} part",
             )
             for row in rows
         )
@@ -217,9 +226,9 @@ def against_size(runs: Sequence[Run], *, params: bool) -> Chart:
     what = "parameters" if params else "multiply-adds"
     return Chart(
         "c-params" if params else "c-macs",
-        f"Accuracy against {what}",
+        f"{title(runs[0].metric)} against {what}",
         f"share of the dense network's {what}" if shares else f"million {what}",
-        "accuracy on the search part, %",
+        named(runs[0].metric, " on the search part"),
         (*series, *finals),
         note="Faint marks are policies as scored in the search, large ones finished networks.",
         x_from_zero=True,

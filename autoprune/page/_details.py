@@ -19,7 +19,7 @@ def notes_section(run: Run) -> Html:
     """Return what the user should know: notes of the run, what stays whole and why."""
     notes = [*((run.report or {}).get("notes", ())), *run.remarks]
     if run.part == "search":
-        notes.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
+        notes.append("No report part was given: the results are those that the search was led by, so they flatter.")
     network, parts = run.network, []
     if network is not None:
         whole = [(name, size, reason) for name, size, _, reason in network.groups if reason is not None]

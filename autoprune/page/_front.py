@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprune.budget import amount, noun
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import percent, with_error
+from autoprune.page._numbers import named, said, title, with_error
 from autoprune.page._run import Run
 from autoprune.page._search import agents_of, look_of
 from autoprune.page._spec import Chart, Level, Point, Series
@@ -25,8 +25,8 @@ def front_chart(run: Run, key: str) -> Chart | None:
         points = tuple(
             Point(
                 episode.score.of(kind) / whole,
-                100 * episode.score.accuracy,
-                f"{name}: {percent(episode.score.accuracy)} % at {amount(kind, episode.score.of(kind))}",
+                run.metric.scale * episode.score.accuracy,
+                f"{name}: {said(run.metric, episode.score.accuracy)} at {amount(kind, episode.score.of(kind))}",
             )
             for episode in front([e for e in episodes if e.feasible], kind)
         )
@@ -34,8 +34,8 @@ def front_chart(run: Run, key: str) -> Chart | None:
     finished = tuple(
         Point(
             row["cost"] / whole,
-            100 * row["search_accuracy"],
-            f"{row['name']}, finished: {percent(row['search_accuracy'])} % at {amount(kind, row['cost'])}",
+            run.metric.scale * row["search_accuracy"],
+            f"{row['name']}, finished: {said(run.metric, row['search_accuracy'])} at {amount(kind, row['cost'])}",
         )
         for row in (run.report or {}).get("front", {}).get("points", ())
     )
@@ -43,11 +43,11 @@ def front_chart(run: Run, key: str) -> Chart | None:
         series.append(Series(f"{run.config.agent}, finished", finished, "tuned"))
     return Chart(
         f"{key}front",
-        f"Accuracy against {noun(kind)}",
+        f"{title(run.metric)} against {noun(kind)}",
         f"share of the dense network's {noun(kind)}",
-        "accuracy on the search part, %",
+        named(run.metric, " on the search part"),
         tuple(series),
-        levels=(Level("dense", 100 * dense.search_accuracy, "dense"),),
+        levels=(Level("dense", run.metric.scale * dense.search_accuracy, "dense"),),
         note="A line is an agent's front: of what it scored, the policies than which none is both smaller and more accurate.",
         x_from_zero=True,
     )
@@ -66,8 +66,10 @@ def front_section(run: Run, key: str) -> Html | None:
             el("th", row["name"], scope="row"),
             value_cell(row["name"], "cost", row["cost"], amount(kind, row["cost"])),
             el("td", f"{row['cost'] / found['dense']:.3f}"),
-            value_cell(row["name"], "search_accuracy", row["search_accuracy"], percent(row["search_accuracy"])),
-            value_cell(row["name"], "accuracy", row["accuracy"], with_error(row["accuracy"], row["accuracy_se"])),
+            value_cell(row["name"], "search_accuracy", row["search_accuracy"], run.metric.text(row["search_accuracy"])),
+            value_cell(
+                row["name"], "accuracy", row["accuracy"], with_error(run.metric, row["accuracy"], row["accuracy_se"])
+            ),
         )
         for row in found["points"]
     ]
@@ -80,9 +82,12 @@ def front_section(run: Run, key: str) -> Html | None:
         table_box(
             "front",
             "The points of the agent's front, finished; policy and weights of each are in the run's folder front/.",
-            ("", noun(kind), "ratio", "search acc., %", f"{run.part} acc., %"),
+            ("", noun(kind), "ratio", f"search {named(run.metric)}", f"{run.part} {named(run.metric)}"),
             lines,
             label="The points of the front",
         ),
-        el("p", f"Area below each front (accuracy over the share of the cost, by scores; larger is better): {areas}."),
+        el(
+            "p",
+            f"Area below each front ({run.metric.name} over the share of the cost, by scores; larger is better): {areas}.",
+        ),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from autoprune.evaluation import ACCURACY, Metric
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import big, percent, plural, with_error
+from autoprune.page._numbers import big, named, percent, plural, said, title, with_error
 from autoprune.page._run import Run, Tuned
 from autoprune.page._timing import headline_time, timing_part, where
 from autoprune.page._verdict import verdict_box
@@ -31,9 +32,9 @@ def short_model(model: str) -> str:
 
 
 def best_tuned(run: Run) -> Tuned | None:
-    """Return the finished fine-tuning of the pruned weights with the best accuracy on the search part, None if none is."""
+    """Return the finished fine-tuning of the pruned weights that is best on the search part, None if none is."""
     done = [t for t in run.tuned if t.result is not None and not t.result.get("from_scratch")]
-    return max(done, key=lambda t: float((t.result or {})["search_accuracy"]), default=None)
+    return max(done, key=lambda t: run.metric.sign * float((t.result or {})["search_accuracy"]), default=None)
 
 
 def lead(run: Run) -> str:
@@ -45,19 +46,27 @@ def lead(run: Run) -> str:
             f"The search for a smaller {what} is not finished: {plural(len(run.episodes), 'policy', 'policies')} "
             "scored so far. What is there is shown."
         )
+    metric = run.metric
+
+    def shown(row: Row) -> str:
+        return said(metric, row.accuracy, row.accuracy_se)
+
     images = "held-out images" if run.part == "report" else "the images that the search maximised it on"
     text = (
         f"{short_model(run.config.model)} with {percent(final.macs / dense.macs, 1)} % of its multiply-adds and "
         f"{percent(final.params / dense.params, 1)} % of its parameters gets "
-        f"{with_error(final.accuracy, final.accuracy_se)} % of {images} of {short_data(run.config.data)} right, the dense "
-        f"network {with_error(dense.accuracy, dense.accuracy_se)} %"
+        + (
+            f"{shown(final)} of {images} of {short_data(run.config.data)} right, the dense network {shown(dense)}"
+            if metric == ACCURACY
+            else f"{metric.name} {shown(final)} on {images} of {short_data(run.config.data)}, the dense network {shown(dense)}"
+        )
     )
     tuned = best_tuned(run)
     if tuned is not None and tuned.result is not None:
         result = tuned.result
         text += (
             f"; after {plural(int(result['epochs_done']), 'epoch')} of fine-tuning it gets "
-            f"{with_error(result['accuracy'], result.get('accuracy_se'))} %"
+            f"{said(metric, result['accuracy'], result.get('accuracy_se'))}"
         )
     time = headline_time(run, final.name)
     if time is not None:
@@ -70,14 +79,15 @@ def tiles(run: Run) -> Html | None:
     final, dense = run.final, run.dense
     if final is None or dense is None:
         return None
+    metric = run.metric
     entries = [
-        _tile("Accuracy", _big(final.accuracy, final.accuracy_se), f"dense {percent(dense.accuracy)} %"),
+        _tile(title(metric), _big(metric, final.accuracy, final.accuracy_se), f"dense {said(metric, dense.accuracy)}"),
         _tile("Multiply-adds", big(final.macs), f"{final.macs / dense.macs:.3f} of {big(dense.macs)}"),
         _tile("Parameters", big(final.params), f"{final.params / dense.params:.3f} of {big(dense.params)}"),
     ]
     tuned = best_tuned(run)
     if tuned is not None and tuned.result is not None:
-        shown = _big(tuned.result["accuracy"], tuned.result.get("accuracy_se"))
+        shown = _big(metric, tuned.result["accuracy"], tuned.result.get("accuracy_se"))
         entries.insert(1, _tile("Fine-tuned", shown, plural(int(tuned.result["epochs_done"]), "epoch")))
     time = headline_time(run, final.name)
     if time is not None:
@@ -89,11 +99,11 @@ def table(run: Run) -> Html | None:
     """Return the table of all networks; every number also as ``data-value``, exactly as in ``report.json``."""
     if not run.rows:
         return None
-    dense = run.dense
+    dense, metric = run.dense, run.metric
     head = (
         "",
-        "accuracy, %",
-        "search acc., %",
+        named(metric),
+        f"search {named(metric)}",
         "loss",
         "MACs",
         "ratio",
@@ -104,20 +114,20 @@ def table(run: Run) -> Html | None:
         "images",
     )
     lines = [_line(run, row, dense) for row in run.rows]
-    lines += [_tuned_line(tuned, dense) for tuned in run.tuned if tuned.result is not None]
+    lines += [_tuned_line(metric, tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
     note = (
-        f"Accuracy{error} on {part}; search acc. on the images that policies were scored on. Loss in nats. "
-        "Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense network (median). "
-        "Images: what the whole search for it computed, in images through the dense network."
+        f"{title(metric)}{error} on {part}; {head[2].removesuffix(', %')} on the images that policies were scored on. "
+        "Loss in nats. Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense "
+        "network (median). Images: what the whole search for it computed, in images through the dense network."
     )
     return table_box("networks", note, head, lines, label="Table of networks")
 
 
-def _big(accuracy: float, error: float | None) -> Html:
-    spread = None if error is None else el("span", f" ± {percent(error)}", class_="pm")
-    return join(f"{percent(accuracy)} %", spread)
+def _big(metric: Metric, value: float, error: float | None) -> Html:
+    spread = None if error is None else el("span", f" ± {metric.text(error)}", class_="pm")
+    return join(said(metric, value), spread)
 
 
 def _tile(name: str, value: object, more: str) -> Html:
@@ -130,8 +140,8 @@ def _line(run: Run, row: Row, dense: Row | None) -> Html:
     return el(
         "tr",
         el("th", name, scope="row"),
-        value_cell(row.name, "accuracy", row.accuracy, with_error(row.accuracy, row.accuracy_se)),
-        value_cell(row.name, "search_accuracy", row.search_accuracy, percent(row.search_accuracy)),
+        value_cell(row.name, "accuracy", row.accuracy, with_error(run.metric, row.accuracy, row.accuracy_se)),
+        value_cell(row.name, "search_accuracy", row.search_accuracy, run.metric.text(row.search_accuracy)),
         value_cell(row.name, "loss", row.loss, "–" if row.loss is None else f"{row.loss:.4f}"),
         value_cell(row.name, "macs", row.macs, f"{row.macs:,}"),
         el("td", f"{row.macs / dense.macs:.3f}" if dense else "–"),
@@ -153,7 +163,7 @@ def tuned_name(tuned: Tuned) -> str:
     return f"{kind}, {extra}" if extra else kind
 
 
-def _tuned_line(tuned: Tuned, dense: Row | None) -> Html:
+def _tuned_line(metric: Metric, tuned: Tuned, dense: Row | None) -> Html:
     result = tuned.result or {}
     name = f"finetune/{tuned.name}"
     loss = result.get("loss")
@@ -161,8 +171,8 @@ def _tuned_line(tuned: Tuned, dense: Row | None) -> Html:
     return el(
         "tr",
         el("th", f"{tuned_name(tuned)} ({plural(int(result['epochs_done']), 'epoch')})", scope="row"),
-        value_cell(name, "accuracy", accuracy, with_error(accuracy, error)),
-        value_cell(name, "search_accuracy", result["search_accuracy"], percent(result["search_accuracy"])),
+        value_cell(name, "accuracy", accuracy, with_error(metric, accuracy, error)),
+        value_cell(name, "search_accuracy", result["search_accuracy"], metric.text(result["search_accuracy"])),
         value_cell(name, "loss", loss, "–" if loss is None else f"{loss:.4f}"),
         value_cell(name, "macs", result["macs"], f"{result['macs']:,}"),
         el("td", f"{result['macs'] / dense.macs:.3f}" if dense else "–"),

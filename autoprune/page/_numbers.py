@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from autoprune.evaluation import Metric
+
 PLUS_MINUS = "\u00a0±\u00a0"  # never alone at the end of a line
 
 
@@ -10,9 +12,24 @@ def percent(value: float, digits: int = 2) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def with_error(value: float, error: float | None) -> str:
-    """Return an accuracy in percent with its standard error, if that is known."""
-    return percent(value) if error is None else f"{percent(value)}{PLUS_MINUS}{percent(error)}"
+def with_error(metric: Metric, value: float, error: float | None) -> str:
+    """Return a metric's value with its standard error, if that is known, without its unit."""
+    return metric.text(value) if error is None else f"{metric.text(value)}{PLUS_MINUS}{metric.text(error)}"
+
+
+def said(metric: Metric, value: float, error: float | None = None) -> str:
+    """Return a metric's value with its standard error, if that is known, and its unit: "88.15 ± 0.32 %"."""
+    return with_error(metric, value, error) + metric.unit
+
+
+def named(metric: Metric, where: str = "") -> str:
+    """Return what a metric's numbers are, for a column or an axis: "accuracy on the search part, %"."""
+    return f"{metric.name}{where}{', %' if metric.share else ''}"
+
+
+def title(metric: Metric) -> str:
+    """Return a metric's name with a capital."""
+    return metric.name[:1].upper() + metric.name[1:]
 
 
 def big(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoprune.inspection import Probe
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import percent
+from autoprune.page._numbers import named, said
 from autoprune.page._run import Run
 from autoprune.page._spec import Chart, Point, Series
 from autoprune.page._style import LOOKS
@@ -33,19 +33,20 @@ def sensitivity_chart(run: Run, key: str) -> Chart | None:
     if not curves:
         return None
     dense = run.dense.search_accuracy if run.dense is not None else None
-    worst = sorted(curves, key=lambda name: min(probe.accuracy for probe in curves[name]))[:_NAMED]
+    metric = run.metric
+    worst = sorted(curves, key=lambda name: min(metric.sign * probe.accuracy for probe in curves[name]))[:_NAMED]
     series: list[Series] = []
     for place, (name, probes) in enumerate(curves.items()):
         points = [
             Point(
                 probe.kept / probe.size,
-                100 * probe.accuracy,
-                f"{name}: {percent(probe.accuracy)} % with {probe.kept} of {probe.size} channels",
+                metric.scale * probe.accuracy,
+                f"{name}: {said(metric, probe.accuracy)} with {probe.kept} of {probe.size} channels",
             )
             for probe in probes
         ]
         if dense is not None:
-            points.append(Point(1.0, 100 * dense, f"dense: {percent(dense)} %"))
+            points.append(Point(1.0, metric.scale * dense, f"dense: {said(metric, dense)}"))
         if name in worst:
             series.append(Series(name, tuple(points), _LOOKS[worst.index(name)], line="straight"))
         else:
@@ -56,7 +57,7 @@ def sensitivity_chart(run: Run, key: str) -> Chart | None:
         f"{key}sensitivity",
         "Sensitivity of each coupling group",
         "share of the group's channels kept",
-        "accuracy on the search part, %",
+        named(metric, " on the search part"),
         tuple(series),
         note="One group pruned at a time and refitted, all others whole."
         + (_FAMILY if len(curves) > len(worst) else ""),
@@ -67,10 +68,12 @@ def sensitivity_table(run: Run) -> Html:
     """Return the curves as a table."""
     lines = []
     for name, probes in curves_of(run).items():
-        said = "; ".join(f"{percent(probe.accuracy)} at {probe.kept}/{probe.size}" for probe in probes)
-        lines.append(el("tr", el("th", name, scope="row"), el("td", said, class_="text")))
+        text = "; ".join(f"{run.metric.text(probe.accuracy)} at {probe.kept}/{probe.size}" for probe in probes)
+        lines.append(el("tr", el("th", name, scope="row"), el("td", text, class_="text")))
     head = el(
-        "tr", el("th", "group", scope="col"), el("th", "accuracy, %, at channels kept", scope="col", class_="text")
+        "tr",
+        el("th", "group", scope="col"),
+        el("th", f"{named(run.metric)}, at channels kept", scope="col", class_="text"),
     )
     return el(
         "details",

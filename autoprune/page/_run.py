@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from autoprune.agents import RULES
 from autoprune.errors import AutopruneError
+from autoprune.evaluation import Metric
 from autoprune.inspection import FILE as SENSITIVITY
 from autoprune.inspection import Network, Probe, probes_among, read_probes, run_network
 from autoprune.report import FILE as TIMING
@@ -96,9 +97,14 @@ class Run:
         return str((self.report or {}).get("accuracy_part", "report"))
 
     @property
-    def by_accuracy(self) -> bool:
-        """Whether policies are judged by their accuracy alone."""
-        return self.config.reward == "accuracy"
+    def metric(self) -> Metric:
+        """What networks are measured in."""
+        return self.config.measure
+
+    @property
+    def by_metric(self) -> bool:
+        """Whether policies are judged by the metric alone."""
+        return self.config.reward in ("accuracy", "metric")
 
     def row(self, name: str) -> Row | None:
         """Return a line of the table, None if it is not there."""

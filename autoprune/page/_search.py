@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import percent, with_error
+from autoprune.page._numbers import named, said, title
 from autoprune.page._run import Run
 from autoprune.page._spec import Chart, Level, Point, Series
 from autoprune.page._style import LOOKS
@@ -34,13 +34,13 @@ def agents_of(run: Run) -> dict[str, list[Episode]]:
 
 
 def merit(run: Run, episode: Episode) -> float:
-    """Return what is maximised: the accuracy in percent, or the reward where that is another."""
-    return 100 * episode.score.accuracy if run.by_accuracy else episode.score.reward
+    """Return what policies are judged by: the metric as it is shown, or the reward where that is another."""
+    return run.metric.scale * episode.score.accuracy if run.by_metric else episode.score.reward
 
 
 def merit_label(run: Run) -> str:
     """Return what ``merit`` is, for an axis."""
-    return "accuracy on the search part, %" if run.by_accuracy else f"reward ({run.config.reward})"
+    return named(run.metric, " on the search part") if run.by_metric else f"reward ({run.config.reward})"
 
 
 def best_so_far(run: Run, episodes: Sequence[Episode], x: Sequence[float]) -> tuple[Point, ...]:
@@ -81,8 +81,8 @@ def learning_curve(run: Run, key: str, *, cost: bool) -> Chart:
         ]
         clouds.append(Series(name, tuple(thinned(points)), look, faint=True, legend=False))
         curves.append(Series(f"{name}, best so far", best_so_far(run, episodes, x), look, line="step"))
-    if run.dense is not None and run.by_accuracy:
-        levels.insert(0, Level("dense", 100 * run.dense.search_accuracy, "dense"))
+    if run.dense is not None and run.by_metric:
+        levels.insert(0, Level("dense", run.metric.scale * run.dense.search_accuracy, "dense"))
     note = (
         "One mark is one policy as the search scored it; finished networks are refitted on more images, so they score "
         "differently. Best so far counts policies within the budget only."
@@ -107,7 +107,7 @@ def against_size(run: Run, key: str, *, params: bool) -> Chart:
         points = [
             Point(
                 (episode.score.params if params else episode.score.macs) / 1e6,
-                100 * episode.score.accuracy,
+                run.metric.scale * episode.score.accuracy,
                 _said(run, episode),
             )
             for episode in episodes
@@ -117,27 +117,27 @@ def against_size(run: Run, key: str, *, params: bool) -> Chart:
         series.append(Series(f"{name}, scored", tuple(thinned(points)), look, faint=True, legend=not finished))
     for row in run.rows:
         size = (row.params if params else row.macs) / 1e6
-        title = (
-            f"{row.name}, finished: {percent(row.search_accuracy)} % on the search part, "
-            f"{with_error(row.accuracy, row.accuracy_se)} % on the {run.part} part; {size:.4g} M"
+        hint = (
+            f"{row.name}, finished: {said(run.metric, row.search_accuracy)} on the search part, "
+            f"{said(run.metric, row.accuracy, row.accuracy_se)} on the {run.part} part; {size:.4g} M"
         )
         kind = "" if row.name == "dense" else ", finished"
-        point = Point(size, 100 * row.search_accuracy, title)
+        point = Point(size, run.metric.scale * row.search_accuracy, hint)
         series.append(Series(f"{row.name}{kind}", (point,), look_of(run, row.name)))
     for tuned in run.tuned:
         if tuned.result is not None:
             result, size = tuned.result, tuned.result["params" if params else "macs"] / 1e6
-            title = f"{tuned.name}: {percent(result['search_accuracy'])} % on the search part; {size:.4g} M"
-            point = Point(size, 100 * result["search_accuracy"], title)
+            hint = f"{tuned.name}: {said(run.metric, result['search_accuracy'])} on the search part; {size:.4g} M"
+            point = Point(size, run.metric.scale * result["search_accuracy"], hint)
             scratch = bool(result.get("from_scratch"))
             name = f"{'from scratch' if scratch else 'fine-tuned'} ({tuned.name})"
             series.append(Series(name, (point,), "other" if scratch else "tuned"))
     what = "parameters" if params else "multiply-adds"
     return Chart(
         f"{key}{'params' if params else 'macs'}",
-        f"Accuracy against {what}",
+        f"{title(run.metric)} against {what}",
         f"million {what}",
-        "accuracy on the search part, %",
+        named(run.metric, " on the search part"),
         tuple(series),
         note="Faint marks are policies as scored in the search, large ones finished networks.",
         x_from_zero=True,
@@ -201,8 +201,8 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> Iterable[Point]
 
 def _said(run: Run, episode: Episode) -> str:
     score = episode.score
-    reward = "" if run.by_accuracy else f", reward {score.reward:.4g}"
+    reward = "" if run.by_metric else f", reward {score.reward:.4g}"
     return (
-        f"{episode.agent}, policy {episode.episode + 1}: {percent(score.accuracy)} %{reward}, {score.macs:,} MACs, "
+        f"{episode.agent}, policy {episode.episode + 1}: {said(run.metric, score.accuracy)}{reward}, {score.macs:,} MACs, "
         f"{score.params:,} parameters{'' if episode.feasible else ', above the budget'}"
     )

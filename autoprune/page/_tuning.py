@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from autoprune.evaluation import Metric
 from autoprune.page._headline import tuned_name
 from autoprune.page._html import Html, el, join
-from autoprune.page._numbers import percent, plural, with_error
+from autoprune.page._numbers import named, plural, said, title
 from autoprune.page._run import Run, Tuned
 from autoprune.page._spec import Chart, Level, Point, Series
 from autoprune.page._svg_chart import chart_figure
@@ -20,11 +21,11 @@ def tuning_chart(run: Run, key: str, field: str = "search_accuracy") -> Chart | 
         key: Prefix of ids.
         field: "search_accuracy" or "train_loss".
     """
-    accuracy = field == "search_accuracy"
+    metric, accuracy = run.metric, field == "search_accuracy"
     series = []
     for place, tuned in enumerate(run.tuned):
         points = tuple(
-            Point(line["epoch"], (100 if accuracy else 1) * line[field], _said(tuned, line, field))
+            Point(line["epoch"], (metric.scale if accuracy else 1) * line[field], _said(metric, tuned, line, field))
             for line in tuned.history
             if line.get(field) is not None
         )
@@ -36,14 +37,14 @@ def tuning_chart(run: Run, key: str, field: str = "search_accuracy") -> Chart | 
     levels = []
     if accuracy and run.dense is not None and run.final is not None:
         levels = [
-            Level("dense", 100 * run.dense.search_accuracy, "dense"),
-            Level(f"{run.config.agent}, before fine-tuning", 100 * run.final.search_accuracy, "random"),
+            Level("dense", metric.scale * run.dense.search_accuracy, "dense"),
+            Level(f"{run.config.agent}, before fine-tuning", metric.scale * run.final.search_accuracy, "random"),
         ]
     return Chart(
         f"{key}{'tuning' if accuracy else 'loss'}",
-        "Accuracy while fine-tuning" if accuracy else "Training loss while fine-tuning",
+        f"{title(metric)} while fine-tuning" if accuracy else "Training loss while fine-tuning",
         "epoch",
-        "accuracy on the search part, %" if accuracy else "training loss",
+        named(metric, " on the search part") if accuracy else "training loss",
         tuple(series),
         tuple(levels),
         "" if accuracy else "With distillation the loss holds the teacher's part too: the kinds do not compare.",
@@ -54,14 +55,14 @@ def tuning_chart(run: Run, key: str, field: str = "search_accuracy") -> Chart | 
 def tuning_section(run: Run, key: str) -> Html | None:
     """Return the section, None if nothing was fine-tuned."""
     accuracy = tuning_chart(run, key)
-    said = [_sentence(run, tuned) for tuned in run.tuned]
-    if accuracy is None and not said:
+    lines = [_sentence(run, tuned) for tuned in run.tuned]
+    if accuracy is None and not lines:
         return None
     loss = tuning_chart(run, key, "train_loss")
     figures = [chart_figure(chart) for chart in (accuracy, loss) if chart is not None]
     return join(
         el("h2", "Fine-tuning"),
-        el("ul", *(el("li", sentence) for sentence in said)),
+        el("ul", *(el("li", sentence) for sentence in lines)),
         el("div", *figures, class_="pair") if figures else None,
     )
 
@@ -72,18 +73,19 @@ def _sentence(run: Run, tuned: Tuned) -> str:
         return f"{name}: not finished, {plural(len(tuned.history), 'epoch')} so far."
     result, final = tuned.result, run.final
     text = (
-        f"{name}: {with_error(result['accuracy'], result.get('accuracy_se'))} % on the {run.part} part after "
+        f"{name}: {said(run.metric, result['accuracy'], result.get('accuracy_se'))} on the {run.part} part after "
         f"{plural(int(result['epochs_done']), 'epoch')}"
     )
     if result.get("best_epoch") is not None:
         text += f", best epoch {result['best_epoch']} by the search part"
     if final is not None and not result.get("from_scratch"):
-        gained = 100 * (result["accuracy"] - final.accuracy)
-        text += f"; {abs(gained):.2f} points {'above' if gained >= 0 else 'below'} the refitted network"
+        gained = run.metric.gain(result["accuracy"], final.accuracy)
+        by = f"{run.metric.text(abs(gained))}{run.metric.difference_unit}"
+        text += f"; {by} {'better' if gained >= 0 else 'worse'} than the refitted network"
     return text + "."
 
 
-def _said(tuned: Tuned, line: object, field: str) -> str:
+def _said(metric: Metric, tuned: Tuned, line: object, field: str) -> str:
     assert isinstance(line, dict)
-    value = f"{percent(line[field])} %" if field == "search_accuracy" else f"{line[field]:.4f}"
+    value = said(metric, line[field]) if field == "search_accuracy" else f"{line[field]:.4f}"
     return f"{tuned_name(tuned)}, epoch {line['epoch']}: {value}{', best so far' if line.get('best') else ''}"

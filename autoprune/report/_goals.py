@@ -6,33 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import AnyDrop, Budget, noun, read_drop
+from autoprune.evaluation import Metric
+from autoprune.report._table import metric_of
 
 
 def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     """Return what is to be said of the smallest network within a drop of accuracy."""
-    final, dense, kind = report["final"], report["dense"], str(budget.minimize)
+    final, dense, kind, metric = report["final"], report["dense"], str(budget.minimize), metric_of(report)
+    assert budget.max_drop is not None
+    allowed = f"{budget.max_drop:g}{metric.difference_unit}"
     costs = [{**row["costs"], "macs": row["macs"], "params": row["params"]}[kind] for row in (final, dense)]
     smaller = 1.0 - costs[0] / costs[1]
     share = f"{costs[0] / costs[1]:.3f} of the dense network's"
     decided = report.get("drop") or {}
     last, failed = (None if decided.get(key) is None else read_drop(decided[key]) for key in ("smallest", "failed"))
     if smaller <= 0:
-        out = [_unconfirmed(budget, noun(kind), share, failed)]
+        out = [_unconfirmed(allowed, share, failed, metric)]
     elif last is None:
         out = [
-            f"* exported: the least {noun(kind)} that lost at most {budget.max_drop:g} points on the search part, found by "
+            f"* exported: the least {noun(kind)} that lost at most {allowed} on the search part, found by "
             f"{report['exported']}: {share}. Its images are not known one by one, so how sure that is is not known either."
         ]
     else:
         out = [
-            f"* exported: the least {noun(kind)} that was confirmed to lose at most {budget.max_drop:g} points, found by "
-            f"{report['exported']}: {share}. {_decided(last)}: at most {100 * last.most:.2f} with 95 % confidence."
+            f"* exported: the least {noun(kind)} that was confirmed to lose at most {allowed}, found by "
+            f"{report['exported']}: {share}. {_decided(last, metric)}: at most {metric.text(last.most)} with 95 % confidence."
         ]
-    lost = 100 * (dense["accuracy"] - final["accuracy"])
+    lost = metric.scale * metric.gain(dense["accuracy"], final["accuracy"])
     part = "the report part" if report["accuracy_part"] == "report" else "the search part"
     if final["drop_se"] is None:
-        return [*out, f"On {part} it lost {lost:.2f} points."]
-    error = 100 * final["drop_se"]
+        return [*out, f"On {part} it lost {metric.text(lost / metric.scale)}{metric.difference_unit}."]
+    error = metric.scale * final["drop_se"]
+
+    def said(value: float) -> str:
+        return metric.text(value / metric.scale)
+
     low, high = lost - 1.96 * error, lost + 1.96 * error
     verdict = (
         "the drop is confirmed"
@@ -45,23 +53,25 @@ def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     )
     return [
         *out,
-        f"On {part} it lost {lost:.2f} ± {error:.2f} points (95 % confidence: {low:.2f} to {high:.2f}): {verdict}.",
+        f"On {part} it lost {said(lost)} ± {said(error)}{metric.difference_unit} (95 % confidence: {said(low)} to {said(high)}): "
+        f"{verdict}.",
     ]
 
 
-def _unconfirmed(budget: Budget, what: str, share: str, failed: AnyDrop | None) -> str:
+def _unconfirmed(allowed: str, share: str, failed: AnyDrop | None, metric: Metric) -> str:
     """Return why the dense network is the result, and what may be done about it."""
-    text = f"* exported: the dense network ({share}); no smaller network was confirmed to lose at most {budget.max_drop:g} points"
+    text = f"* exported: the dense network ({share}); no smaller network was confirmed to lose at most {allowed}"
     if failed is None:
         return f"{text}, since none that was scored was within the drop; give more --episodes or allow a larger drop."
     return (
-        f"{text}. {_decided(failed)} by the first that was tried, up to {100 * failed.most:.2f} with 95 % confidence; allow "
-        "a larger drop, or search on more images."
+        f"{text}. {_decided(failed, metric)} by the first that was tried, up to {metric.text(failed.most)} with 95 % "
+        "confidence; allow a larger drop, or search on more images."
     )
 
 
-def _decided(drop: AnyDrop) -> str:
-    return f"On the {drop.images:,} search images that no policy was scored on {100 * drop.value:.2f} points were lost"
+def _decided(drop: AnyDrop, metric: Metric) -> str:
+    lost = f"{metric.text(drop.value)}{metric.difference_unit}"
+    return f"On the {drop.images:,} search images that no policy was scored on {lost} {'were' if metric.share else 'was'} lost"
 
 
 def front_sentences(report: Mapping[str, Any]) -> list[str]:
@@ -71,7 +81,7 @@ def front_sentences(report: Mapping[str, Any]) -> list[str]:
     out = [
         f"{len(found['points'])} points of {report['agent']}'s front are in front/, each with its policy and weights; * the one "
         "farthest above the line between both ends is the run's policy too.",
-        "Area below each front, accuracy over the share of the cost (larger is better), by scores: "
+        f"Area below each front, {metric_of(report).name} over the share of the cost (larger is better), by scores: "
         + ", ".join(f"{name} {value:.4f}" for name, value in areas)
         + ".",
     ]

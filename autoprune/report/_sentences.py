@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import Budget, Limit, amount, noun
+from autoprune.evaluation import ACCURACY, Metric
 from autoprune.report._goals import drop_sentences, front_sentences
 from autoprune.report._rows import Row
-from autoprune.report._table import with_error
+from autoprune.report._table import metric_of, with_error
 
 
 def limit_sentences(report: Mapping[str, Any]) -> list[str]:
@@ -45,19 +46,20 @@ def limit_sentences(report: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def finetuned_sentence(found: Mapping[str, Any]) -> str:
+def finetuned_sentence(found: Mapping[str, Any], metric: Metric = ACCURACY) -> str:
     """Return what is to be said about a fine-tuning: how, how long, and which epoch was kept.
 
     Args:
         found: As in its ``result.json``.
+        metric: What the run measures.
     """
     start = "trained from random weights" if found["from_scratch"] else "fine-tuned"
     how = " with distillation from the dense network" if found["distilled"] else ""
     last = " (the last)" if found["best_epoch"] == found["epochs_done"] else ""
     return (
         f"{found['name']}: {start}{how} for {found['epochs_done']} epochs in {found['wall_s']:.0f} s; kept is epoch "
-        f"{found['best_epoch']}{last}, best on the search part ({100 * found['search_accuracy']:.2f}); "
-        f"accuracy {with_error(found)}."
+        f"{found['best_epoch']}{last}, best on the search part ({metric.text(found['search_accuracy'])}); "
+        f"{metric.name} {with_error(found, metric)}."
     )
 
 
@@ -76,11 +78,16 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         *limit_sentences(report),
     ]
     baselines = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
-    better = [row for row in baselines if _merit(row) > _merit(final)]
+    metric = metric_of(report)
+    better = [row for row in baselines if _merit(row, metric.sign) > _merit(final, metric.sign)]
     if better:
-        best = max(better, key=_merit)
-        if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:
-            by = f"{100 * best['search_accuracy']:.2f} against {100 * final['search_accuracy']:.2f}"
+        best = max(better, key=lambda row: _merit(row, metric.sign))
+        if (
+            report["reward"] in ("accuracy", "metric")
+            or best["search_reward"] is None
+            or final["search_reward"] is None
+        ):
+            by = f"{metric.text(best['search_accuracy'])} against {metric.text(final['search_accuracy'])}"
         else:
             by = f"reward {best['search_reward']:.4g} against {final['search_reward']:.4g}"
         out.append(
@@ -95,8 +102,8 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
     agent, final = report["agent"], report["final"]
     out = []
     if report["accuracy_part"] == "search":
-        out.append("No report part was given: the accuracies are those the search maximised, so they flatter.")
-    out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
+        out.append("No report part was given: the results are those that the search was led by, so they flatter.")
+    out += [finetuned_sentence(found, metric_of(report)) for found in report.get("finetuned", ())]
     own = next((row for row in report["rows"] if row["name"] == agent), final)
     count, cost = own["policies_scored"], own["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
@@ -112,14 +119,14 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
     if "policies_stopped" in report:
         out.append(
             f"The race stopped {report['policies_stopped']} of them after a part of the search images, clearly worse there than "
-            "the best simple rule; their accuracy and loss are estimates."
+            f"the best simple rule; their {metric_of(report).name} and loss are estimates."
             if report["policies_stopped"]
             else "The race stopped none of them: none was clearly worse than the best simple rule."
         )
     return out
 
 
-def _merit(row: Mapping[str, Any]) -> float:
+def _merit(row: Mapping[str, Any], sign: float) -> float:
     """Return what the search maximises of a finished network: its reward on the search part."""
     reward = row["search_reward"]
-    return float(row["search_accuracy"] if reward is None else reward)
+    return float(sign * row["search_accuracy"] if reward is None else reward)

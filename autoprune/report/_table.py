@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import amount, noun
+from autoprune.evaluation import ACCURACY, Metric
 from autoprune.support.tables import aligned
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Return the report's rows as an aligned text table."""
-    dense = report["dense"]
+    dense, metric = report["dense"], metric_of(report)
     head = (
         "",
         "MACs",
         "ratio",
         "params",
         "ratio",
-        "search acc",
-        f"{report['accuracy_part']} acc",
+        f"search {short_name(metric)}",
+        f"{report['accuracy_part']} {short_name(metric)}",
         "loss",
         "policies",
         "cost",
@@ -34,23 +35,25 @@ def table(report: Mapping[str, Any]) -> str:
         cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
         policies = str(row["policies_scored"] or "-")
         effort = "-" if row["images"] is None else f"{row['images'] / 1e3:,.1f}k"
-        lines.append((f"{row['name']}{several}{own}", *_cells(row, dense), policies, cost, effort, *_costs(row, dense)))
+        lines.append(
+            (f"{row['name']}{several}{own}", *_cells(row, dense, metric), policies, cost, effort, *_costs(row, dense))
+        )
     lines += [
-        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense), *(["-"] * (len(head) - 8)))
+        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense, metric), *(["-"] * (len(head) - 8)))
         for found in report.get("finetuned", ())
     ]
     return aligned(head, lines)
 
 
-def _cells(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells that a row and a fine-tuning have in common: size, accuracies, loss."""
+def _cells(found: Mapping[str, Any], dense: Mapping[str, Any], metric: Metric) -> tuple[str, ...]:
+    """Return the cells that a row and a fine-tuning have in common: size, metric, loss."""
     return (
         f"{found['macs']:,}",
         f"{found['macs'] / dense['macs']:.3f}",
         f"{found['params']:,}",
         f"{found['params'] / dense['params']:.3f}",
-        f"{100 * found['search_accuracy']:.2f}",
-        with_error(found),
+        metric.text(found["search_accuracy"]),
+        with_error(found, metric),
         "-" if found["loss"] is None else f"{found['loss']:.4f}",
     )
 
@@ -76,24 +79,35 @@ def _measured(row: Mapping[str, Any]) -> str:
 
 def front_table(report: Mapping[str, Any]) -> str:
     """Return the points of a front as an aligned text table."""
-    found = report["front"]
+    found, metric = report["front"], metric_of(report)
     kind = found["kind"]
     lines = [
         (
             f"{row['name']}{' *' if row['counts'] == report['final']['counts'] else ''}",
             amount(kind, row["cost"]),
             f"{row['cost'] / found['dense']:.3f}",
-            f"{100 * row['search_accuracy']:.2f}",
-            with_error(row),
+            metric.text(row["search_accuracy"]),
+            with_error(row, metric),
             *((_measured(row),) if kind == "latency" else ()),
         )
         for row in found["points"]
     ]
-    head = ("", noun(kind), "ratio", "search acc", f"{report['accuracy_part']} acc")
+    name = short_name(metric)
+    head = ("", noun(kind), "ratio", f"search {name}", f"{report['accuracy_part']} {name}")
     return aligned((*head, "measured") if kind == "latency" else head, lines)
 
 
-def with_error(found: Mapping[str, Any]) -> str:
-    """Return an accuracy in percent with its standard error, if that is known."""
-    error = "" if found["accuracy_se"] is None else f" ± {100 * found['accuracy_se']:.2f}"
-    return f"{100 * found['accuracy']:.2f}{error}"
+def metric_of(report: Mapping[str, Any]) -> Metric:
+    """Return what a report's networks are measured in."""
+    return Metric.from_dict(report.get("metric"))
+
+
+def short_name(metric: Metric) -> str:
+    """Return a metric's name for the head of a column: "acc" for the accuracy."""
+    return "acc" if metric == ACCURACY else metric.name
+
+
+def with_error(found: Mapping[str, Any], metric: Metric) -> str:
+    """Return the metric's value as it is shown, with its standard error if that is known."""
+    error = "" if found["accuracy_se"] is None else f" ± {metric.text(found['accuracy_se'])}"
+    return f"{metric.text(found['accuracy'])}{error}"

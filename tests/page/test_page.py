@@ -13,9 +13,10 @@ import pytest
 
 from autoprune.cli import main
 from autoprune.errors import UsageError
-from autoprune.page import write_page
+from autoprune.page import read_run, verdict, write_page
+from autoprune.report import sentences, table
 from autoprune.support.jsonl import to_line
-from autoprune.support.strict_json import write_json_atomic
+from autoprune.support.strict_json import read_json, write_json_atomic
 
 from ._parse import Page
 from ._runs import SIZES, make_run, time, tune
@@ -239,3 +240,28 @@ def test_charts_stand_alone(run: Path, tmp_path: Path) -> None:
             said = html.unescape(re.sub("<[^>]*>", "", on_page[0]))
             for label in root.iter("{http://www.w3.org/2000/svg}text"):
                 assert "".join(label.itertext()) in said
+
+
+def test_another_metric_has_its_name_unit_and_direction_everywhere(tmp_path: Path) -> None:
+    errors = {"dense": 2.5, "uniform": 3.25, "shallow": 4.5, "deep": 5.5, "random": 3.5, "tpe": 3.75}
+    options: dict[str, Any] = {"metric": "rmse", "maximize": False, "reward": "metric", "accuracy": errors}
+    run = make_run(tmp_path / "run", images=None, **options)
+    tune(run, "plain")
+    other = make_run(tmp_path / "other", agent="ddpg", images=None, **options)
+    for folders in ([run], [run, other]):
+        path, _ = write_page(folders, tmp_path / "p.html")
+        text = path.read_text(encoding="utf-8")
+        text = html.unescape(re.sub("<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL))
+        assert "ccuracy" not in re.sub(r"search_accuracy|accuracy_se", "", text)
+        assert "3.75" in text
+        assert "375" not in text
+        assert not re.search(r"\b(2\.5|3\.25|3\.75|5\.5) %", text)
+    found = read_json(run / "report.json")
+    assert found["metric"] == {"name": "rmse", "maximize": False, "share": False}
+    assert "search rmse" in table(found)
+    assert " acc" not in table(found)
+    said = sentences(found)
+    assert not any("accurac" in sentence for sentence in said)
+    outcome, told = verdict(read_run(run))
+    assert outcome == "open"  # errors are not known
+    assert told[0].startswith("tpe is behind the best simple rule, uniform (3.75 against 3.25);")
