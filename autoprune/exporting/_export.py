@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting.pt2 import checked_pt2, functional
-from autoprune.model_guard import eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, as_inputs, eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.packages import require
@@ -27,12 +27,13 @@ ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 
 
-def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format: str) -> bool:
+def export_model(model: nn.Module, example_input: Any, path: Path, *, format: str) -> bool:
     """Write a network to a file, atomically.
 
     Args:
         model: The network; exported in eval mode, whatever its mode is.
-        example_input: One batch of at least 2, shape (B, C, H, W).
+        example_input: One batch of at least 2, shape (B, C, H, W), or of any nesting (`autoprune.model_guard.as_inputs`); an
+            ONNX file then has an input for each tensor, in their order.
         path: The file.
         format: "onnx", "pt2" or "safetensors" (the state dict).
 
@@ -48,7 +49,7 @@ def export_model(model: nn.Module, example_input: Tensor, path: Path, *, format:
         save_safetensors_atomic(path, model.state_dict())
         return True
     with unchanged(model), eval_mode(model):
-        program, dynamic = _trace(model, example_input)
+        program, dynamic = _trace(model, as_inputs(example_input, model))
         if format == "pt2":
             program = functional(program)
         for node in program.graph.nodes:
@@ -213,13 +214,14 @@ def load_exported(path: Path) -> nn.Module:
     return ExportedModel(path)
 
 
-def _trace(model: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, bool]:
+def _trace(model: nn.Module, example: ModelInputs) -> tuple[torch.export.ExportedProgram, bool]:
     """Export with any batch size, or with the example's where the network insists on one."""
     try:
-        return torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},)), True
+        shapes = example.dynamic_shapes(model, Dim("batch", min=1))
+        return torch.export.export(model, example.args, example.kwargs or None, dynamic_shapes=shapes), True
     except Exception:  # torch raises many kinds here; if it is not the batch size, the next call raises it again
         try:
-            return torch.export.export(model, (example,)), False
+            return torch.export.export(model, example.args, example.kwargs or None), False
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise AutopruneError(f"torch cannot export the network: {first}") from error

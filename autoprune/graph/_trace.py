@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import warnings
@@ -98,26 +97,6 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _open_batch(model: nn.Module, inputs: ModelInputs) -> tuple[Any, ...]:
-    """Return what leaves the batch dimension open, nested as the forward's parameters are."""
-    try:
-        given = tuple(inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments.values())
-    except (TypeError, ValueError):  # of compiled code
-        given = (*inputs.args, *inputs.kwargs.values())
-    return tuple(map(_opened, given))
-
-
-def _opened(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return {0: Dim.AUTO} if value.dim() else None
-    if isinstance(value, dict):
-        return {key: _opened(item) for key, item in value.items()}
-    if type(value) not in pytree.SUPPORTED_NODES:
-        return None
-    items = [_opened(item) for item in pytree.SUPPORTED_NODES[type(value)].flatten_fn(value)[0]]
-    return tuple(items) if isinstance(value, tuple) else items
-
-
 def _export(model: nn.Module, inputs: ModelInputs) -> tuple[ExportedProgram, list[RecordedCall], str | None]:
     """Return the program, the calls that it was made of, and why it had to be recorded instead of exported."""
     check_signature(model, inputs)
@@ -169,7 +148,7 @@ def _export(model: nn.Module, inputs: ModelInputs) -> tuple[ExportedProgram, lis
 
 
 def _exported(model: nn.Module, inputs: ModelInputs, dynamic: bool) -> tuple[ExportedProgram, list[RecordedCall]]:
-    shapes = _open_batch(model, inputs) if dynamic else None
+    shapes = inputs.dynamic_shapes(model, Dim.AUTO) if dynamic else None
     with recorded_calls(model) as calls:
         program = torch.export.export(model, inputs.args, inputs.kwargs or None, dynamic_shapes=shapes, strict=False)
     _inline_regions(program)

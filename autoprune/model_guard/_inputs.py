@@ -90,6 +90,19 @@ class ModelInputs:
         """Return what a network answers."""
         return model(*self.args, **self.kwargs)
 
+    def dynamic_shapes(self, model: nn.Module, size: Any) -> tuple[Any, ...]:
+        """Return what ``torch.export`` is told so that the batch is open, nested as the forward's parameters are.
+
+        Args:
+            model: The network.
+            size: What the first dimension of every tensor is: a ``torch.export.Dim``.
+        """
+        try:
+            given = tuple(inspect.signature(model.forward).bind(*self.args, **self.kwargs).arguments.values())
+        except (TypeError, ValueError):  # of compiled code
+            given = (*self.args, *self.kwargs.values())
+        return tuple(_opened(value, size) for value in given)
+
     @staticmethod
     def join(parts: Sequence[ModelInputs]) -> ModelInputs:
         """Return the items of several inputs of one nesting, in order.
@@ -104,6 +117,17 @@ class ModelInputs:
         columns = zip(*(leaves for leaves, _ in flat), strict=True)
         args, kwargs = pytree.tree_unflatten([_joined(column) for column in columns], structure)
         return ModelInputs(args, kwargs)
+
+
+def _opened(value: Any, size: Any) -> Any:
+    if isinstance(value, Tensor):
+        return {0: size} if value.dim() else None
+    if isinstance(value, dict):
+        return {key: _opened(item, size) for key, item in value.items()}
+    if type(value) not in pytree.SUPPORTED_NODES:
+        return None
+    items = [_opened(item, size) for item in pytree.SUPPORTED_NODES[type(value)].flatten_fn(value)[0]]
+    return tuple(items) if isinstance(value, tuple) else items  # torch wants lists for data classes
 
 
 def as_inputs(given: Any, model: nn.Module | None = None) -> ModelInputs:

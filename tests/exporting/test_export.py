@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.exporting import export_model, load_exported
+from autoprune.exporting import ONNX_MODULES, export_model, load_exported, onnx_session
 from autoprune.support import packages
 
 
@@ -93,3 +93,35 @@ def test_loading_damaged_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a model")
     with pytest.raises(UsageError, match="is not an"):
         load_exported(tmp_path / name)
+
+
+class Conditioned(nn.Module):
+    """Images and a whole number for each, by name, into two answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.table = nn.Conv2d(3, 5, 3), nn.Embedding(4, 5)
+
+    def forward(self, *, image: Tensor, label: Tensor) -> dict[str, Tensor]:
+        maps = torch.relu(self.conv(image) + self.table(label)[:, :, None, None])
+        return {"maps": maps, "mean": maps.mean((2, 3))}
+
+
+def test_a_network_of_several_inputs_is_exported_with_one_for_each_tensor(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Conditioned().eval()
+    example = {"image": torch.randn(2, 3, 8, 8), "label": torch.tensor([1, 3])}
+    others = {"image": torch.randn(5, 3, 8, 8), "label": torch.tensor([0, 1, 2, 3, 3])}
+    with torch.no_grad():
+        expected = list(model(**others).values())
+    assert export_model(model, example, tmp_path / "net.pt2", format="pt2")
+    found = torch.export.load(tmp_path / "net.pt2").module()(**others)
+    torch.testing.assert_close(list(found.values()), expected)
+    if not all(find_spec(name) for name in ONNX_MODULES):
+        pytest.skip("what ONNX needs is not installed")
+    assert export_model(model, example, tmp_path / "net.onnx", format="onnx")
+    session = onnx_session(tmp_path / "net.onnx")
+    names = [entry.name for entry in session.get_inputs()]
+    assert names == ["image", "label"]
+    outputs = session.run(None, {name: others[name].numpy() for name in names})
+    torch.testing.assert_close([torch.from_numpy(one) for one in outputs], expected, atol=1e-5, rtol=1e-4)
