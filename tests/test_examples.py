@@ -50,4 +50,4 @@ def test_example_runs(name: str, said: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     if name == "quick_start":
         names = sorted(path.name for path in (tmp_path / "runs" / "quick-start").iterdir())
-        assert names == ["model.safetensors", "policy.json", "report.json"]
+        assert names == ["load.py", "model.safetensors", "policy.json", "report.json"]

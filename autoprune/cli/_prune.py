@@ -80,5 +80,5 @@ def prune(
             f"{applied.macs:,} of {applied.dense_macs:,} MACs ({applied.macs / applied.dense_macs:.3f}), "
             f"{applied.params:,} of {applied.dense_params:,} parameters; {applied.weights}."
         )
-        result(f"Wrote policy.json and model.safetensors to {folder}")
+        result(f"Wrote policy.json, model.safetensors and load.py to {folder}")
     return 0

@@ -29,6 +29,7 @@ from autoprune.reconstruct import Refit
 from autoprune.registry import nearest
 from autoprune.support.answers import ByImage
 from autoprune.support.packages import require
+from autoprune.surgery import loader_text
 
 if TYPE_CHECKING:
     from autoprune.cost import Cost, CostModel, Projector
@@ -158,6 +159,10 @@ class Problem:
             AutopruneError: if the machine is too busy for it to be known.
         """
         return self._budgeted.timed(network)
+
+    def loader(self, network: nn.Module) -> str:
+        """Return the text of a ``load.py`` for a finished network, see `autoprune.surgery.loader_text`."""
+        return loader_text(self.model, network, self.graph)
 
     def env(self, name: str = "ChannelPruning-v0", **options: Any) -> Any:
         """Return the problem as a game for any Gymnasium learner.

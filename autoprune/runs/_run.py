@@ -8,6 +8,7 @@
     front/              policies and weights along a front (--pareto)
     policy.json         the result
     model.safetensors   its weights
+    load.py             puts them into a network of the dense one's class without autoprune; nothing here runs it
     profile.jsonl       times measured on the target, where the budget is one of latency
     costs.json          what was measured for costs of one's own
     report.json         the whole report, with the digests of policies and weights; there exactly if the run is finished
@@ -37,7 +38,16 @@ from autoprune.support.tensors import load_safetensors
 
 _FOLDERS = ("agents", "finished", "front", "rows")
 _MEASURED = ("profile.jsonl", "costs.json")
-_FILES = ("config.json", "episodes.jsonl", "policy.json", "model.safetensors", *_MEASURED, "report.json", ".lock")
+_FILES = (
+    "config.json",
+    "episodes.jsonl",
+    "policy.json",
+    "model.safetensors",
+    "load.py",
+    *_MEASURED,
+    "report.json",
+    ".lock",
+)
 _PROBE = "write-test"
 
 

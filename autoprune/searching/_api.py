@@ -28,10 +28,11 @@ from autoprune.report import Progress, sentences, table
 from autoprune.runs import Inputs, RunFolder, check_device, check_run, classes_of
 from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, metric_asked, resolve
 from autoprune.searching._session import as_found, check_plugins, execute, task_asked
+from autoprune.support.files import write_text_atomic
 from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
-from autoprune.surgery import Policy, copy_model
+from autoprune.surgery import LOADER, Policy, copy_model, loader_text
 
 _SAMPLE = 64  # images of a data set that go into its fingerprint
 
@@ -44,11 +45,13 @@ class SearchResult:
         policy: What stays of each group, and what that achieved.
         model: The pruned, refitted network, an ordinary module of the original's class, in eval mode on the CPU.
         report: The report, as in a run folder's ``report.json``.
+        loader: The text of a ``load.py``, which puts saved weights into a network of the dense one's class without autoprune.
     """
 
     policy: Policy
     model: nn.Module
     report: Mapping[str, Any]
+    loader: str = ""
 
     @property
     def table(self) -> str:
@@ -56,7 +59,7 @@ class SearchResult:
         return "\n".join([table(self.report), "", *sentences(self.report)])
 
     def save(self, folder: str | Path) -> None:
-        """Write ``policy.json``, ``model.safetensors`` and ``report.json`` into a folder, which is made if need be.
+        """Write ``policy.json``, ``model.safetensors``, ``load.py`` and ``report.json`` into a folder, which is made if need be.
 
         Raises:
             AutopruneError: if it cannot be written.
@@ -64,6 +67,7 @@ class SearchResult:
         path = Path(folder)
         save_safetensors_atomic(path / "model.safetensors", self.model.state_dict())
         self.policy.save(path / "policy.json")
+        write_text_atomic(path / LOADER, self.loader)
         write_json_atomic(path / "report.json", self.report)
 
 
@@ -244,7 +248,8 @@ def search(
         dense = copy_model(model).to(config.device)
         graph = build_graph(*parts_and_inputs(dense, example_input.to(config.device), config.part))
         small = network_of(dense, graph, policy, state).cpu().eval()
-    return SearchResult(policy=policy, model=small, report=found)
+        loader = loader_text(dense, small, graph)
+    return SearchResult(policy=policy, model=small, report=found, loader=loader)
 
 
 def _inputs(

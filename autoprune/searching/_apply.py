@@ -17,8 +17,9 @@ from autoprune.models import LoadedModel, untrained
 from autoprune.problem import make_problem
 from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense, load_inputs, part_of, rebuild, weights_beside
+from autoprune.support.files import write_text_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
-from autoprune.surgery import Policy
+from autoprune.surgery import LOADER, Policy, loader_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Applied:
         params: Number of parameters.
         dense_macs: The same of the dense network.
         dense_params: The same of the dense network.
+        loader: The text of ``load.py``.
         notes: What the user should know.
     """
 
@@ -43,16 +45,18 @@ class Applied:
     params: int
     dense_macs: int
     dense_params: int
+    loader: str
     notes: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
-        """Write ``policy.json`` and ``model.safetensors`` into a folder.
+        """Write ``policy.json``, ``model.safetensors`` and ``load.py`` into a folder.
 
         Raises:
             AutopruneError: if it cannot be written.
         """
         save_safetensors_atomic(folder / "model.safetensors", self.model.state_dict())
         self.policy.save(folder / "policy.json")
+        write_text_atomic(folder / LOADER, self.loader)
 
 
 @only_named_by("model", "data")
@@ -167,6 +171,7 @@ def _applied(small: nn.Module, policy: Policy, graph: PruningGraph, dense: nn.Mo
     cost = CostModel(graph, decisions_of(policy, dense, graph))
     counts = policy.counts()
     return Applied(
+        loader=loader_text(dense, small, graph),
         model=small.cpu(),
         policy=policy,
         weights=weights,

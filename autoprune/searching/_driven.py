@@ -72,5 +72,8 @@ class DrivenProblem(ProblemLike, Protocol):
     def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor], /) -> nn.Module:
         """Return a finished network again, from its channels and its weights."""
 
+    def loader(self, network: nn.Module, /) -> str:
+        """Return the text of a ``load.py`` for a finished network, see `autoprune.surgery.loader_text`."""
+
     def timed(self, network: nn.Module, /) -> Ratio | None:
         """Return what a finished network takes on the target; None where latency does not count."""

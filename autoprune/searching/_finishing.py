@@ -20,8 +20,9 @@ from autoprune.runs import Episode, RunConfig, RunFolder
 from autoprune.searching._driven import DrivenProblem, Finished
 from autoprune.searching._journal import Journal
 from autoprune.searching._kept import read_kept, write_kept
+from autoprune.support.files import write_text_atomic
 from autoprune.support.tensors import save_safetensors_atomic
-from autoprune.surgery import Policy
+from autoprune.surgery import LOADER, Policy
 
 MOST_TIGHTENED = 4
 """How often a network that is slower than predicted is made smaller."""
@@ -127,6 +128,7 @@ class Finishing:
         """Make a finished network of an agent's the run's result."""
         self.folder.check_in_place()
         save_safetensors_atomic(self.folder.model_path, finished.model.state_dict())
+        write_text_atomic(self.folder.path / LOADER, self.problem.loader(finished.model))
         self.policy(name, finished.kept, finished.search).save(self.folder.policy_path)
 
     def policy(self, name: str, kept: Mapping[str, IntArray], score: Score) -> Policy:

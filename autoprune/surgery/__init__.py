@@ -7,8 +7,10 @@ from autoprune.surgery._load import load_pruned, load_state
 from autoprune.surgery._plan import Kept
 from autoprune.surgery._policy import Policy, PolicyGroup
 from autoprune.surgery._prune import copy_model, prune_model
+from autoprune.surgery._standalone import LOADER, loader_text
 
 __all__ = [
+    "LOADER",
     "Inputs",
     "Kept",
     "Policy",
@@ -21,6 +23,7 @@ __all__ = [
     "lay_out",
     "load_pruned",
     "load_state",
+    "loader_text",
     "prune_model",
     "run_in_layout",
     "strides_kept",

@@ -41,7 +41,8 @@ def test_search_fine_tunes_and_the_report_says_so(tuned: Path, capsys: pytest.Ca
     folder = tuned / "finetune" / "distilled"
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == {
-        "config.json", "history.jsonl", "model.safetensors", "result.json", "checkpoint.json", "checkpoint-2.safetensors"
+        "config.json", "history.jsonl", "model.safetensors", "result.json", "checkpoint.json", "checkpoint-2.safetensors",
+        "load.py",
     }  # fmt: skip
     report = read_json(tuned / "report.json")
     assert report["finetuned"] == [read_json(folder / "result.json")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import autoprune
 from autoprune import Budget, Policy, Score, SearchResult, UsageError
 from autoprune.agents import Uniform
+from autoprune.cli import main
 from autoprune.graph import build_graph
 from autoprune.searching import search_to_folder
 from autoprune.support.strict_json import read_json
@@ -260,3 +262,42 @@ def test_example_input_and_output_are_checked(net: Net) -> None:
         autoprune.search(
             net.a, torch.zeros(2, 2, 6, 6), calibration=CALIBRATION, evaluate=SEARCH, budget=0.5, labels=True
         )
+
+
+def test_a_run_folder_has_a_loader_that_no_verb_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    asked = {"model": "nets.py:net", "data": "nets.py:data", "input_shape": (8, 8), "budget": 0.5, "episodes": 1}
+    folder = search_to_folder({**asked, "agent": "uniform", "finish_steps": 0, "baselines": ()}, tmp_path / "run")
+    given = ["--policy", str(folder.policy_path), "--model", "nets.py:net"]
+    tuned = [
+        "finetune",
+        str(folder.path),
+        "--epochs",
+        "1",
+        "--model",
+        "nets.py:net",
+        "--data",
+        "nets.py:data",
+        "--quiet",
+    ]
+    written = (folder.path / "load.py").read_text()
+    dense = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    assert runpy.run_path(str(folder.path / "load.py"))["load"](dense)[0].out_channels < 4
+    (folder.path / "load.py").write_text("raise SystemExit('it was run')")
+    assert main(["prune", *given]) == 0
+    assert (folder.path / "pruned" / "load.py").read_text() == written
+    assert main(tuned) == 0
+    assert (folder.path / "finetune" / "distilled" / "load.py").read_text() == written
+    assert main(["eval", str(folder.path), "--model", "nets.py:net", "--data", "nets.py:data"]) == 0
+    assert main(["report", str(folder.path)]) == 0
+    assert (folder.path / "load.py").read_text() == "raise SystemExit('it was run')"
+
+
+def test_what_is_saved_from_python_loads_without_the_search(net: Net, tmp_path: Path) -> None:
+    result = search(net, finish_steps=0, episodes=1)
+    result.save(tmp_path / "kept")
+    loaded = runpy.run_path(str(tmp_path / "kept" / "load.py"))["load"](Net())
+    x = torch.randn(3, 2, 6, 6)
+    assert torch.equal(loaded(x), result.model(x))
+    assert loaded.a.out_channels < net.a.out_channels == 12
