@@ -24,8 +24,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="digits, cifar-resnet20/32/44/56/110, cifar-vgg16, cifar-plain20, torchvision:NAME, package.module:factory "
-        "or path/to/file.py:factory.",
+        help="digits, cifar-resnet20/32/44/56/110, cifar-vgg16, cifar-plain20, torchvision:NAME, timm:NAME, "
+        "package.module:factory or path/to/file.py:factory.",
     ),
 ]
 Weights = Annotated[

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from autoprune.data.digits import MEAN, STD
 from autoprune.errors import UsageError
-from autoprune.models import _torchvision
+from autoprune.models import _timm, _torchvision
 from autoprune.models._digits import DigitsNet, trained_digits_state
+from autoprune.models._files import not_a_network
 from autoprune.models._resnet import plain20, resnet
 from autoprune.models._vgg import vgg16
 from autoprune.models._weights import check_finite, load_into, read_weights, state_fingerprint
@@ -78,9 +80,9 @@ def load_model(
     """Build a network and load its weights.
 
     Args:
-        spec: A built-in (``BUILT_IN``), ``torchvision:NAME``, ``package.module:factory`` or ``path/to/file.py:factory``. A
-            factory returns the module; it gets ``num_classes`` if it has a parameter of this name, and may set
-            ``input_shape`` (C, H, W), ``mean`` and ``std`` on the module.
+        spec: A built-in (``BUILT_IN``), ``torchvision:NAME``, ``timm:NAME``, ``package.module:factory`` or
+            ``path/to/file.py:factory``. A factory returns the module; it gets ``num_classes`` if it has a parameter of this name,
+            and may set ``input_shape`` (C, H, W), ``mean`` and ``std`` on the module.
         weights: A ``.safetensors`` or ``.pth`` file, or the name of torchvision's weights ("IMAGENET1K_V1"). Without, the
             network has the constructor's values, drawn from a fixed seed.
         num_classes: Number of outputs; without, what the weights or else the constructor say.
@@ -101,10 +103,14 @@ def load_model(
             loaded = _built_in(spec, weights, num_classes, say or _log.info, tell)
         elif spec.startswith("torchvision:"):
             loaded = _from_torchvision(spec, weights, num_classes, preprocessing, tell)
+        elif spec.startswith("timm:"):
+            loaded = _from_timm(spec, weights, num_classes, tell)
         elif is_factory(spec):
             loaded = _from_factory(spec, weights, num_classes, input_size, tell)
+        elif Path(spec).is_file():
+            raise UsageError(not_a_network(Path(spec)))
         else:
-            known = [*BUILT_IN, "torchvision:NAME", "package.module:factory", "path/to/file.py:factory"]
+            known = [*BUILT_IN, "torchvision:NAME", "timm:NAME", "package.module:factory", "path/to/file.py:factory"]
             raise UsageError(f"Unknown model '{spec}'.{nearest(spec, list(BUILT_IN))} Known: {', '.join(known)}.")
     model = loaded.model.eval()
     state = model.state_dict()
@@ -153,8 +159,8 @@ def _convolutions(model: nn.Module, size: int | Sequence[int]) -> tuple[int, int
 
 
 def untrained(spec: str, weights: str | None) -> bool:
-    """Whether a specification builds a network of ours or torchvision's with random weights."""
-    return weights is None and spec.startswith(("cifar-", "torchvision:"))
+    """Whether a specification builds a network of ours, torchvision's or timm's with random weights."""
+    return weights is None and spec.startswith(("cifar-", "torchvision:", "timm:"))
 
 
 def _built_in(
@@ -192,6 +198,13 @@ def _from_torchvision(
         state = _torchvision.download(published) if named else read_weights(weights, say=tell)
         load_into(model, state, weights=weights, say=tell)
     return LoadedModel(model, spec, (3, side, side), mean, std, weights, transform=transform if named else None)
+
+
+def _from_timm(spec: str, weights: str | None, num_classes: int | None, tell: Callable[[str], None]) -> LoadedModel:
+    model, shape, mean, std = _timm.build(spec.partition(":")[2], num_classes)
+    if weights is not None:
+        load_into(model, read_weights(weights, say=tell), weights=weights, say=tell)
+    return LoadedModel(model, spec, shape, mean, std, weights)
 
 
 def _from_factory(

@@ -17,6 +17,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "tensorboard": "tensorboard",
+    "timm": "timm",
 }
 """Modules that autoprune does not require, and the extra that installs them."""
 
