@@ -7,6 +7,7 @@ from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._labels import labels_in
 from autoprune.data._load import load_data
+from autoprune.data._nested import Nested, RunBatch, bytes_in, keys_of, moved
 from autoprune.data._preparation import Preparation
 from autoprune.data._seeded import seeded
 from autoprune.data._stream import Stream
@@ -22,15 +23,20 @@ __all__ = [
     "ImageArrays",
     "Images",
     "Items",
+    "Nested",
     "Preparation",
+    "RunBatch",
     "Stream",
     "adapt",
     "as_dataset",
+    "bytes_in",
     "data_sources",
     "failed",
     "image_keys",
     "is_function",
+    "keys_of",
     "labels_in",
     "load_data",
+    "moved",
     "seeded",
 ]

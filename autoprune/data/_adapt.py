@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate, default_convert
 
 from autoprune.data._check import Expected, Place, failed, fields
 from autoprune.data._held import Held
 from autoprune.data._items import Items, read_like
+from autoprune.data._nested import Nested
+from autoprune.data._rewound import Rewound, rewinding
 from autoprune.data._seeded import seeded
 from autoprune.data._stream import Stream
 from autoprune.errors import AutopruneError, UsageError
 
-Adapted = Held | Items | Stream
-Images = Dataset[Any] | Iterable[Any] | Stream
+Adapted = Held | Items | Stream | Nested
+Images = Dataset[Any] | Iterable[Any] | Stream | Nested
 """What `adapt` takes, as far as types can say it."""
 _KINDS = "a data set, a loader, or tensors (images, labels)"
 
@@ -43,9 +43,11 @@ def adapt(
         UsageError: for what cannot be understood; names it.
         AutopruneError: if the user's own code raises.
     """
-    if isinstance(part, Held | Items | Stream):
+    if isinstance(part, Held | Items | Stream | Nested):
         return part.unlabelled() if labelled is None else part
     expected = expected or Expected()
+    if expected.nested:
+        return Nested(part, name=name, expected=expected, labelled=labelled, most=most)
     given: dict[str, Any] = {"name": name, "expected": expected, "labelled": labelled}
     if isinstance(part, DataLoader):
         return _from_loader(part, given, most)
@@ -73,7 +75,9 @@ def adapt(
 
 def is_function(part: Any) -> bool:
     """Whether a part is the user's own evaluation, a function of the model, and no images."""
-    images = isinstance(part, Dataset | DataLoader | Held | Items | Stream | type) or hasattr(part, "__getitem__")
+    images = isinstance(part, Dataset | DataLoader | Held | Items | Stream | Nested | type) or hasattr(
+        part, "__getitem__"
+    )
     return callable(part) and not images and not isinstance(part, Iterable)
 
 
@@ -92,6 +96,8 @@ def as_dataset(part: Any, name: str, expected: Expected | None = None, *, labell
             return held if order is None else held.subset(order)
         return Items(data, name=name, expected=expected or Expected(), labelled=labelled, order=order)
     found = adapt(part, name, expected, labelled=labelled)
+    if isinstance(found, Nested):
+        raise UsageError(f"The {name} part holds nested inputs, of which there is no data set; pass them from Python.")
     if not isinstance(found, Stream):
         return found
     held_too = found.held
@@ -155,7 +161,7 @@ class _ItemsOf:
 def sampled_order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None, list[int] | None]:
     """Ask a loader's sampler once: which items it draws, ascending (None for each of them once), and the batches' sizes."""
     try:
-        with _rewinding(loader), seeded(0):
+        with rewinding(loader), seeded(0):
             if loader.batch_sampler is None:
                 drawn, sizes = list(loader.sampler), None
             else:
@@ -171,36 +177,3 @@ def sampled_order(loader: DataLoader[Any], name: str) -> tuple[list[int] | None,
     except TypeError:
         whole = False
     return (None if whole else order), sizes
-
-
-class Rewound:
-    """A loader that gives the same batches every time, whatever its own generators, which are left as they were."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
-        self._start = [generator.get_state() for generator in _generators(loader)]
-
-    def __iter__(self) -> Iterator[Any]:
-        with _rewinding(self._loader):
-            for generator, state in zip(_generators(self._loader), self._start, strict=True):
-                generator.set_state(state)
-            yield from self._loader
-
-
-@contextmanager
-def _rewinding(loader: DataLoader[Any]) -> Iterator[None]:
-    """Put a loader's own generators back afterwards."""
-    before = [(generator, generator.get_state()) for generator in _generators(loader)]
-    try:
-        yield
-    finally:
-        for generator, state in before:
-            generator.set_state(state)
-
-
-def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
-    sampler = loader.batch_sampler
-    owners = (loader, loader.sampler, sampler, getattr(sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    unique = {id(generator): generator for generator in found if isinstance(generator, torch.Generator)}
-    return list(unique.values())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.errors import UsageError
 
@@ -26,11 +26,53 @@ class Expected:
         shape: Shape of one image, without the batch.
         dtype: Type of the images.
         classes: Number of outputs.
+        example: What the network is called with, where that is no single tensor, or targets are no class numbers.
+        model: The network, whose parameters say how a dict is passed; with ``example``.
+        runs: Whether a function of the user's runs batches, so that these are passed on as they come.
+        targets: Whether targets are anything but class numbers.
+        batch: Items that are put together, where they come one by one; with ``example`` or ``runs``.
     """
 
     shape: tuple[int, ...] | None = None
     dtype: torch.dtype | None = None
     classes: int | None = None
+    example: Any = None
+    model: nn.Module | None = None
+    runs: bool = False
+    targets: bool = False
+    batch: int = 64
+
+    @property
+    def nested(self) -> bool:
+        """Whether inputs and targets may be nested, or are the user's own affair."""
+        return self.runs or self.example is not None
+
+    @classmethod
+    def of(
+        cls,
+        example: Any,
+        classes: int | None = None,
+        *,
+        model: nn.Module | None = None,
+        runs: bool = False,
+        targets: bool = False,
+        batch: int = 64,
+    ) -> Expected:
+        """Return what an example input says.
+
+        Args:
+            example: A batch for the network.
+            classes: Number of outputs, if they are class scores.
+            model: The network.
+            runs: Whether a function runs batches.
+            targets: Whether targets are anything but class numbers.
+            batch: Items that are put together.
+        """
+        single = isinstance(example, Tensor)
+        shape, dtype = (tuple(example.shape[1:]), example.dtype) if single else (None, None)
+        if single and not runs and not targets:
+            return cls(shape, dtype, classes)
+        return cls(shape, dtype, classes, example, model, runs, targets, batch)
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,28 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from autoprune.data._adapt import Rewound, by_index, sampled_order
-from autoprune.data._check import LABEL_KEYS
+from autoprune.data._adapt import adapt, by_index, sampled_order
+from autoprune.data._check import LABEL_KEYS, Expected
 from autoprune.data._held import Held
 from autoprune.data._items import Items
+from autoprune.data._nested import Nested
+from autoprune.data._rewound import Rewound
 from autoprune.data._seeded import seeded
 from autoprune.data._stream import Stream
 
 
-def labels_in(part: Any) -> tuple[bool, Any]:
+def labels_in(part: Any, expected: Expected | None = None) -> tuple[bool, Any]:
     """Return whether a part has labels, and the part, for what can be gone through only once with its first item put back.
 
     What cannot be told or read has labels: `adapt` says what is wrong with it.
 
     Args:
         part: Anything that `adapt` understands.
+        expected: What the network takes; where that may be nested, the part is returned understood.
     """
+    if expected is not None and expected.nested:
+        found = adapt(part, "search", expected, labelled=False)
+        return isinstance(found, Nested) and found.labelled, found
     if isinstance(part, Held):
         return len(part.tensors) > 1, part
     if isinstance(part, Items | Stream):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.data import Expected, Held, Images, Items, Stream, adapt, image_keys
+from autoprune.data import Expected, Held, Images, Items, Nested, RunBatch, Stream, adapt, bytes_in, image_keys, keys_of
+from autoprune.model_guard import ModelInputs
 from autoprune.surgery import fast_layout
 
 Batch = tuple[int, Any, Any]
@@ -49,7 +50,8 @@ class Batches:
     ) -> None:
         self._batch_size, self._labelled = batch_size, labelled
         self._kept: list[Batch] | None = None
-        self._source: Items | Stream | None = None
+        self._counted = 0
+        self._source: Items | Stream | Nested | None = None
         self.keys: Tensor | None = None
         self.labels: Tensor | None = None
         found = adapt(part, name, expected, labelled=labelled or None)
@@ -63,7 +65,7 @@ class Batches:
             ranges = [slice(start, start + batch_size) for start in range(0, self.size, batch_size)]
             self._kept = [(some.start, images[some], None if labels is None else labels[some]) for some in ranges]
         else:
-            self._source, self.size = found, found.size if isinstance(found, Stream) else len(found)
+            self._source, self.size = found, len(found) if isinstance(found, Items) else found.size
 
     @property
     def held(self) -> bool:
@@ -82,29 +84,33 @@ class Batches:
         for images, found in self._source.batches(self._batch_size):
             labels = found if self._labelled else None
             if self.keys is None:
-                keys.append(image_keys(images))
-                classes.append(found)
+                keys += [] if isinstance(images, RunBatch) else [keys_of(images)]
+                classes += [found] if isinstance(found, Tensor) and found.dim() == 1 else []
             if kept is not None:
                 kept.append((first, images, labels))
-                held += images.numel() * images.element_size()
+                held += bytes_in((images, None))
                 if held > MAX_CACHED_BYTES:
                     kept = None
             yield first, images, labels
-            first += len(images)
+            first += self._counted if isinstance(images, RunBatch) else len(images)
         self._kept, self.size = kept, first
-        if self.keys is None:
+        if self.keys is None and keys:
             self.keys = torch.cat(keys)
-            self.labels = torch.cat(classes) if self._labelled else None
+        if self.labels is None and classes and self._labelled:
+            self.labels = torch.cat(classes)
 
-    def some(self, count: int) -> Tensor | None:
+    def counted(self, count: int) -> None:
+        """Say how many images the batch holds that was gone through last, which its own function ran."""
+        self._counted = count
+
+    def some(self, count: int) -> Tensor | ModelInputs | None:
         """Return up to so many images from all over the part, shape (n, ...); None where they are not held in memory."""
-        if self._kept is None:
+        if self._kept is None or isinstance(self._kept[0][1], RunBatch):
             return None
         total = sum(len(images) for _, images, _ in self._kept)
         chosen = torch.linspace(0, total - 1, min(count, total)).long()
-        return torch.cat(
-            [
-                images[(chosen[(chosen >= first) & (chosen < first + len(images))] - first).to(images.device)]
-                for first, images, _ in self._kept
-            ]
-        )
+        found = [
+            images[(chosen[(chosen >= first) & (chosen < first + len(images))] - first).to(images.device)]
+            for first, images, _ in self._kept
+        ]
+        return torch.cat(found) if isinstance(found[0], Tensor) else ModelInputs.join(found)

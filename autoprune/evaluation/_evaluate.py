@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from autoprune.data import Expected, Images, is_function
+from autoprune.data import Expected, Images, RunBatch, is_function, moved
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._answers import Agreement, Answers, Apart, Classes, Measure, bounded, clearly_worse, joined
 from autoprune.evaluation._batches import Batch, Batches
@@ -19,9 +19,9 @@ from autoprune.evaluation._divergence import Divergence
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, Metric
 from autoprune.evaluation._outputs import Outputs, outputs_of
 from autoprune.evaluation._reference import Reference
-from autoprune.evaluation._task import Task, notes_of
+from autoprune.evaluation._task import Run, Task, notes_of, run_by
 from autoprune.evaluation._user import Evaluate, UserEvaluation
-from autoprune.model_guard import eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, eval_mode, unchanged
 from autoprune.surgery import run_in_layout
 
 Part = Images | Evaluate
@@ -118,7 +118,7 @@ class Evaluator:
             return self._measure.metric
         return self._task.metric or ACCURACY
 
-    def some(self, count: int) -> Tensor | None:
+    def some(self, count: int) -> Tensor | ModelInputs | None:
         """Return up to so many images from all over the part, shape (n, ...); None where they are not held in memory."""
         return None if self._batches is None else self._batches.some(count)
 
@@ -230,10 +230,12 @@ class Evaluator:
         found, paces = [], []
         for first, images, labels in batches:
             began = time.perf_counter()
-            count = len(images)
             images = images.to(self.device)
-            outputs = outputs_of(self._run(model, images), count)
-            labels = None if labels is None else labels.to(self.device)
+            outputs = self._outputs(model, images)
+            count = outputs.count
+            if isinstance(images, RunBatch):
+                cast(Batches, self._batches).counted(count)
+            labels = None if labels is None else moved(labels, self.device)
             seen = torch.arange(first, first + count, device=self.device)
             found.append(self._judged(model, outputs, images, labels, seen))
             if self.device.type == "cuda":
@@ -277,7 +279,7 @@ class Evaluator:
 
             def again(images: Any) -> Outputs:
                 with unchanged(model), eval_mode(model):
-                    return outputs_of(self._run(model, images), len(images))
+                    return self._outputs(model, images)
 
             needed = [name != "kl" for name in self._divergence.names]
             self._reference = Reference(again, self.name, needed)
@@ -293,8 +295,13 @@ class Evaluator:
             )
         return own * 0.0
 
+    def _outputs(self, model: nn.Module, images: Any) -> Outputs:
+        return outputs_of(self._run(model, images), None if isinstance(images, RunBatch) else len(images))
+
     def _run(self, model: nn.Module, images: Any) -> Any:
-        if not isinstance(images, Tensor):
+        if isinstance(images, RunBatch):
+            return run_by(cast(Run, self._task.run), model, images.value)
+        if isinstance(images, ModelInputs):
             return images.call(model)
         answer, plain = run_in_layout(model, images.contiguous() if self._plain else images)
         self._plain = plain if self._plain is None else self._plain  # the same for every later network, in any order

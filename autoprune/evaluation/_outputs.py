@@ -20,11 +20,13 @@ class Outputs:
         tensors: Floating-point tensors, shapes (N, ...).
         form: What the output is nested like, and the type and dimensions of each tensor in it: equal for outputs of one kind.
         left_out: Why other tensors are no part of it, in words.
+        count: Number of images.
     """
 
     tensors: tuple[Tensor, ...]
     form: tuple[Any, ...]
     left_out: tuple[str, ...] = ()
+    count: int = 0
 
     @property
     def scores_classes(self) -> bool:
@@ -42,16 +44,24 @@ def scores_classes(tensor: Tensor) -> bool:
     return tensor.dim() == 2 and tensor.shape[1] > 1
 
 
-def outputs_of(answer: Any, count: int) -> Outputs:
+def outputs_of(answer: Any, count: int | None) -> Outputs:
     """Return what of a network's output can be compared image by image.
 
     Args:
         answer: What the network gave: a tensor, or any nesting of them in tuples, lists, dicts and data classes.
-        count: Number of images in the batch.
+        count: Number of images in the batch; None for the length of the first tensor of real numbers.
     """
-    if isinstance(answer, Tensor) and answer.is_floating_point() and answer.dim() and len(answer) == count:
-        return Outputs((answer,), ("*", answer.dtype, answer.dim()))
+    if (
+        isinstance(answer, Tensor)
+        and answer.is_floating_point()
+        and answer.dim()
+        and len(answer) == (count or len(answer))
+    ):
+        return Outputs((answer,), ("*", answer.dtype, answer.dim()), count=len(answer))
     leaves, structure = pytree.tree_flatten(_plain(answer))
+    if count is None:
+        real = (leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim())
+        count = next((len(leaf) for leaf in real), 0)
     kept: list[Tensor] = []
     form: list[Any] = [structure]
     left_out: dict[str, None] = {}
@@ -67,7 +77,7 @@ def outputs_of(answer: Any, count: int) -> Outputs:
             left_out[f"a tensor of shape {tuple(leaf.shape)} for {count} images"] = None
         elif leaf.numel():
             kept.append(leaf)
-    return Outputs(tuple(kept), tuple(form), tuple(left_out))
+    return Outputs(tuple(kept), tuple(form), tuple(left_out), count)
 
 
 def _plain(value: Any) -> Any:

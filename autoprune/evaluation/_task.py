@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from torch import nn
 
-from autoprune.data import is_function, labels_in
-from autoprune.errors import UsageError
+from autoprune.data import Expected, failed, is_function, labels_in
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._divergence import Divergence, DivergenceFn
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
 from autoprune.evaluation._outputs import Outputs, check_comparable, scores_classes
@@ -42,15 +42,16 @@ class Task:
         metric = self.metric or ACCURACY
         return {"labels": bool(self.labels), "metric": metric.name, "maximize": metric.maximize}
 
-    def seen_in(self, part: Any) -> tuple[Task, Any]:
+    def seen_in(self, part: Any, expected: Expected | None = None) -> tuple[Task, Any]:
         """Return the same task, which then says whether labels are read, and the search part that it was seen from.
 
         Args:
             part: The search part; a function that evaluates needs none of ours.
+            expected: What the network takes.
         """
         if self.labels is not None:
             return self, part
-        found, part = (True, part) if is_function(part) else labels_in(part)
+        found, part = (True, part) if is_function(part) else labels_in(part, expected)
         return replace(self, labels=found), part
 
     def suited(self, dense: Outputs) -> Task:
@@ -93,6 +94,24 @@ class Task:
                 f"The agreement is that of class scores (N, classes), but the network gives {dense.text}; leave the metric out."
             )
         return replace(self, metric=metric)
+
+
+def run_by(run: Run, model: nn.Module, batch: Any) -> Any:
+    """Return what a network gives to a batch that a function of the user's runs.
+
+    Raises:
+        UsageError: if the function raises.
+    """
+    try:
+        return run(model, batch)
+    except AutopruneError:
+        raise
+    except Exception as error:
+        name = getattr(run, "__name__", repr(run))
+        raise UsageError(
+            f"The run function {name} raised {failed(error)}; it is called as run(model, batch), and must return what the "
+            "network gives to the batch."
+        ) from error
 
 
 def check_direction(metric: Metric) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoprune.budget import AnyDrop, drop_between, paired_error
 from autoprune.evaluation import Answers, Evaluator, Score
-from autoprune.model_guard import unchanged
+from autoprune.model_guard import ModelInputs, unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._finished import half
 from autoprune.problem._pruner import PROBED
@@ -71,7 +71,7 @@ class Scorer:
         """Whether the search part can be looked at in parts."""
         return self._search.races
 
-    def some(self) -> Tensor | None:
+    def some(self) -> Tensor | ModelInputs | None:
         """Return some of the search images that policies are scored on, shape (N, C, H, W); None where they are not held."""
         return None if self._halved else self._search.some(PROBED)
 

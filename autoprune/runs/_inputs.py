@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data import Adapted, Data, Expected, Preparation, Stream, adapt, load_data
+from autoprune.data import Adapted, Data, Expected, Nested, Preparation, Stream, adapt, load_data
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluate, Outputs, Task, outputs_of
 from autoprune.model_guard import eval_mode, run_once, unchanged
@@ -193,7 +193,7 @@ def check_device(device: str) -> None:
 
 def example_batch(data: Adapted) -> Tensor:
     """Return two images as a batch, shape (2, C, H, W); twice the same one where there are no more."""
-    if isinstance(data, Stream):
+    if isinstance(data, Stream | Nested):
         images = data.first(2)[0]
     else:
         images = torch.stack([data[index][0] for index in (0, min(1, len(data) - 1))])
