@@ -38,6 +38,7 @@ def compare(
     maximize: search_options.Maximize = None,
     minimize_metric: search_options.MinimizeMetric = None,
     divergence: search_options.Divergence = None,
+    run: search_options.Run = None,
     select: search_options.Select = None,
     score: search_options.Score = None,
     race: options.Race = None,
@@ -89,7 +90,7 @@ def compare(
 
     from autoprune.cli._finetune import checked_recipe, progress_of
     from autoprune.cli._progress import RichProgress
-    from autoprune.comparison import compare as run
+    from autoprune.comparison import compare as compare_agents
     from autoprune.comparison import draw, sentences, table
     from autoprune.finetuning import FinetuneProgress
     from autoprune.report import Progress
@@ -114,7 +115,7 @@ def compare(
             return progress_of(folder, stack, tensorboard=tensorboard, quiet=quiet)
 
         try:
-            found = run(
+            found = compare_agents(
                 asked,
                 out,
                 agents=names,

@@ -63,6 +63,7 @@ def search(
     maximize: search_options.Maximize = None,
     minimize_metric: search_options.MinimizeMetric = None,
     divergence: search_options.Divergence = None,
+    run: search_options.Run = None,
     select: search_options.Select = None,
     score: search_options.Score = None,
     race: options.Race = None,

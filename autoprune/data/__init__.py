@@ -3,10 +3,11 @@
 from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, is_function
 from autoprune.data._check import Expected, failed, image_keys
 from autoprune.data._factory import data_sources
+from autoprune.data._fingerprint import fingerprint_parts, name_of
 from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._labels import labels_in
-from autoprune.data._load import load_data
+from autoprune.data._load import load_data, load_raw
 from autoprune.data._nested import Nested, RunBatch, bytes_in, keys_of, moved
 from autoprune.data._preparation import Preparation
 from autoprune.data._seeded import seeded
@@ -32,11 +33,14 @@ __all__ = [
     "bytes_in",
     "data_sources",
     "failed",
+    "fingerprint_parts",
     "image_keys",
     "is_function",
     "keys_of",
     "labels_in",
     "load_data",
+    "load_raw",
     "moved",
+    "name_of",
     "seeded",
 ]

@@ -81,6 +81,24 @@ def call_data_factory(
     return found, "; ".join(f"{name}: {how[name]}" for name in ("calibration", "search", "report")), labels
 
 
+def raw_parts(spec: str, options: Mapping[str, Any], *, factory: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """Call the factory and return its parts as they came, by the names calibration, search, report and train.
+
+    Args:
+        spec: The factory.
+        options: What it may have parameters for.
+        factory: The factory, where ``spec`` is a registered name.
+
+    Raises:
+        UsageError: if it returns anything else than named parts.
+        AutopruneError: if it raises.
+    """
+    found = {
+        name: part for name, (_, part) in _named(call_factory(spec, "data", options, factory=factory), spec).items()
+    }
+    return {"calibration": found["train"], **found} if "calibration" not in found else found
+
+
 def _named(found: Any, spec: str) -> dict[str, tuple[str, Any]]:
     """Return what each part is called in the factory's answer, and the part."""
     if isinstance(found, tuple) and hasattr(found, "_asdict"):

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.data._check import LABEL_KEYS, Place, fields, to_tensor
 from autoprune.errors import UsageError
-from autoprune.model_guard import ModelInputs
+from autoprune.model_guard import ModelInputs, as_inputs
 
 
 class Split(NamedTuple):
@@ -39,6 +39,7 @@ class Form:
     """
 
     def __init__(self, example: Any) -> None:
+        as_inputs(example)  # data classes in it are nestings from here on
         if isinstance(example, ModelInputs) and not example.kwargs:
             example = example.args[0] if len(example.args) == 1 else example.args
         elif isinstance(example, ModelInputs) and not example.args:

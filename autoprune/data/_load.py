@@ -18,7 +18,7 @@ from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
-from autoprune.data._factory import KINDS, call_data_factory, data_sources
+from autoprune.data._factory import KINDS, call_data_factory, data_sources, raw_parts
 from autoprune.data._fashion_mnist import read_fashion_mnist
 from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
@@ -100,6 +100,34 @@ def load_data(
         )
     data = _check(data, size, num_classes) if labels is not False else _unlabelled(data, size)
     return replace(data, fingerprint=_fingerprint(data))
+
+
+def load_raw(
+    spec: str, *, input_shape: Sequence[int] = (), download: bool = False, **statistics: Any
+) -> dict[str, Any]:
+    """Return the parts of data as they are, for a function of the user's that runs batches of them.
+
+    Args:
+        spec: As for `load_data`.
+        input_shape: Shape of one input.
+        download: Whether the data may be downloaded.
+        **statistics: ``mean`` and ``std``, as for `load_data`.
+
+    Returns:
+        Parts named calibration, search and, if there is one, report.
+
+    Raises:
+        UsageError: likewise.
+        AutopruneError: likewise.
+    """
+    kind, _, root = spec.partition(":")
+    own = kind in data_sources.names()
+    if not own and (kind in KINDS or not is_factory(spec)):
+        data = load_data(spec, input_shape=input_shape, download=download, **statistics)
+        return {"calibration": data.calibration, "search": data.search, "report": data.report}
+    options: dict[str, Any] = {**statistics, "input_size": tuple(input_shape) or None, "download": download}
+    factory = data_sources.get(kind) if own else None
+    return raw_parts(spec, options | ({"root": root} if own else {}), factory=factory)
 
 
 def _load_digits(spec: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:

@@ -142,7 +142,7 @@ class Nested:
         """Return what goes through a part once: items or batches, and which of both they are."""
         if isinstance(part, str | bytes | type):
             raise UsageError(f"The {self.name} part is {kind(part)}; give a data set, a loader, or tensors.")
-        if isinstance(part, TensorDataset):
+        if isinstance(part, TensorDataset) and self._form is not None:
             self._whole = True
             return lambda: iter([(part.tensors if len(part.tensors) > 1 else part.tensors[0], True)])
         if isinstance(part, DataLoader):

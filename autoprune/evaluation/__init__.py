@@ -11,6 +11,7 @@ from autoprune.evaluation._divergence import (
 )
 from autoprune.evaluation._evaluate import Evaluator, Part
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._metrics import TargetMetric, metrics
 from autoprune.evaluation._outputs import Outputs, outputs_of
 from autoprune.evaluation._probe import PROBE_TEMPERATURE, answers_divergence
 from autoprune.evaluation._rewards import (
@@ -26,7 +27,7 @@ from autoprune.evaluation._rewards import (
 )
 from autoprune.evaluation._score import Score
 from autoprune.evaluation._significance import Agents, Difference, Networks, error_of, stacked, standard_error
-from autoprune.evaluation._task import Run, Task
+from autoprune.evaluation._task import Run, Task, run_by
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RewardFn",
     "Run",
     "Score",
+    "TargetMetric",
     "Task",
     "accuracy",
     "answers_divergence",
@@ -62,9 +64,11 @@ __all__ = [
     "divergence",
     "divergences",
     "error_of",
+    "metrics",
     "outputs_of",
     "resolve_reward",
     "rewards",
+    "run_by",
     "smallest",
     "stacked",
     "standard_error",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any, cast
 
@@ -16,7 +16,8 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._answers import Agreement, Answers, Apart, Classes, Measure, bounded, clearly_worse, joined
 from autoprune.evaluation._batches import Batch, Batches
 from autoprune.evaluation._divergence import Divergence
-from autoprune.evaluation._metric import ACCURACY, AGREEMENT, Metric
+from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._metrics import TargetMetric, metrics
 from autoprune.evaluation._outputs import Outputs, outputs_of
 from autoprune.evaluation._reference import Reference
 from autoprune.evaluation._task import Run, Task, notes_of, run_by
@@ -255,7 +256,7 @@ class Evaluator:
             self._reference.check(outputs)
             reference = self._reference.at(seen, images)
             distance = cast(Divergence, self._divergence)(outputs.tensors, reference, self._reference.variances)
-            distance = distance if self._task.labels else bounded(distance)
+            distance = distance if isinstance(measure, Classes) else bounded(distance)
         values = measure.values(outputs, labels, reference, distance)
         return Answers(values, measure.loss(outputs, labels, distance), distance, seen)
 
@@ -267,7 +268,9 @@ class Evaluator:
             )
         task = self._task.completed(outputs)
         metric = cast(Metric, task.metric)
-        self._measure = {ACCURACY.name: Classes, AGREEMENT.name: Agreement}.get(metric.name, Apart)(metric)
+        self._measure = measure_of(metric)
+        if isinstance(self._measure, TargetMetric):
+            self._measure.prepare(labels for _, _, labels in cast(Batches, self._batches))
         if not task.labels and self.name == "search":
             self._notes.update(dict.fromkeys(notes_of(task, outputs)))
         return self._measure
@@ -285,7 +288,7 @@ class Evaluator:
             self._reference = Reference(again, self.name, needed)
         self._reference.add(outputs)
         divergence = cast(Divergence, self._divergence)
-        if self._task.labels:  # the loss says whether they are finite
+        if isinstance(self._measure, Classes):  # the loss says whether they are finite
             return torch.zeros(len(seen), device=seen.device)
         own = divergence(outputs.tensors, outputs.tensors, [1.0] * len(outputs.tensors)).float()
         if bool((own.abs() > EQUAL).any()):
@@ -306,3 +309,13 @@ class Evaluator:
         answer, plain = run_in_layout(model, images.contiguous() if self._plain else images)
         self._plain = plain if self._plain is None else self._plain  # the same for every later network, in any order
         return answer
+
+
+def measure_of(metric: Metric) -> Measure:
+    """Return what measures a metric of ours."""
+    own: dict[str, Callable[[Metric], Measure]] = {
+        ACCURACY.name: Classes,
+        AGREEMENT.name: Agreement,
+        DIVERGENCE.name: Apart,
+    }
+    return own[metric.name](metric) if metric.name in own else metrics.get(metric.name)(metric)

@@ -12,6 +12,7 @@ from autoprune.data import Expected, failed, is_function, labels_in
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._divergence import Divergence, DivergenceFn
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._metrics import check_metric
 from autoprune.evaluation._outputs import Outputs, check_comparable, scores_classes
 
 Run = Callable[[nn.Module, Any], Any]
@@ -35,6 +36,12 @@ class Task:
     metric: Metric | None = None
     divergence: str | DivergenceFn | None = None
     run: Run | None = None
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether targets are read that are no class numbers."""
+        known = (ACCURACY.name, AGREEMENT.name, DIVERGENCE.name)
+        return self.labels is not False and self.metric is not None and self.metric.name not in known
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -73,8 +80,11 @@ class Task:
         """
         if self.metric is not None:
             check_direction(self.metric)
-        if self.labels:
+        if self.labels and (self.metric is None or self.metric.name not in (AGREEMENT.name, DIVERGENCE.name)):
             metric = self.metric or ACCURACY
+            if metric.name != ACCURACY.name:
+                check_metric(metric)
+                check_comparable(dense, "The network")
             if metric.name == ACCURACY.name and not (len(dense.tensors) == 1 and dense.tensors[0].dim() == 2):
                 raise UsageError(
                     f"The network gives {dense.text}, not class scores (N, classes), so that there is no accuracy; name what is "

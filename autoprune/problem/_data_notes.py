@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autoprune.data import Adapted, image_keys
+from autoprune.data import Adapted, keys_of
 from autoprune.evaluation import Evaluator
+from autoprune.model_guard import ModelInputs
 
 FEW = 16
 """Calibration images at which, and below, the user is told that these are few."""
 
 
-def data_notes(given: Adapted, calibration: Tensor, search: Evaluator, report: Evaluator | None) -> tuple[str, ...]:
+def data_notes(
+    given: Adapted, calibration: Tensor | ModelInputs, search: Evaluator, report: Evaluator | None
+) -> tuple[str, ...]:
     """Return sentences on the parts, after each was run over once.
 
     Args:
@@ -28,7 +31,7 @@ def data_notes(given: Adapted, calibration: Tensor, search: Evaluator, report: E
             "the weights much better."
         )
     notes += [note for part in (search, report) if part is not None for note in _repeats(part)]
-    seen = image_keys(calibration)
+    seen = keys_of(calibration)
     if report is not None and report.keys is not None:
         if search.keys is not None and (both := _shared(report.keys, search.keys)):
             notes.append(

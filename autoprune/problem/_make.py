@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.budget import Budget
-from autoprune.data import CALIBRATION, Expected, Images, adapt, is_function
+from autoprune.data import CALIBRATION, Expected, Images, adapt, is_function, moved
 from autoprune.decisions import CHANNELS, Bounds, Ignore, restrictions_of
-from autoprune.evaluation import Evaluator, Part, RewardFn, Task, check_reward, outputs_of, resolve_reward
+from autoprune.evaluation import Evaluator, Part, RewardFn, Task, check_reward, resolve_reward
 from autoprune.graph import PruningGraph
 from autoprune.latency import Target
-from autoprune.model_guard import eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, unchanged
 from autoprune.problem._budgeted import as_budget, under_budget
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._problem import Problem
 from autoprune.problem._pruner import CALIBRATION_IMAGES, FINISH_IMAGES, REFIT_ON, Pruner, check_score
 from autoprune.problem._scorer import Scorer
-from autoprune.problem._traced import trace
+from autoprune.problem._traced import Traced, trace
 from autoprune.reconstruct import FINISH_STEPS, affordable_rows
+from autoprune.runs import check_run, classes_of
 from autoprune.select import selections
 from autoprune.support.device import resolve_device
 
@@ -31,7 +32,7 @@ from autoprune.support.device import resolve_device
 @unchanged()  # the global random numbers
 def make_problem(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     *,
     calibration: Images,
     evaluate: Part,
@@ -67,7 +68,8 @@ def make_problem(
 
     Args:
         model: The trained dense network; not touched.
-        example_input: A batch for it, shape (N, C, H, W); only shape and dtype matter.
+        example_input: A batch for it, shape (N, C, H, W) or of any nesting, see `autoprune.model_guard.as_inputs`; only shapes
+            and types matter. With a task that runs batches: what its function takes.
         calibration: Images for the statistics: a tensor (N, C, H, W), a dataset of (image, label) or a loader.
         evaluate: The search part: a dataset, a loader, or ``model -> {"accuracy", "loss"}``. Images alone will do: networks are
             then compared with the dense network's outputs.
@@ -107,19 +109,18 @@ def make_problem(
     check_score(score)  # what can be refused at once is
     selections.get(select)
     limits = as_budget(budget)
-    task, evaluate = _task(task or Task(labels=None), model, example_input, evaluate)
+    task, evaluate, expected = _task(task or Task(labels=None), model, example_input, evaluate, batch_size)
     reward = reward or ("accuracy" if task.labels else "divergence")
     resolve_reward(reward)
     check_reward(reward, limits)
     where = resolve_device(device)
-    expected = Expected(tuple(example_input.shape[1:]), example_input.dtype)
     options: dict[str, Any] = {"device": where, "batch_size": batch_size, "expected": expected, "task": task}
     search = Evaluator(evaluate, name="search", **options)
     held_out = None if report is None else Evaluator(report, name="report", **options)
     given = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
-    images = given.drawn(max(finish_images, calibration_images), seed)
+    drawn = given.drawn(max(finish_images, calibration_images), seed)
     restrictions = restrictions_of(model, ignore, bounds)
-    traced = trace(model, example_input, device=where, graph=graph, part=part)
+    traced = trace(model, example_input, device=where, graph=graph, part=part, run=task.run)
     budgeted = under_budget(
         traced,
         limits,
@@ -132,10 +133,10 @@ def make_problem(
         profile=profile,
         say=say,
     )
-    batches = (images[start : start + batch_size].to(where) for start in range(0, len(images), batch_size))
+    images = _calibration(traced, drawn, batch_size)
     pruner = Pruner(
         budgeted,
-        traced.captured(batches) if part else images,
+        images,
         select=select,
         score=score,
         seed=seed,
@@ -150,9 +151,29 @@ def make_problem(
     return Problem(budgeted, pruner, scorer, reward=reward, notes=data_notes(given, images, search, held_out))
 
 
-def _task(task: Task, model: nn.Module, example: Tensor, part: Part) -> tuple[Task, Part]:
-    """Return the task, which then says whether labels are read, and the search part that it was seen from."""
-    if task.labels is None and not is_function(part):
-        with suppress(Exception), unchanged(model), eval_mode(model), torch.no_grad():  # what goes wrong says the trace
-            task = task.suited(outputs_of(model(example), len(example)))
-    return task.seen_in(part)
+def _calibration(traced: Traced, drawn: Tensor | ModelInputs | list[Any], batch_size: int) -> Tensor | ModelInputs:
+    """Return what is traced is called with, given calibration images, or batches for a function that runs them."""
+    if isinstance(drawn, list):
+        return traced.captured(moved(batch, traced.device) for batch in drawn)
+    if not traced.part:
+        return drawn
+    return traced.captured(
+        drawn[start : start + batch_size].to(traced.device) for start in range(0, len(drawn), batch_size)
+    )
+
+
+def _task(task: Task, model: nn.Module, example: Any, part: Part, batch_size: int) -> tuple[Task, Part, Expected]:
+    """Return the task, which then says whether labels are read, the search part that it was seen from, and what is expected."""
+    classes = None
+    if task.run is not None or not isinstance(example, Tensor) or (task.labels is None and not is_function(part)):
+        outputs = None
+        with suppress(Exception), unchanged(model):  # what goes wrong says the trace
+            outputs = check_run(model, example, task.run)
+        if outputs is not None:
+            task, classes = task.suited(outputs), classes_of(outputs)
+    nested = task.run is not None or not isinstance(example, Tensor)
+    given: dict[str, Any] = {"model": model, "runs": task.run is not None, "batch": batch_size}
+    given |= {"targets": task.reads_targets}
+    expected = Expected.of(example, classes if nested else None, **given)
+    task, part = task.seen_in(part, expected)
+    return task, part, expected

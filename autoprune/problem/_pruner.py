@@ -192,7 +192,9 @@ class Pruner:
         return [self.backend.errors(one) if isinstance(one, Group) else share_lost(one) for one in self._decisions]
 
     @unchanged()
-    def sensitivities(self, images: Tensor | None, most: int | None) -> tuple[npt.NDArray[np.float64], float] | None:
+    def sensitivities(
+        self, images: Tensor | ModelInputs | None, most: int | None
+    ) -> tuple[npt.NDArray[np.float64], float] | None:
         """Return how much a unit of `errors` matters in every decision; see `Problem.sensitivities`.
 
         Args:

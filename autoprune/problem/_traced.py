@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune.data import moved
 from autoprune.graph import PruningGraph, Run, captured, parts_and_inputs, proved_part, view
 from autoprune.model_guard import ModelInputs, as_inputs, unchanged
 from autoprune.models import check_finite
@@ -81,7 +82,9 @@ def trace(
     where = resolve_device(device)
     network = copy_model(model).to(where).eval()
     example = (
-        example_input.to(where) if isinstance(example_input, Tensor) else as_inputs(example_input, network).to(where)
+        moved(example_input, where)
+        if isinstance(example_input, Tensor) or run is not None
+        else as_inputs(example_input, network).to(where)
     )
     traced, inputs = parts_and_inputs(network, example, part, run)
     found = proved_part(traced, inputs, network, run) if graph is None else graph

@@ -9,10 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data import Adapted, Data, Expected, Nested, Preparation, Stream, adapt, load_data
+from autoprune.data import (
+    CALIBRATION,
+    Adapted,
+    Data,
+    Expected,
+    Nested,
+    Preparation,
+    Stream,
+    adapt,
+    fingerprint_parts,
+    load_data,
+    load_raw,
+)
 from autoprune.errors import UsageError
-from autoprune.evaluation import Evaluate, Outputs, Task, outputs_of
-from autoprune.model_guard import eval_mode, run_once, unchanged
+from autoprune.evaluation import Evaluate, Outputs, Run, Task, outputs_of, run_by
+from autoprune.model_guard import as_inputs, eval_mode, run_once, unchanged
 from autoprune.models import LoadedModel, load_model
 from autoprune.runs._config import RunConfig
 from autoprune.support.device import resolve_device
@@ -24,7 +36,7 @@ class Inputs:
 
     Attributes:
         model: The dense model.
-        example_input: One batch, shape (B, C, H, W).
+        example_input: One batch, shape (B, C, H, W), or of any nesting.
         calibration: Images that statistics are collected on.
         search: What policies are scored on.
         report: What finished networks are reported on; None if there is no such part.
@@ -35,7 +47,7 @@ class Inputs:
     """
 
     model: nn.Module
-    example_input: Tensor
+    example_input: Any
     calibration: Adapted
     search: Adapted | Evaluate
     report: Adapted | Evaluate | None
@@ -105,6 +117,7 @@ def load_inputs(
     say: Callable[[str], None] | None = None,
     preparation: Preparation | None = None,
     task: Task | None = None,
+    batch_size: int = 64,
 ) -> Inputs:
     """Load a model and data and check that they fit.
 
@@ -120,6 +133,7 @@ def load_inputs(
         say: Told in one line what takes time, and what is done to images.
         preparation: What is done to the pictures of an image folder; None for what is usual, or the weights' own.
         task: What networks are judged by.
+        batch_size: Items that are put together for a task that runs batches.
 
     Raises:
         UsageError: if anything is missing, damaged or does not fit; says what and what to do.
@@ -128,8 +142,12 @@ def load_inputs(
     loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
+    task = task or Task()
+    if task.run is not None:
+        raw = load_raw(data, input_shape=loaded.input_shape, download=download, mean=mean, std=std)
+        return _run_inputs(loaded, raw, task, {"name": model, "weights": weights}, batch_size=batch_size)
     outputs = check_run(loaded.model, loaded.example_input())
-    task = (task or Task()).suited(outputs)
+    task = task.suited(outputs)
     classes = classes_of(outputs)
     parts = load_parts(
         data,
@@ -175,6 +193,38 @@ def load_inputs(
     )
 
 
+def _run_inputs(
+    loaded: LoadedModel, parts: Mapping[str, Any], task: Task, named: Mapping[str, Any], *, batch_size: int
+) -> Inputs:
+    """Return a network and data whose batches a function of the user's runs; the first of them is the example."""
+    expected = Expected(runs=True, batch=batch_size)
+    calibration = Nested(parts["calibration"], name="calibration", expected=expected, labelled=False, most=CALIBRATION)
+    example = calibration.first(1)[0].value
+    outputs = check_run(loaded.model, example, task.run)
+    classes = classes_of(outputs)
+    expected = Expected(None, None, classes, runs=True, batch=batch_size, targets=task.reads_targets)
+    task, search = task.suited(outputs).seen_in(parts["search"], expected)
+    task = task.completed(outputs)
+    labelled = True if task.labels else None
+    search = adapt(search, "search", expected, labelled=labelled)
+    report = None if "report" not in parts else adapt(parts["report"], "report", expected, labelled=labelled)
+    return Inputs(
+        model=loaded.model,
+        example_input=example,
+        calibration=calibration,
+        search=search,
+        report=report,
+        model_spec={**named, "input_shape": list(loaded.input_shape), "num_classes": classes, "buildable": True},
+        recorded={
+            "model_fingerprint": loaded.fingerprint,
+            "data_fingerprint": fingerprint_parts(calibration, search, report),
+            "input_shape": tuple(loaded.input_shape),
+            **task.recorded,
+        },
+        task=task,
+    )
+
+
 def check_device(device: str) -> None:
     """See that a device exists.
 
@@ -212,15 +262,23 @@ def check_output(model: nn.Module, example: Tensor) -> int:
     return classes
 
 
-def check_run(model: nn.Module, example: Tensor) -> Outputs:
-    """See that the model takes such images, and return what it gives.
+def check_run(model: nn.Module, example: Any, run: Run | None = None) -> Outputs:
+    """See that the model takes such inputs, and return what it gives.
+
+    Args:
+        model: The model.
+        example: A batch for it, of any nesting.
+        run: Runs it on the batch; None for a plain call.
 
     Raises:
         UsageError: if it does not; says what shape the images have.
     """
     with unchanged(model), eval_mode(model), torch.no_grad():
-        output = run_once(model, example, advice="check the model, the data and the input size")
-    return outputs_of(output, len(example))
+        if run is not None:
+            return outputs_of(run_by(run, model, example), None)
+        inputs = example if isinstance(example, Tensor) else as_inputs(example, model)
+        output = run_once(model, inputs, advice="check the model, the data and the input size")
+    return outputs_of(output, len(inputs))
 
 
 def classes_of(outputs: Outputs) -> int | None:

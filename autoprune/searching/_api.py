@@ -6,35 +6,30 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.agents import Agent
 from autoprune.budget import Budget
-from autoprune.data import CALIBRATION, UNLABELLED, Adapted, Expected, Held, Images, Items, adapt, is_function
+from autoprune.data import Images, moved, name_of
 from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
-from autoprune.evaluation import DivergenceFn, Evaluate, Part, Score, Task
+from autoprune.evaluation import DivergenceFn, Part, Run, Score
 from autoprune.graph import build_graph, parts_and_inputs
 from autoprune.latency import Target
-from autoprune.model_guard import check_example, unchanged
-from autoprune.models import check_finite
+from autoprune.model_guard import unchanged
 from autoprune.report import Progress, sentences, table
-from autoprune.runs import Inputs, RunFolder, check_device, check_run, classes_of
+from autoprune.runs import RunFolder
+from autoprune.searching._passed import inputs_passed
 from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, metric_asked, resolve
 from autoprune.searching._session import as_found, check_plugins, execute, task_asked
 from autoprune.support.files import write_text_atomic
-from autoprune.support.fingerprint import fingerprint
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import LOADER, Policy, copy_model, loader_text
-
-_SAMPLE = 64  # images of a data set that go into its fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +68,7 @@ class SearchResult:
 
 def search(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     *,
     calibration: Images,
     evaluate: Part,
@@ -92,6 +87,7 @@ def search(
     maximize: str | None = None,
     minimize_metric: str | None = None,
     divergence: str | DivergenceFn | None = None,
+    run: str | Run | None = None,
     select: str | None = None,
     score: Literal["sequential", "cached"] | None = None,
     race: bool | None = None,
@@ -121,8 +117,9 @@ def search(
     names lead to the same search.
 
     Args:
-        model: The trained network; images (B, C, H, W) in, logits (B, classes) out. It is not changed.
-        example_input: One batch of at least two images, shape (B, C, H, W).
+        model: The trained network. It is not changed.
+        example_input: One batch of at least two items: a tensor, images (B, C, H, W) for instance, or what else it takes.
+            A tuple is passed by position, a dict by name if the forward has parameters of these names. With ``run`` its batch.
         calibration: Images for statistics, best from the training set: a tensor (N, C, H, W), a data set or a loader.
             Labels are not used.
         evaluate: What policies are scored on: labelled images as a data set or loader, or a function that takes a model
@@ -149,6 +146,8 @@ def search(
         divergence: How outputs are compared with the dense network's (`autoprune.evaluation.divergences`): a name for all
             tensors, or one for each with commas between, or a function; by default "kl" for class scores (N, classes), else
             "relative".
+        run: Runs the network on a batch, ``run(model, batch)``, where the batch's form does not say how; gets what a loader
+            yields.
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
@@ -184,7 +183,7 @@ def search(
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
     restrictions = restrictions_of(model, ignore, bounds)
     asked = {
-        "model": _name(type(model)),
+        "model": name_of(type(model)),
         "data": "python",
         "budget": budget,
         "budget_mode": budget_mode,
@@ -192,13 +191,14 @@ def search(
         "pareto": pareto,
         "minimize": minimize,
         "preset": preset,
-        "agent": agent if agent is None or isinstance(agent, str) else _name(agent),
+        "agent": agent if agent is None or isinstance(agent, str) else name_of(agent),
         "agent_options": None if agent_options is None else dict(agent_options),
         "episodes": episodes,
-        "reward": reward if reward is None or isinstance(reward, str) else _name(reward),
+        "reward": reward if reward is None or isinstance(reward, str) else name_of(reward),
         "labels": labels,
         **metric_asked(maximize, minimize_metric),
-        "divergence": divergence if divergence is None or isinstance(divergence, str) else _name(divergence),
+        "divergence": divergence if divergence is None or isinstance(divergence, str) else name_of(divergence),
+        "run": run if run is None or isinstance(run, str) else name_of(run),
         "select": select,
         "score": score,
         "race": race,
@@ -226,10 +226,9 @@ def search(
     check_plugins(config, agent=agent, reward=reward, divergence=divergence)
     with unchanged(model):
         function = None if isinstance(reward, str) else reward
-        task = task_asked({**asked, "divergence": divergence}, stored)
-        inputs = _inputs(
-            model, example_input, calibration, evaluate, report, reward=function, device=config.device, task=task
-        )
+        task = task_asked({**asked, "divergence": divergence, "run": run}, stored)
+        inputs = inputs_passed(model, example_input, (calibration, evaluate, report), config=config, task=task)
+        inputs = replace(inputs, reward=function)
         config = as_found(config, inputs, asked)
         with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
             folder = RunFolder(Path(path))
@@ -246,99 +245,8 @@ def search(
             state = load_safetensors(folder.model_path)
             found = folder.read_report()
         dense = copy_model(model).to(config.device)
-        graph = build_graph(*parts_and_inputs(dense, example_input.to(config.device), config.part))
+        example = moved(example_input, config.device)
+        graph = build_graph(*parts_and_inputs(dense, example, config.part, task.run))
         small = network_of(dense, graph, policy, state).cpu().eval()
         loader = loader_text(dense, small, graph)
     return SearchResult(policy=policy, model=small, report=found, loader=loader)
-
-
-def _inputs(
-    model: nn.Module,
-    example_input: Tensor,
-    calibration: Images,
-    evaluate: Part,
-    report: Part | None,
-    *,
-    reward: Callable[..., float] | None,
-    device: str,
-    task: Task,
-) -> Inputs:
-    """Check what was passed and put it together."""
-    check_device(device)
-    check_example(example_input)
-    if example_input.ndim < 2 or len(example_input) < 2:
-        raise UsageError("The example_input must be a tensor with a batch of at least two images, shape (B, C, H, W).")
-    check_finite(model.state_dict(), weights="of the model")
-    outputs = check_run(model, example_input)
-    if is_function(evaluate):
-        task, _ = task.seen_in(evaluate)
-    else:
-        task, evaluate = task.suited(outputs).seen_in(evaluate)
-        task = task.completed(outputs)
-    classes = classes_of(outputs)
-    expected = Expected(tuple(example_input.shape[1:]), example_input.dtype, classes)
-    images = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
-    search, held_out = (
-        _adapted(part, name, expected, task) for part, name in ((evaluate, "evaluate"), (report, "report"))
-    )
-    assert search is not None
-    return Inputs(
-        model=model,
-        example_input=example_input,
-        calibration=images,
-        search=search,
-        report=held_out,
-        model_spec={
-            "name": _name(type(model)),
-            "input_shape": list(example_input.shape[1:]),
-            "num_classes": classes,
-            "buildable": False,
-        },
-        reward=reward,
-        recorded={
-            "model_fingerprint": fingerprint((k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)),
-            "data_fingerprint": _fingerprint_parts(images, search, held_out),
-            "input_shape": tuple(example_input.shape[1:]),
-            **task.recorded,
-        },
-        task=task,
-    )
-
-
-def _adapted(part: Any, name: str, expected: Expected, task: Task) -> Adapted | Evaluate | None:
-    """Return images as they are understood, the user's own function, or None for neither."""
-    if part is None and name == "report":
-        return None
-    if is_function(part):
-        function: Evaluate = part
-        return function
-    return adapt(part, name, expected, labelled=True if task.labels else None)
-
-
-def _fingerprint_parts(*parts: Any) -> str:
-    """Return a fingerprint of some images and labels of each part, and of its length; a function counts by its name."""
-    named: list[tuple[str, Tensor]] = []
-    for number, part in enumerate(parts):
-        if part is None or is_function(part):
-            named.append((f"{number} {'none' if part is None else _name(part)}", torch.zeros(0)))
-        elif isinstance(part, Held):
-            named += [(f"{number} {place}", tensor) for place, tensor in enumerate(part.tensors)]
-        elif isinstance(part, Items):
-            size = len(part)
-            chosen = torch.linspace(0, size - 1, min(size, _SAMPLE)).long().tolist()
-            images, labels = zip(*(part[index] for index in chosen), strict=True)
-            named.append((f"{number} {size}", torch.stack(images)))
-            named += [(f"{number} label", torch.as_tensor(label)) for label in labels if label != UNLABELLED]
-        else:
-            images, labels = part.first(_SAMPLE)
-            named += [(f"{number} {part.size}", images), (f"{number} labels", labels)]
-    return fingerprint(named)
-
-
-def _name(thing: Any) -> str:
-    """Return ``package.module:name`` of a class or function."""
-    while isinstance(thing, partial):
-        thing = thing.func
-    if not hasattr(thing, "__qualname__"):
-        thing = type(thing)
-    return f"{thing.__module__}:{thing.__qualname__}"

@@ -216,8 +216,9 @@ def task_asked(asked: Mapping[str, Any], stored: RunConfig | None) -> Task:
         asked: What is asked for, see `resolve`; "divergence" and "run" may be functions.
         stored: The configuration of a run that goes on.
     """
+    passed = {key: asked[key] for key in ("divergence", "run") if callable(asked.get(key))}
     if stored is not None:
-        return task_of(stored)
+        return replace(task_of(replace(stored, run=None) if "run" in passed else stored), **passed)
     name, maximize = asked.get("metric"), asked.get("maximize")
     metric = None if name is None else Metric.named(str(name), maximize=maximize is not False)
     return Task(asked.get("labels"), metric, asked.get("divergence"), _run(asked.get("run")))
@@ -279,6 +280,7 @@ def load_asked(
         say=say,
         preparation=config.preparation,
         task=task_of(config) if task is None else task,
+        batch_size=config.batch_size,
     )
 
 

@@ -18,6 +18,7 @@ EXTRAS = {
     "onnxscript": "onnx",
     "tensorboard": "tensorboard",
     "timm": "timm",
+    "torchmetrics": "metrics",
 }
 """Modules that autoprune does not require, and the extra that installs them."""
 

@@ -21,6 +21,7 @@ from autoprune.searching import _api, _session, resolve
 
 BY_ITS_PATH = "autoprune.evaluation:accuracy"
 A_FINDER = "autoprune.decisions:channel_groups"  # is called when the problem is made, which here is never
+A_RUN = f"{__name__}:on_images"
 OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "budget": (["--budget", "macs=0.4,size=20kB"], {"budget": "macs=0.4,size=20kB"}),
     "budget_mode": (["--budget", "0.4", "--budget-mode", "at-most"], {"budget": 0.4, "budget_mode": "at-most"}),
@@ -48,6 +49,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
         {"budget": 0.5, "labels": False, "minimize_metric": "divergence"},
     ),
     "divergence": (["--budget", "0.5", "--divergence", "kl"], {"budget": 0.5, "divergence": "kl"}),
+    "run": (["--budget", "0.5", "--run", A_RUN], {"budget": 0.5, "run": A_RUN}),
     "select": (["--budget", "0.5", "--select", "lasso"], {"budget": 0.5, "select": "lasso"}),
     "score": (["--budget", "0.5", "--score", "cached"], {"budget": 0.5, "score": "cached"}),
     "race": (["--budget", "0.5", "--race"], {"budget": 0.5, "race": True}),
@@ -106,6 +108,10 @@ def test_every_option_is_in_the_table() -> None:
     goals = {"max_drop", "pareto", "minimize"}  # one network of one size each is compared
     whose = {"agent", "seed"}
     assert options_of(compare_verb.compare) == options_of(search_verb.search) - goals - whose | {"agents", "seeds"}
+
+
+def on_images(model: Any, batch: Any) -> Any:
+    return model(batch[0] if isinstance(batch, list) else batch)
 
 
 class _EnoughError(Exception):

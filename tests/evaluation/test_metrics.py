@@ -1,0 +1,219 @@
+"""Metrics of outputs against targets: torchmetrics' numbers, errors by the jackknife, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import autoprune
+from autoprune.data import Expected
+from autoprune.errors import AutopruneError, UsageError
+from autoprune.evaluation import Answers, Evaluator, Metric, Task, metrics
+from autoprune.runs import RunFolder
+
+CPU = torch.device("cpu")
+COUNT = 24
+
+
+class Fixed(nn.Module):
+    """Gives what was said for the images in their order."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, images: Tensor) -> Any:
+        return {"out": self.outputs[images[:, 0].long()], "index": images.long()}
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def judged(name: str, outputs: Tensor, targets: Any, *, maximize: bool | None = None) -> tuple[Evaluator, Answers]:
+    images = torch.arange(COUNT).float()[:, None]
+    maximize = metrics.get(name).maximize if maximize is None else maximize
+    task = Task(metric=Metric.named(name, maximize=maximize))
+    expected = Expected.of(images, targets=True, batch=7)
+    found = Evaluator((images, targets), name="search", device=CPU, batch_size=7, expected=expected, task=task)
+    found.refer(Fixed(seeded(*outputs.shape, seed=9)))
+    found(Fixed(outputs))
+    assert found.answers is not None
+    return found, found.answers
+
+
+def maps(classes: int, seed: int = 3) -> Tensor:
+    return torch.randint(classes, (COUNT, 5, 6), generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(name: str, outputs: Tensor, targets: Tensor) -> float:
+    """What torchmetrics says."""
+    torchmetrics = pytest.importorskip("torchmetrics")
+    span = float(targets.float().max() - targets.float().min())
+    if name in ("miou", "dice"):
+        kind, classes = ("multiclass", outputs.shape[1]) if outputs.shape[1] > 1 else ("binary", None)
+        found = outputs.argmax(1) if classes else (outputs[:, 0] > 0).long()
+        given = {"task": kind, "num_classes": classes, "ignore_index": 255} | ({"average": "macro"} if classes else {})
+        if name == "miou":
+            return float(torchmetrics.functional.jaccard_index(found, targets, **given))
+        return float(torchmetrics.functional.f1_score(found, targets, **given))
+    functional = torchmetrics.functional
+    if name == "psnr":
+        return float(functional.image.peak_signal_noise_ratio(outputs, targets, data_range=span, dim=(1, 2, 3)))
+    if name == "ssim":
+        return float(functional.image.structural_similarity_index_measure(outputs, targets, data_range=span))
+    if name == "mae":
+        return float(functional.mean_absolute_error(outputs, targets))
+    return float(functional.mean_squared_error(outputs, targets, squared=False))
+
+
+CASES = {
+    "miou": (seeded(COUNT, 4, 5, 6), maps(4)),
+    "miou of one map": (seeded(COUNT, 1, 5, 6), maps(2)),
+    "miou with places left out": (seeded(COUNT, 3, 5, 6), torch.where(maps(4) == 3, 255, maps(4))),
+    "dice": (seeded(COUNT, 4, 5, 6), maps(4)),
+    "psnr": (seeded(COUNT, 2, 8, 8), seeded(COUNT, 2, 8, 8, seed=1)),
+    "ssim": (seeded(COUNT, 1, 16, 16), seeded(COUNT, 1, 16, 16, seed=1)),
+    "mae": (seeded(COUNT, 3), seeded(COUNT, 3, seed=1)),
+    "rmse": (seeded(COUNT, 2, 4), seeded(COUNT, 2, 4, seed=1)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_metrics_are_those_of_torchmetrics_and_their_errors_the_jackknifes(case: str) -> None:
+    name = case.split()[0]
+    outputs, targets = CASES[case]
+    expected = oracle(name, outputs, targets)
+    found, answers = judged(name, outputs, targets)
+    assert found.total(answers) == pytest.approx(expected, rel=1e-4)
+    each = found.each(answers).numpy()
+    assert each.shape == (COUNT,)
+    without = []  # the metric with one image left out, each computed anew
+    for left in range(COUNT):
+        rest = [place for place in range(COUNT) if place != left]
+        without.append(found.total(answers.of(torch.tensor(rest))))
+    error = np.sqrt((COUNT - 1) / COUNT * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert each.std(ddof=1) / np.sqrt(COUNT) == pytest.approx(error, rel=1e-6)
+    if name in ("mae", "psnr", "ssim"):
+        assert each.mean() == pytest.approx(expected, rel=1e-4)
+
+
+def test_targets_of_any_nesting_are_read_by_their_first_tensor() -> None:
+    outputs, targets = CASES["mae"]
+    nested = [{"value": row, "name": "a"} for row in targets]
+    data = [(torch.tensor([float(place)]), target) for place, target in enumerate(nested)]
+    task = Task(metric=Metric.named("mae", maximize=False))
+    expected = Expected.of(torch.zeros(2, 1), targets=True, batch=7)
+    found = Evaluator(data, name="search", device=CPU, expected=expected, task=task)
+    found.refer(Fixed(seeded(*outputs.shape, seed=9)))
+    assert found(Fixed(outputs))[0] == pytest.approx(float((outputs - targets).abs().mean()), rel=1e-5)
+
+
+def test_what_does_not_fit_is_said_in_a_sentence() -> None:
+    outputs, targets = CASES["miou"]
+    with pytest.raises(UsageError, match="has the class 7, but the network gives 4"):
+        judged("miou", outputs, torch.full_like(targets, 7))
+    with pytest.raises(UsageError, match="compares class scores"):
+        judged("miou", outputs, seeded(COUNT, 5, 6))
+    with pytest.raises(UsageError, match="of the same shape, but they are \\(7, 3\\) and \\(7, 2\\)"):
+        judged("mae", seeded(COUNT, 3), seeded(COUNT, 2))
+    with pytest.raises(UsageError, match="is better the smaller"):
+        judged("mae", seeded(COUNT, 3), seeded(COUNT, 3), maximize=True)
+    with pytest.raises(UsageError, match=r"Unknown metric 'miuo'\. Did you mean 'miou'"):
+        judged("miuo", outputs, targets, maximize=True)
+    with pytest.raises(UsageError, match="target is NaN"):
+        judged("mae", seeded(COUNT, 3), seeded(COUNT, 3) * float("nan"))
+    with pytest.raises(UsageError, match="needs images"):
+        judged("ssim", seeded(COUNT, 3), seeded(COUNT, 3))
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.out = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.body(x))
+        return found
+
+
+def searched(evaluate: Any, report: Any = None, **options: Any) -> autoprune.SearchResult:
+    options = {"budget": 0.6, "episodes": 2, "finish_steps": 0, "baselines": ["uniform"], **options}
+    return autoprune.search(
+        Small(),
+        torch.zeros(2, 1, 8, 8),
+        calibration=seeded(40, 1, 8, 8, seed=4),
+        evaluate=evaluate,
+        report=report,
+        **options,
+    )
+
+
+def test_a_search_goes_by_a_metric_with_targets(tmp_path: Path) -> None:
+    model = Small()
+    parts = []
+    for seed in (5, 6):
+        images = seeded(30, 1, 8, 8, seed=seed)
+        with torch.no_grad():
+            parts.append(TensorDataset(images, model(images) + 0.01 * seeded(30, 1, 8, 8, seed=seed + 10)))
+    found = searched(*parts, minimize_metric="rmse", out=tmp_path / "run")
+    assert found.report["metric"] == {"name": "rmse", "maximize": False, "share": False}
+    dense, final = found.report["dense"], found.report["final"]
+    assert dense["accuracy"] == pytest.approx(0.01, rel=0.1)
+    assert final["accuracy"] > dense["accuracy"]
+    assert final["search_reward"] == -final["search_accuracy"]
+    assert final["accuracy_se"] > 0
+    assert final["drop_se"] > 0
+    config = RunFolder(tmp_path / "run").read_config()
+    assert (config.labels, config.metric, config.maximize) == (True, "rmse", False)
+    with torch.no_grad():
+        images, targets = parts[1].tensors
+        rmse = float((found.model(images) - targets).square().mean().sqrt())
+    assert final["accuracy"] == pytest.approx(rmse, rel=1e-4)
+
+
+def test_a_search_goes_by_any_number_of_a_function() -> None:
+    images = seeded(30, 1, 8, 8, seed=5)
+    with torch.no_grad():
+        dense = Small()(images)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return {"error_db": float(10 * (model(images) - dense).square().mean().clamp(min=1e-6).log10()), "other": 7.0}
+
+    found = searched(evaluate, minimize_metric="error_db")
+    rows = {row["name"]: row for row in found.report["rows"]}
+    assert found.report["metric"] == {"name": "error_db", "maximize": False, "share": False}
+    assert rows["dense"]["accuracy"] == pytest.approx(-60.0)
+    assert rows["auto"]["search_reward"] == -rows["auto"]["search_accuracy"]
+    assert rows["auto"]["accuracy_se"] is None
+    best = min(row["search_accuracy"] for row in found.report["rows"][1:])
+    assert rows["auto"]["search_accuracy"] == best
+
+
+@pytest.mark.parametrize(
+    ("returned", "match"),
+    [
+        ({"map50": float("nan")}, "returned map50 nan; it must be a finite number"),
+        ({"map50": "0.4"}, "must return a dict with 'map50', which is a number"),
+        ({"map": 0.4}, "must return a dict with 'map50', which is a number"),
+        (0.4, "must return a dict with 'map50'"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_refused_before_the_search(returned: Any, match: str) -> None:
+    with pytest.raises(AutopruneError, match=match):
+        searched(lambda model: returned, maximize="map50")
+
+
+def test_a_function_without_an_accuracy_is_asked_what_counts() -> None:
+    with pytest.raises(AutopruneError, match="say what counts: maximize='map50'"):
+        searched(lambda model: {"map50": 0.4})
+    with pytest.raises(UsageError, match="two metrics, but one is searched for"):
+        searched(lambda model: {"a": 0.4, "b": 0.1}, maximize="a", minimize_metric="b")
