@@ -43,9 +43,9 @@ def adapt(
         UsageError: for what cannot be understood; names it.
         AutopruneError: if the user's own code raises.
     """
-    if isinstance(part, Held | Items | Stream | Nested):
-        return part.unlabelled() if labelled is None else part
     expected = expected or Expected()
+    if isinstance(part, Nested) or (isinstance(part, Held | Items | Stream) and not expected.nested):
+        return part.unlabelled() if labelled is None else part
     if expected.nested:
         return Nested(part, name=name, expected=expected, labelled=labelled, most=most)
     given: dict[str, Any] = {"name": name, "expected": expected, "labelled": labelled}

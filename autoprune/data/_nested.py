@@ -19,6 +19,7 @@ from autoprune.data._form import Form, Split, kind, stacked
 from autoprune.data._held import chosen, empty
 from autoprune.data._rewound import Rewound
 from autoprune.data._seeded import seeded, steadily
+from autoprune.data._stream import Stream
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.model_guard import ModelInputs, as_inputs
 
@@ -145,6 +146,8 @@ class Nested:
         if isinstance(part, TensorDataset) and self._form is not None:
             self._whole = True
             return lambda: iter([(part.tensors if len(part.tensors) > 1 else part.tensors[0], True)])
+        if isinstance(part, Stream):
+            return lambda: ((batch, True) for batch in part.batches())
         if isinstance(part, DataLoader):
             batched = part.batch_size is not None or part.batch_sampler is not None
             return lambda: ((batch, batched) for batch in steadily(Rewound(part), _SEED))
