@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ._sample import pick
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -18,8 +20,18 @@ def test_every_example_is_tested() -> None:
         "own_model_and_data",
         "finetune_pytorch",
         "finetune_lightning",
+        "unet_denoising",
+        "audio_1d",
+        "video_3d",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == known
+
+
+LONGER = [
+    ("unet_denoising", "dB with them."),
+    ("audio_1d", "and no label was read."),
+    ("video_3d", "no label was read by the search."),
+]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +43,7 @@ def test_every_example_is_tested() -> None:
         ("own_model_and_data", "% of the test images"),
         ("finetune_pytorch", "fine-tuned"),
         ("finetune_lightning", "fine-tuned"),
+        *pick(LONGER, 1),
     ],
 )
 def test_example_runs(name: str, said: str, tmp_path: Path) -> None:
