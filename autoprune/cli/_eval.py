@@ -47,6 +47,7 @@ def evaluate(
 ) -> int:
     """Measure a network: a run's, an exported file's (with the data and the preprocessing of --model), or a dense one."""
     from autoprune.data import Preparation
+    from autoprune.evaluation import Metric
     from autoprune.models import untrained
     from autoprune.verification import evaluate_target
 
@@ -70,8 +71,10 @@ def evaluate(
     if as_json:
         result_json(found)
     else:
+        metric = Metric.from_dict(found["metric"])
+        error = "" if found["accuracy_se"] is None else f" ± {metric.text(found['accuracy_se'])}"
         result(
-            f"{found['network']}: accuracy {100 * found['accuracy']:.2f} ± {100 * found['accuracy_se']:.2f} %, "
+            f"{found['network']}: {metric.name} {metric.text(found['accuracy'])}{error}{metric.unit}, "
             f"loss {found['loss']:.4f} on the {found['images']:,} images of {found['data']}'s {part} part"
         )
     return 0

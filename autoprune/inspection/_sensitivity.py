@@ -64,7 +64,7 @@ def _read(path: Path) -> tuple[list[Probe], bool]:
             raise ValueError(f"version {content['version']!r:.40} is not {SENSITIVITY_VERSION}")
         probes = [Probe(**entry) for entry in content["probes"]]
         for probe in probes:
-            if not (0 < probe.kept <= probe.size and 0 <= probe.accuracy <= 1):
+            if not (0 < probe.kept <= probe.size and math.isfinite(probe.accuracy)):
                 raise ValueError(f"impossible entry for '{probe.group}'")
     return probes, complete
 

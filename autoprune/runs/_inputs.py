@@ -19,6 +19,7 @@ from autoprune.data import (
     Stream,
     adapt,
     fingerprint_parts,
+    is_function,
     load_data,
     load_raw,
 )
@@ -143,9 +144,9 @@ def load_inputs(
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
     task = task or Task()
-    if task.run is not None:
+    if task.run is not None or task.reads_targets:
         raw = load_raw(data, input_shape=loaded.input_shape, download=download, mean=mean, std=std)
-        return _run_inputs(loaded, raw, task, {"name": model, "weights": weights}, batch_size=batch_size)
+        return _nested_inputs(loaded, raw, task, {"name": model, "weights": weights}, batch_size=batch_size)
     outputs = check_run(loaded.model, loaded.example_input())
     task = task.suited(outputs)
     classes = classes_of(outputs)
@@ -193,21 +194,27 @@ def load_inputs(
     )
 
 
-def _run_inputs(
+def _nested_inputs(
     loaded: LoadedModel, parts: Mapping[str, Any], task: Task, named: Mapping[str, Any], *, batch_size: int
 ) -> Inputs:
-    """Return a network and data whose batches a function of the user's runs; the first of them is the example."""
-    expected = Expected(runs=True, batch=batch_size)
+    """Return a network and data with batches that a function runs (the first is the example), targets, or functions."""
+    runs = task.run is not None
+    given: dict[str, Any] = {"model": loaded.model, "runs": runs, "batch": batch_size, "targets": task.reads_targets}
+    expected = Expected.of(None if runs else loaded.example_input(), **given)
     calibration = Nested(parts["calibration"], name="calibration", expected=expected, labelled=False, most=CALIBRATION)
-    example = calibration.first(1)[0].value
+    example = calibration.first(1)[0].value if runs else example_batch(calibration)
     outputs = check_run(loaded.model, example, task.run)
     classes = classes_of(outputs)
-    expected = Expected(None, None, classes, runs=True, batch=batch_size, targets=task.reads_targets)
-    task, search = task.suited(outputs).seen_in(parts["search"], expected)
-    task = task.completed(outputs)
-    labelled = True if task.labels else None
-    search = adapt(search, "search", expected, labelled=labelled)
-    report = None if "report" not in parts else adapt(parts["report"], "report", expected, labelled=labelled)
+    expected = Expected.of(example, classes, **given)
+    search, report = parts["search"], parts.get("report")
+    if is_function(search):
+        task, _ = task.seen_in(search)
+    else:
+        task, search = task.suited(outputs).seen_in(search, expected)
+        task = task.completed(outputs)
+        search = adapt(search, "search", expected, labelled=True if task.labels else None)
+    if report is not None and not is_function(report):
+        report = adapt(report, "report", expected, labelled=True if task.labels else None)
     return Inputs(
         model=loaded.model,
         example_input=example,

@@ -10,12 +10,22 @@ from torch import nn
 
 from autoprune.data import Expected, Preparation
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.evaluation import Evaluator, standard_error
+from autoprune.evaluation import Evaluator, Task, error_of
 from autoprune.exporting import load_exported
 from autoprune.finetuning import finetuned_weights
 from autoprune.models import load_model
 from autoprune.registry import nearest, only_named_by
-from autoprune.runs import RunFolder, check_device, check_output, load_parts, prepared_as, rebuild_run
+from autoprune.runs import (
+    RunConfig,
+    RunFolder,
+    check_device,
+    check_output,
+    check_run,
+    classes_of,
+    load_parts,
+    prepared_as,
+    rebuild_run,
+)
 from autoprune.support.checksums import file_digest
 from autoprune.verification._record import read_record
 
@@ -67,6 +77,8 @@ def evaluate_target(
     if finetuned is not None and (target is None or not target.is_dir()):
         raise UsageError(f"--finetuned {finetuned} is about the fine-tunings of a run; give the run's folder.")
     network: nn.Module
+    dense: nn.Module | None = None
+    task = Task()
     if target is not None and target.is_dir():
         folder = RunFolder(target)
         _refuse_dense_options(target, weights, input_shape)
@@ -78,6 +90,8 @@ def evaluate_target(
             config = folder.read_config()
             mean, std = mean or config.mean, std or config.std
             preparation = prepared_as(preparation, config, data or config.data)
+            task = _task(folder, config)
+            dense = None if task.labels else _dense(folder, config, device)
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else _exported(target)
@@ -85,14 +99,29 @@ def evaluate_target(
     if data is None and loaded.spec != "digits":
         raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
     network = network.to(device)
-    classes = check_output(loaded.model, loaded.example_input())
+    classes = (
+        check_output(loaded.model, loaded.example_input())
+        if task.labels
+        else classes_of(check_run(loaded.model, loaded.example_input()))
+    )
     parts = load_parts(
-        data or "digits", loaded, mean=mean, std=std, num_classes=classes, download=download, preparation=preparation
+        data or "digits",
+        loaded,
+        mean=mean,
+        std=std,
+        num_classes=classes,
+        download=download,
+        preparation=preparation,
+        labels=task.labels,
     )
     chosen = parts.report if part == "report" else parts.search
     expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
-    evaluator = Evaluator(chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected)
+    evaluator = Evaluator(
+        chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected, task=task
+    )
     try:
+        if dense is not None:
+            evaluator.refer(dense)
         accuracy, loss = evaluator(network)
     except AutopruneError:
         raise
@@ -108,10 +137,46 @@ def evaluate_target(
         "data": data or "digits",
         "part": part,
         "images": evaluator.size,
+        "metric": evaluator.metric.to_dict(),
         "accuracy": accuracy,
-        "accuracy_se": standard_error(accuracy, evaluator.size),
+        "accuracy_se": _error(evaluator, accuracy),
         "loss": loss,
     }
+
+
+def _task(folder: RunFolder, config: RunConfig) -> Task:
+    """Return what a run's network is measured by.
+
+    Raises:
+        UsageError: for targets or a function that runs batches, which only the search reads.
+    """
+    if config.run is not None or (config.labels and config.metric != "accuracy"):
+        what = f"with the run function {config.run}" if config.run is not None else f"by {config.metric}"
+        raise UsageError(
+            f"The run in '{folder.path}' was measured {what}, which autoprune eval does not know; load its network "
+            "(autoprune.load_pruned) and measure that."
+        )
+    return Task(config.labels, None if config.labels else config.measure, config.divergence)
+
+
+def _dense(folder: RunFolder, config: RunConfig, device: str) -> nn.Module:
+    """Return the dense network that a run without labels compares with.
+
+    Raises:
+        UsageError: if it cannot be made, or has other weights than in the run.
+    """
+    found = load_model(config.model, weights=config.weights, input_size=config.input_shape or None)
+    if found.fingerprint != config.model_fingerprint:
+        raise UsageError(
+            f"The run in '{folder.path}' compares with its dense network, but '{config.model}' now has other weights; give a "
+            "--model that has the run's."
+        )
+    return found.model.to(device)
+
+
+def _error(evaluator: Evaluator, value: float) -> float | None:
+    by_image = None if evaluator.answers is None else evaluator.each(evaluator.answers).cpu().numpy()
+    return error_of(value, by_image, evaluator.size, share=evaluator.metric.share)
 
 
 def _exported(file: Path) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,7 +222,7 @@ def test_a_search_reads_no_label_and_says_what_it_measures(tmp_path: Path) -> No
     assert all(episode.score.reward == -episode.score.distance for episode in found)
 
 
-def test_the_command_line_reads_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_reads_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "refusing.py").write_text(
         f"from {__name__} import network, parts\n\n\ndef net():\n    return network()\n\n\ndef data():\n    return parts()\n"
     )
@@ -239,7 +240,13 @@ def test_the_command_line_reads_no_label(tmp_path: Path, monkeypatch: pytest.Mon
         str(tmp_path / "run"),
     ]
     assert main([*typed, "--no-labels"]) == 0
+    capsys.readouterr()
     shell = RunFolder(tmp_path / "run").read_report()
+    assert main(["eval", str(tmp_path / "run"), "--model", f"{spec}:net", "--data", f"{spec}:data", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["metric"]["name"] == "agreement"
+    for key in ("accuracy", "accuracy_se", "loss"):
+        assert measured[key] == pytest.approx(shell["final"][key], abs=1e-6)
     here = searched(network(), parts(), labels=False).report
     assert [row["accuracy"] for row in shell["rows"]] == [row["accuracy"] for row in here["rows"]]
     assert main([*typed[:-1], str(tmp_path / "other"), "--labels"]) == 1  # a label that is asked for says so

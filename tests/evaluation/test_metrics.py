@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import autoprune
+from autoprune.cli import main
 from autoprune.data import Expected
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Answers, Evaluator, Metric, Task, metrics
@@ -217,3 +218,62 @@ def test_a_function_without_an_accuracy_is_asked_what_counts() -> None:
         searched(lambda model: {"map50": 0.4})
     with pytest.raises(UsageError, match="two metrics, but one is searched for"):
         searched(lambda model: {"a": 0.4, "b": 0.1}, maximize="a", minimize_metric="b")
+
+
+def small() -> nn.Module:
+    return Small()
+
+
+def masked() -> dict[str, Any]:
+    found = {}
+    for seed, name in enumerate(("calibration", "search", "report"), start=4):
+        images = seeded(20, 1, 8, 8, seed=seed)
+        found[name] = TensorDataset(images, (images[:, 0] > 0).long())
+    return found
+
+
+def judging() -> dict[str, Any]:
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return {"spread": float(model(seeded(10, 1, 8, 8)).detach().std())}
+
+    return {"calibration": seeded(20, 1, 8, 8, seed=4), "search": evaluate, "report": evaluate}
+
+
+@pytest.mark.parametrize(("data", "metric"), [("masked", "miou"), ("judging", "spread")])
+def test_the_command_line_takes_targets_and_functions(data: str, metric: str, tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(f"from {__name__} import judging, masked, small\n")
+    named = [f"{tmp_path / 'task.py'}:{name}" for name in ("small", data)]
+    typed = [
+        "search",
+        "--model",
+        named[0],
+        "--data",
+        named[1],
+        "--input-size",
+        "1x8x8",
+        "--budget",
+        "0.6",
+        "--maximize",
+        metric,
+    ]
+    typed += [
+        "--episodes",
+        "1",
+        "--finish-steps",
+        "0",
+        "--baselines",
+        "uniform",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(typed) == 0
+    report = RunFolder(tmp_path / "run").read_report()
+    assert report["metric"] == {"name": metric, "maximize": True, "share": False}
+    part = masked()["report"]
+    with torch.no_grad():
+        found = Small()(part.tensors[0])
+    if data == "masked":
+        assert report["dense"]["accuracy"] == pytest.approx(oracle("miou", found, part.tensors[1]), rel=1e-4)
+    else:
+        assert report["dense"]["accuracy"] == pytest.approx(judging()["report"](Small())["spread"])
