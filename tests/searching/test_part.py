@@ -14,6 +14,8 @@ from autoprune.cli import main
 from autoprune.models import load_model
 from autoprune.support.tensors import load_safetensors
 
+from .._sample import FULL
+
 FACTORY = """
 import torch
 from torch import Tensor, nn
@@ -109,3 +111,27 @@ def test_python_prunes_a_part_of_a_network_that_gives_no_class_scores(tmp_path: 
     assert evaluate(found.model)["accuracy"] == pytest.approx(found.report["final"]["accuracy"], abs=1e-4)
     with pytest.raises(autoprune.UsageError, match="limits latency"):
         autoprune.search(model, images[:2], part="net.backbone", **{**given, "budget": "latency=0.5"})
+
+
+@pytest.mark.skipif(not FULL, reason="a detector is traced in .ci/full")
+def test_a_detector_of_torchvisions_is_searched_and_detects() -> None:
+    detection = pytest.importorskip("torchvision.models.detection")
+    torch.manual_seed(0)
+    model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=5, min_size=64, max_size=64
+    ).eval()
+    images = torch.rand(16, 3, 64, 64)
+
+    def run(network: torch.nn.Module, batch: Tensor) -> list[Tensor]:
+        return list(network.backbone(network.transform([*batch])[0].tensors).values())
+
+    found = autoprune.search(
+        *(model, images[:2]),
+        **{"calibration": images, "evaluate": images, "labels": False, "run": run},
+        **{"part": "backbone", "budget": 0.5, "agent": "random", "episodes": 3, "select": "magnitude"},
+        **{"baselines": ("uniform",), "finish_steps": 5, "finish_policies": 1},
+    )
+    assert found.report["final"]["macs"] <= 0.5 * found.report["dense"]["macs"]
+    assert found.model.state_dict().keys() == model.state_dict().keys()
+    with torch.no_grad():
+        assert [set(one) for one in found.model(images[:2])] == [{"boxes", "labels", "scores"}] * 2
