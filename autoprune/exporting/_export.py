@@ -224,7 +224,9 @@ def _trace(model: nn.Module, example: ModelInputs) -> tuple[torch.export.Exporte
             return torch.export.export(model, example.args, example.kwargs or None), False
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise AutopruneError(f"torch cannot export the network: {first}") from error
+            raise AutopruneError(
+                f"torch cannot export the network: {first}. Its weights alone can always be written (safetensors)."
+            ) from error
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.budget import Budget
 from autoprune.cost import MEASUREMENTS, MemoryCost
@@ -101,11 +101,7 @@ def under_budget(
     target = target or Target(device=str(traced.device))
     stopwatch: Stopwatch | None = None
     if "latency" in limits.kinds:
-        if traced.part:
-            raise UsageError(
-                f"The budget limits latency, which is that of a whole network, but only the part {', '.join(traced.part)} is "
-                "pruned; give a budget of macs, params, size or memory."
-            )
+        _check_latency(traced)
         stopwatch = Stopwatch(traced.model, traced.graph, traced.example, target, path=profile, say=say)
     beside, notes = proved(traced, standalone_decisions(decide, traced.model, traced.graph))
     notes = traced.notes + notes
@@ -143,6 +139,21 @@ def under_budget(
         stopwatch.refine_around(look)
         found = decided()
     return Budgeted(traced, limits, found, stopwatch, notes + found.notes)
+
+
+def _check_latency(traced: Traced) -> None:
+    """Refuse what latency is not predicted for."""
+    advice = "give a budget of macs, params, size or memory"
+    if traced.part:
+        raise UsageError(
+            f"The budget limits latency, which is that of a whole network, but only the part {', '.join(traced.part)} is pruned; "
+            f"{advice}."
+        )
+    if not isinstance(traced.example, Tensor) or traced.run is not None:
+        raise UsageError(
+            f"The budget limits latency, which is measured of networks that are called with one tensor only, but this one is "
+            f"called with inputs of {traced.inputs.text}; {advice}."
+        )
 
 
 def as_budget(budget: Budget | float | str | None) -> Budget:
