@@ -33,6 +33,7 @@ class Parts(nn.Module):
         outside: Paths of modules in them that the rest of the network calls as well.
 
     Attributes:
+        outside: Paths of those modules.
         whole: Parameters and buffers that must stay as they are, since the rest of the network uses them, and why.
     """
 
@@ -50,7 +51,8 @@ class Parts(nn.Module):
         inside = tuple(f"{path}." for path in self.paths)
         named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         others = {id(tensor) for name, tensor in named if not name.startswith(inside)}
-        called = tuple(f"{path}." for path in outside)
+        self.outside = tuple(outside)
+        called = tuple(f"{path}." for path in self.outside)
         own = [(name, tensor) for name, tensor in named if name.startswith(inside)]
         self.whole = {name: OUTSIDE for name, tensor in own if id(tensor) in others or name.startswith(called)}
         self.training = False
@@ -237,9 +239,19 @@ def parts_and_inputs(
     return (Parts(model, part, sorted(outside)) if part else model), inputs
 
 
-def view(model: nn.Module, part: Sequence[str]) -> nn.Module:
-    """Return what is traced of a network of the same structure: its parts, or all of it."""
-    return Parts(model, part) if part else model
+def view(model: nn.Module, part: Sequence[str], outside: Sequence[str] = ()) -> nn.Module:
+    """Return what is traced of a network of the same structure: its parts, or all of it.
+
+    Args:
+        model: The network.
+        part: Paths of its parts.
+        outside: Paths of modules in them that the rest of the network calls as well.
+
+    Raises:
+        UsageError: as `check_parts`.
+    """
+    check_parts(model, [*part])
+    return Parts(model, part, outside) if part else model
 
 
 def tensors_kept(model: nn.Module) -> dict[str, str]:

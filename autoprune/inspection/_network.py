@@ -16,7 +16,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph import IntArray, PruningGraph, build_graph, parts_and_inputs
 from autoprune.models import load_model
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, load_dense, part_of
+from autoprune.runs import RunFolder, graph_of, load_dense
 from autoprune.support.reading import reading
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
@@ -155,15 +155,14 @@ def run_network(folder: RunFolder) -> Network:
         with suppress(UsageError):
             return read_network(path)
     config = folder.read_config()
-    part = config.part
     if folder.policy_path.is_file():
         policy = Policy.load(folder.policy_path)
-        loaded, part = load_dense(policy.model), part_of(policy)
+        network = describe(graph_of(policy, load_dense(policy.model)))
     elif config.data == "python":
         raise UsageError(f"The model of this run ({config.model}) was passed from Python and cannot be made by name.")
     else:
         loaded = load_model(config.model, weights=None, input_size=config.input_shape or None)
-    network = describe(build_graph(*parts_and_inputs(loaded.model, loaded.example_input(), part)))
+        network = describe(build_graph(*parts_and_inputs(loaded.model, loaded.example_input(), config.part)))
     with suppress(AutopruneError):
         write_json_atomic(path, network.to_dict())
     return network

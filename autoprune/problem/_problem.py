@@ -85,6 +85,11 @@ class Problem:
         return self._budgeted.traced.graph
 
     @property
+    def traced_as(self) -> dict[str, Any]:
+        """What a policy file says of how the network was traced, where it is not all of it called with one tensor."""
+        return self._budgeted.traced.described
+
+    @property
     def device(self) -> torch.device:
         """Where networks run."""
         return self._budgeted.traced.device

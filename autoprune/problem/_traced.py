@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data import moved
-from autoprune.graph import PruningGraph, Run, captured, parts_and_inputs, proved_part, view
-from autoprune.model_guard import ModelInputs, as_inputs, unchanged
+from autoprune.graph import Parts, PruningGraph, Run, captured, parts_and_inputs, proved_part, view
+from autoprune.model_guard import ModelInputs, as_inputs, described, unchanged
 from autoprune.models import check_finite
 from autoprune.problem._limits import whole_groups
 from autoprune.support.device import resolve_device
@@ -31,6 +31,7 @@ class Traced:
         notes: What must stay whole, and what the graph takes for granted.
         part: Paths of the parts that alone are pruned; none for all of the network.
         run: Runs the network on a batch; None for a plain call.
+        outside: Paths of modules in the parts that the rest of the network calls as well.
     """
 
     model: nn.Module
@@ -40,6 +41,16 @@ class Traced:
     notes: tuple[str, ...] = ()
     part: tuple[str, ...] = ()
     run: Run | None = None
+    outside: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a policy file says of how the network was traced, where it is not all of it called with one tensor."""
+        found: dict[str, Any] = {"part": list(self.part)} if self.part else {}
+        if self.run is not None or not isinstance(self.example, Tensor):
+            found["inputs"] = described(self.inputs)
+            found |= {"outside": list(self.outside)} if self.outside else {}
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +100,8 @@ def trace(
     traced, inputs = parts_and_inputs(network, example, part, run)
     found = proved_part(traced, inputs, network, run) if graph is None else graph
     notes = (*_about(network, part, found), *whole_groups(found))
-    return Traced(folded(network, found.folded), found, example, inputs, notes, tuple(part), run)
+    outside = traced.outside if isinstance(traced, Parts) else ()
+    return Traced(folded(network, found.folded), found, example, inputs, notes, tuple(part), run, outside)
 
 
 def _about(network: nn.Module, part: Sequence[str], graph: PruningGraph) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from autoprune.decisions import network_of
 from autoprune.errors import UsageError
-from autoprune.graph import PruningGraph, build_graph, parts_and_inputs
+from autoprune.graph import PruningGraph, build_graph, parts_and_inputs, view
+from autoprune.model_guard import from_description
 from autoprune.models import LoadedModel, load_model
 from autoprune.registry import only_named_by
 from autoprune.runs._run import RunFolder
@@ -26,14 +27,14 @@ class Rebuilt:
     Attributes:
         model: The small network, in eval mode.
         policy: The policy that made it.
-        example_input: One batch for it, shape (2, C, H, W).
+        example_input: One batch of two for it, shape (2, C, H, W), or of several inputs.
         loaded: The dense network and its preprocessing.
         graph: The dense network's coupling graph.
     """
 
     model: nn.Module
     policy: Policy
-    example_input: Tensor
+    example_input: Any
     loaded: LoadedModel
     graph: PruningGraph
 
@@ -76,14 +77,29 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
     Raises:
         UsageError: if the three do not belong together.
     """
-    example, graph = dense.example_input(), graph_of(policy, dense)
+    graph = graph_of(policy, dense)
+    alone = policy.model.get("inputs") is not None and not part_of(policy)
+    example = from_description(policy.model["inputs"]) if alone else dense.example_input()
     small = network_of(dense.model, graph, policy, state)
     return Rebuilt(small.eval(), policy, example, dense, graph)
 
 
 def graph_of(policy: Policy, dense: LoadedModel) -> PruningGraph:
-    """Return the coupling graph that a policy is about: of the dense network, or of the parts of it that were pruned."""
-    return build_graph(*parts_and_inputs(dense.model, dense.example_input(), part_of(policy)))
+    """Return the coupling graph that a policy is about: of the dense network, or of the parts of it that were pruned.
+
+    Raises:
+        UsageError: if what the network was called with is not told, or damaged.
+    """
+    part = part_of(policy)
+    if "inputs" not in policy.model:
+        return build_graph(*parts_and_inputs(dense.model, dense.example_input(), part))
+    if policy.model["inputs"] is None:
+        raise UsageError(
+            "What this network is called with holds things that files do not tell (others than tensors in lists, tuples and "
+            "dicts), so it cannot be traced again; use autoprune.proved_graph and autoprune.load_pruned from Python."
+        )
+    traced = view(dense.model, part, _paths(policy, "outside"))
+    return build_graph(traced, from_description(policy.model["inputs"]))
 
 
 def part_of(policy: Policy) -> tuple[str, ...]:
@@ -92,9 +108,13 @@ def part_of(policy: Policy) -> tuple[str, ...]:
     Raises:
         UsageError: if they are no paths.
     """
-    paths = policy.model.get("part", [])
+    return _paths(policy, "part")
+
+
+def _paths(policy: Policy, key: str) -> tuple[str, ...]:
+    paths = policy.model.get(key, [])
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise UsageError(f"The policy's 'part' is {paths!r:.60}, but must be a list of paths of modules.")
+        raise UsageError(f"The policy's '{key}' is {paths!r:.60}, but must be a list of paths of modules.")
     return tuple(paths)
 
 

@@ -128,6 +128,7 @@ def execute(
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         take_over(config, folder.profile_path)
         problem = problem_of(config, inputs, profile=folder.profile_path, say=progress.stage)
+        inputs = replace(inputs, model_spec={**inputs.model_spec, **problem.traced_as})
         agent_for_budget(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
             problem,
@@ -173,7 +174,7 @@ def drive(
         problem,
         config=config,
         folder=folder,
-        model_spec={**inputs.model_spec, **({"part": list(config.part)} if config.part else {})},
+        model_spec=inputs.model_spec,
         progress=progress,
         held_out=inputs.report is not None,
         started=started,

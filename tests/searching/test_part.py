@@ -80,6 +80,48 @@ def test_the_command_line_prunes_a_part_and_its_files_lead_back(
     assert json.loads(capsys.readouterr().out)["accuracy"] == report["final"]["accuracy"]
 
 
+BOXES = """
+
+class Boxes(Net):
+    def forward(self, images):
+        return [scores[scores > scores.mean()] for scores in self.backbone(images)]
+
+
+def make_boxes():
+    torch.manual_seed(0)
+    return Boxes()
+
+
+def run(model, batch):
+    images = batch if isinstance(batch, Tensor) else batch[0]
+    return model.backbone(images)
+
+
+make_boxes.input_shape = (1, 8, 8)
+"""
+
+
+def test_a_part_of_what_a_function_runs_leads_back_from_the_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part_of_boxes.py").write_text(FACTORY + BOXES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec, run = "part_of_boxes:make_boxes", tmp_path / "run"
+    search = ["search", "--model", spec, "--data", "digits", "--input-size", "1x8x8", "--part", "backbone"]
+    options = ["--budget", "0.5", "--agent", "uniform", "--finish-steps", "2", "--baselines", "shallow"]
+    assert main([*search, *options, "--run", "part_of_boxes:run", "--no-labels", "--out", str(run), "--quiet"]) == 0
+    told = json.loads((run / "policy.json").read_text())["model"]
+    image = {"tensor": [1, 8, 8], "dtype": "float32"}
+    assert told["inputs"] == {"args": [{"tuple": [{"tuple": [image]}, {"dict": {}}]}], "kwargs": {}}
+    capsys.readouterr()
+    again = str(tmp_path / "again")
+    assert main(["prune", "--policy", str(run / "policy.json"), "--out", again, "--allow", spec, "--json"]) == 0
+    report = json.loads((run / "report.json").read_text())
+    assert json.loads(capsys.readouterr().out)["macs"] == report["final"]["macs"]
+    saved = load_safetensors(run / "model.safetensors")
+    assert all(torch.equal(t, saved[name]) for name, t in load_safetensors(Path(again) / "model.safetensors").items())
+
+
 def test_python_prunes_a_part_of_a_network_that_gives_no_class_scores(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     dense = load_model(f"{tmp_path / 'net.py'}:make", input_size=(1, 8, 8)).model
