@@ -23,6 +23,7 @@ def test_every_example_is_tested() -> None:
         "unet_denoising",
         "audio_1d",
         "video_3d",
+        "two_inputs",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == known
 
@@ -30,6 +31,7 @@ def test_every_example_is_tested() -> None:
 LONGER = [
     ("unet_denoising", "dB with them."),
     ("audio_1d", "and no label was read."),
+    ("two_inputs", "with them."),
     ("video_3d", "no label was read by the search."),
 ]
 
