@@ -157,7 +157,7 @@ def table(found: Mapping[str, Any]) -> str:
         "",
         f"{found['part']} {short_name(metric)}",
         f"search {short_name(metric)}",
-        "loss",
+        metric.loss,
         "behind the best",
         "p",
         "policies",

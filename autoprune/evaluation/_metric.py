@@ -39,6 +39,11 @@ class Metric:
         return " %" if self.share else ""
 
     @property
+    def loss(self) -> str:
+        """What stands beside the metric: the loss, or the divergence where no labels are read."""
+        return "divergence" if self.name in ("agreement", "divergence") else "loss"
+
+    @property
     def difference_unit(self) -> str:
         """What stands behind a difference of two values that are shown: " points" or nothing."""
         return " points" if self.share else ""

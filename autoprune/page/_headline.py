@@ -104,7 +104,7 @@ def table(run: Run) -> Html | None:
         "",
         named(metric),
         f"search {named(metric)}",
-        "loss",
+        metric.loss,
         "MACs",
         "ratio",
         "parameters",
@@ -117,9 +117,10 @@ def table(run: Run) -> Html | None:
     lines += [_tuned_line(metric, tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
+    kind = "Loss in nats" if metric.loss == "loss" else "Divergence from the dense network's outputs"
     note = (
         f"{title(metric)}{error} on {part}; {head[2].removesuffix(', %')} on the images that policies were scored on. "
-        "Loss in nats. Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense "
+        f"{kind}. Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense "
         "network (median). Images: what the whole search for it computed, in images through the dense network."
     )
     return table_box("networks", note, head, lines, label="Table of networks")

@@ -21,7 +21,7 @@ def table(report: Mapping[str, Any]) -> str:
         "ratio",
         f"search {short_name(metric)}",
         f"{report['accuracy_part']} {short_name(metric)}",
-        "loss",
+        metric.loss,
         "policies",
         "cost",
         "images",
