@@ -36,6 +36,12 @@ class RunBatch:
 
     value: Any
 
+    @property
+    def lengths(self) -> set[int]:
+        """How many items it may be of: the first dimensions of its tensors, and the length of a list."""
+        found = {len(leaf) for leaf in pytree.tree_leaves(self.value) if isinstance(leaf, Tensor) and leaf.dim()}
+        return found | ({len(self.value)} if isinstance(self.value, list | tuple) else set())
+
     def to(self, device: torch.device | str) -> RunBatch:
         """Return it with all its tensors on a device."""
         return RunBatch(moved(self.value, device))

@@ -299,7 +299,12 @@ class Evaluator:
         return own * 0.0
 
     def _outputs(self, model: nn.Module, images: Any) -> Outputs:
-        return outputs_of(self._run(model, images), None if isinstance(images, RunBatch) else len(images))
+        answer = self._run(model, images)
+        return (
+            outputs_of(answer, None, images.lengths)
+            if isinstance(images, RunBatch)
+            else outputs_of(answer, len(images))
+        )
 
     def _run(self, model: nn.Module, images: Any) -> Any:
         if isinstance(images, RunBatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -44,13 +45,19 @@ def scores_classes(tensor: Tensor) -> bool:
     return tensor.dim() == 2 and tensor.shape[1] > 1
 
 
-def outputs_of(answer: Any, count: int | None) -> Outputs:
+def outputs_of(answer: Any, count: int | None, lengths: Collection[int] | None = None) -> Outputs:
     """Return what of a network's output can be compared image by image.
 
     Args:
         answer: What the network gave: a tensor, or any nesting of them in tuples, lists, dicts and data classes.
         count: Number of images in the batch; None for the length of the first tensor of real numbers.
+        lengths: Where ``count`` is None, how many images there may be. What has another length, like the boxes that a detector
+            keeps, is compared as a whole: the batch counts as one image.
     """
+    if count is None and lengths is not None:
+        first = next((leaf for leaf in pytree.tree_leaves(_plain(answer)) if _is_real(leaf)), None)
+        if first is not None and (not first.dim() or len(first) not in lengths):
+            answer, count = pytree.tree_map(lambda leaf: leaf[None] if _is_real(leaf) else leaf, _plain(answer)), 1
     if (
         isinstance(answer, Tensor)
         and answer.is_floating_point()
@@ -78,6 +85,10 @@ def outputs_of(answer: Any, count: int | None) -> Outputs:
         elif leaf.numel():
             kept.append(leaf)
     return Outputs(tuple(kept), tuple(form), tuple(left_out), count)
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from autoprune.data import (
     Expected,
     Nested,
     Preparation,
+    RunBatch,
     Stream,
     adapt,
     fingerprint_parts,
@@ -282,7 +283,7 @@ def check_run(model: nn.Module, example: Any, run: Run | None = None) -> Outputs
     """
     with unchanged(model), eval_mode(model), torch.no_grad():
         if run is not None:
-            return outputs_of(run_by(run, model, example), None)
+            return outputs_of(run_by(run, model, example), None, RunBatch(example).lengths)
         inputs = example if isinstance(example, Tensor) else as_inputs(example, model)
         output = run_once(model, inputs, advice="check the model, the data and the input size")
     return outputs_of(output, len(inputs))

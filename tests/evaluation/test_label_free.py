@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import autoprune
 from autoprune.cli import main
-from autoprune.data import adapt
+from autoprune.data import RunBatch, adapt
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import AGREEMENT, DIVERGENCE, Answers, DivergenceFn, Evaluator, Task, divergences, outputs_of
 from autoprune.report import Progress
@@ -344,3 +344,25 @@ def test_outputs_are_found_in_any_nesting() -> None:
     assert len(found.left_out) == 2
     assert not found.scores_classes
     assert outputs_of(TensorDataset, 3).tensors == ()
+
+
+@pytest.mark.parametrize("rows", [None, 2, 5])
+def test_what_has_another_length_than_the_batch_counts_as_one(rows: int | None) -> None:
+    """What a detector keeps of an image is no batch: its boxes are not compared as class scores of so many images."""
+    batch = [images(1, 0)[0], images(1, 1)[0], images(1, 2)[0]]  # a list of three pictures of two channels
+    lengths = RunBatch(batch).lengths
+    assert lengths == {2, 3}
+    for count in (3, 7):
+        boxes, scores = torch.rand(count, 4), torch.rand(count)
+        found = outputs_of(
+            [{"boxes": boxes, "scores": scores, "labels": torch.zeros(count, dtype=torch.long)}], None, lengths
+        )
+        if count == 3:
+            assert (found.count, [tensor.shape for tensor in found.tensors]) == (3, [(3, 4), (3,)])
+        else:
+            assert (found.count, [tensor.shape for tensor in found.tensors]) == (1, [(1, 7, 4), (1, 7)])
+            assert not found.scores_classes
+    if rows is None:
+        assert outputs_of(torch.tensor(2.5), None, lengths).tensors[0].shape == (1,)
+    else:
+        assert outputs_of(torch.zeros(rows, 3), None, lengths).count == (rows if rows in lengths else 1)
