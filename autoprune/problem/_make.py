@@ -133,7 +133,7 @@ def make_problem(
         profile=profile,
         say=say,
     )
-    images = _calibration(traced, drawn, batch_size)
+    images, notes = _calibration(traced, drawn, batch_size)
     pruner = Pruner(
         budgeted,
         images,
@@ -148,17 +148,26 @@ def make_problem(
     )
     scorer = Scorer(budgeted, search, held_out)
     _ = scorer.dense_report  # what is wrong with its images is to be said now
-    return Problem(budgeted, pruner, scorer, reward=reward, notes=data_notes(given, images, search, held_out))
+    notes += data_notes(given, images, search, held_out)
+    return Problem(budgeted, pruner, scorer, reward=reward, notes=notes)
 
 
-def _calibration(traced: Traced, drawn: Tensor | ModelInputs | list[Any], batch_size: int) -> Tensor | ModelInputs:
-    """Return what is traced is called with, given calibration images, or batches for a function that runs them."""
-    if isinstance(drawn, list):
-        return traced.captured(moved(batch, traced.device) for batch in drawn)
-    if not traced.part:
-        return drawn
-    return traced.captured(
-        drawn[start : start + batch_size].to(traced.device) for start in range(0, len(drawn), batch_size)
+def _calibration(
+    traced: Traced, drawn: Tensor | ModelInputs | list[Any], batch_size: int
+) -> tuple[Tensor | ModelInputs, tuple[str, ...]]:
+    """Return what is traced is called with, given calibration images, or batches for a function that runs them, and notes."""
+    if not isinstance(drawn, list) and not traced.part:
+        return drawn, ()
+    if not isinstance(drawn, list):
+        drawn = [drawn[start : start + batch_size] for start in range(0, len(drawn), batch_size)]
+    left = iter(drawn)
+    images = traced.captured(moved(batch, traced.device) for batch in left)
+    if not (unused := len(list(left))):
+        return images, ()
+    what = "the part is" if traced.part else "the network is"
+    return images, (
+        f"Only {len(drawn) - unused} of {len(drawn)} batches of calibration images are used, so that what {what} called with "
+        "fits into memory.",
     )
 
 

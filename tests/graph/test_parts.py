@@ -84,6 +84,11 @@ def test_a_part_gets_what_the_network_gives_it_and_leaves_no_trace() -> None:
     assert torch.equal(whole.tensors[0], IMAGES + 1)
 
 
+def test_no_more_is_held_than_fits() -> None:
+    inputs = captured(make(), ["model.backbone"], [IMAGES, IMAGES, IMAGES], most=IMAGES.numel() * 8 + 1)
+    assert len(inputs) == 2 * len(IMAGES)
+
+
 def test_a_network_that_cannot_be_traced_names_its_parts_that_can() -> None:
     with pytest.raises(AutopruneError, match=r"can be pruned alone: --part model\.backbone, --part model\.neck\."):
         proved_graph(make(), IMAGES)

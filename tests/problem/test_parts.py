@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from autoprune.errors import UsageError
 from autoprune.evaluation import Evaluator
+from autoprune.graph import captured
 from autoprune.problem import Problem, Pruner, Scorer, make_problem, trace, under_budget
 
 from ..reconstruct._networks import Residual, images, trained
@@ -58,3 +60,12 @@ def test_a_problem_is_a_game() -> None:
     assert reward == found.score(info["counts"]).reward
     with pytest.raises(UsageError, match=r"ChannelPrunning-v0.*Did you mean 'ChannelPruning-v0'"):
         found.env("ChannelPrunning-v0")
+
+
+def test_the_user_is_told_where_not_all_that_a_part_gets_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(captured.__kwdefaults__, "most", 1)
+    network, pictures = nn.Sequential(trained(Residual())), images(40, 11)
+    made = make_problem(
+        network, images(2), calibration=pictures, evaluate=pictures, part=["0"], batch_size=16, rows=200
+    )
+    assert any(note.startswith("Only 1 of 3 batches of calibration images are used") for note in made.notes)
