@@ -45,9 +45,9 @@ Reward = Annotated[
     str | None,
     typer.Option(
         "--reward",
-        help="accuracy, accuracy-flops, accuracy-params, accuracy-latency, smallest or package.module:function.  "
-        "[default: accuracy; with "
-        "--max-drop smallest]",
+        help="accuracy (the metric), divergence, accuracy-flops, accuracy-params, accuracy-latency, smallest or "
+        "package.module:function.  "
+        "[default: accuracy; without labels divergence; with --max-drop smallest]",
     ),
 ]
 Labels = Annotated[

@@ -137,7 +137,10 @@ def _from_loader(loader: DataLoader[Any], given: Mapping[str, Any], most: int | 
         return Stream(_ItemsOf(loader), **given, batched=False, most=most, group=loader.batch_size)
     if by_index(loader):
         order, sizes = sampled_order(loader, given["name"])
-        return Items(loader.dataset, **given, order=order, batches=sizes, loader=loader)
+        found = Items(loader.dataset, **given, order=order, batches=sizes, loader=loader)
+        if loader.drop_last and (left := len(loader.sampler) - len(found)) > 0:  # type: ignore[arg-type]
+            found.note(f"is a loader with drop_last: {left} of its items are left out, the same ones in every pass.")
+        return found
     return Stream(
         Rewound(loader), **given, batched=loader.batch_size is not None or loader.batch_sampler is not None, most=most
     )

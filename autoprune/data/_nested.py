@@ -156,6 +156,8 @@ class Nested:
             return lambda: ((batch, True) for batch in part.batches())
         if isinstance(part, DataLoader):
             batched = part.batch_size is not None or part.batch_sampler is not None
+            if part.drop_last:
+                self.note("is a loader with drop_last: its last items may be left out, the same ones in every pass.")
             return lambda: ((batch, batched) for batch in steadily(Rewound(part), _SEED))
         if self._form is not None and not isinstance(part, Dataset) and self._is_whole(part):
             self._whole = True

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDat
 
 import autoprune
 from autoprune import AutopruneError, SearchResult, UsageError
+from autoprune.data import adapt
 from autoprune.evaluation import Evaluator
 from autoprune.model_guard import eval_mode
 from autoprune.problem import Problem, make_problem
@@ -247,3 +248,12 @@ def test_whole_searches_on_what_people_pass(net: Net) -> None:
         found = search(net, evaluate=part).report["rows"]
         assert [(row["name"], row["counts"]) for row in found] == [(row["name"], row["counts"]) for row in expected]
         assert [row["search_accuracy"] for row in found] == pytest.approx([row["search_accuracy"] for row in expected])
+
+
+def test_what_a_loader_drops_is_said() -> None:
+    data = images(20, 1)
+    assert any(
+        "4 of its items are left out" in note for note in adapt(DataLoader(data, 8, drop_last=True), "search").notes
+    )
+    assert not adapt(DataLoader(data, 10, drop_last=True), "search").notes
+    assert not adapt(DataLoader(data, 8), "search").notes
