@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ._sample import pick
+from ._sample import FULL, pick
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -24,14 +25,31 @@ def test_every_example_is_tested() -> None:
         "audio_1d",
         "video_3d",
         "two_inputs",
+        "segmentation_torchvision",
+        "yolo_ultralytics",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == known
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_every_example_compiles(path: Path) -> None:
+    compile(path.read_text(encoding="utf-8"), str(path), "exec")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ultralytics") is not None, reason="ultralytics is installed")
+def test_what_an_example_lacks_is_said_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "yolo_ultralytics.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "This example needs ultralytics, which is not installed: pip install ultralytics."
 
 
 LONGER = [
     ("unet_denoising", "dB with them."),
     ("audio_1d", "and no label was read."),
     ("two_inputs", "with them."),
+    *([("segmentation_torchvision", "no map was read")] if FULL else []),
+    *([("yolo_ultralytics", "Wrote yolo-pruned/model.onnx")] if FULL else []),
     ("video_3d", "no label was read by the search."),
 ]
 
@@ -51,6 +69,8 @@ LONGER = [
 def test_example_runs(name: str, said: str, tmp_path: Path) -> None:
     if name == "finetune_lightning":
         pytest.importorskip("lightning")
+    if name == "yolo_ultralytics":
+        pytest.importorskip("ultralytics")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,
