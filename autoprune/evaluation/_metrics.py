@@ -20,7 +20,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluation._answers import Measure, bounded
 from autoprune.evaluation._metric import Metric
 from autoprune.evaluation._outputs import Outputs
-from autoprune.registry import Registry
+from autoprune.registry import Registry, nearest
 from autoprune.support.packages import lazy
 
 image_metrics = lazy("torchmetrics.functional.image", "The metric ssim needs")
@@ -265,6 +265,12 @@ def check_metric(metric: Metric) -> None:
     Raises:
         UsageError: with the nearest name, or the direction.
     """
+    known = metrics.names()
+    if metric.name not in known and ":" not in metric.name:
+        raise UsageError(
+            f"Unknown metric '{metric.name}'.{nearest(metric.name, known)} Known: accuracy, agreement, divergence, "
+            f"{', '.join(known)}; any other comes from a function evaluate(model) that returns it."
+        )
     found = metrics.get(metric.name)
     if found.maximize != metric.maximize:
         how = f"--maximize {metric.name}" if found.maximize else f"--minimize-metric {metric.name}"

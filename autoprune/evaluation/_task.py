@@ -95,6 +95,8 @@ class Task:
         _ = Divergence(self.divergence, dense)
         metric = self.metric or (AGREEMENT if dense.scores_classes else DIVERGENCE)
         if metric.name not in (AGREEMENT.name, DIVERGENCE.name):
+            if metric.name != ACCURACY.name:
+                check_metric(metric)
             raise UsageError(
                 f"The metric {metric.name} needs labels or other targets, but none are read; give them, or measure "
                 f"{AGREEMENT.name} or {DIVERGENCE.name}."

@@ -35,7 +35,7 @@ def data_notes(
     if report is not None and report.keys is not None:
         if search.keys is not None and (both := _shared(report.keys, search.keys)):
             notes.append(
-                f"{both} of the {report.size} report images are search images too: the accuracy on the report part flatters; "
+                f"{both} of the {report.size} report images are search images too: the result on the report part flatters; "
                 "give images that no other part has."
             )
         if both := _shared(report.keys, seen):

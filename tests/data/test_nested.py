@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +140,7 @@ class Two(nn.Module):
 
 
 def searched(example: Any, parts: dict[str, Any], **options: Any) -> autoprune.SearchResult:
-    options = {"budget": 0.7, "episodes": 2, "finish_steps": 2, "baselines": ["uniform"], **options}
+    options = {"budget": 0.7, "episodes": 2, "finish_steps": 0, "baselines": ["uniform"], **options}
     return autoprune.search(Two(), example, **parts, **options)
 
 
@@ -147,7 +148,7 @@ def numbers(found: autoprune.SearchResult) -> list[Any]:
     return [[row[key] for key in ("name", "accuracy", "loss", "counts", "drop_se")] for row in found.report["rows"]]
 
 
-def test_a_network_of_two_inputs_is_searched_by_position_by_name_and_by_a_function() -> None:
+def test_a_network_of_two_inputs_is_searched_by_position_by_name_and_by_a_function(tmp_path: Path) -> None:
     images, extra, _ = tensors(9, 2)
     parts = {
         name: Of(FORMS["longer tuples"][1], seed) for seed, name in enumerate(("calibration", "evaluate", "report"))
@@ -160,7 +161,8 @@ def test_a_network_of_two_inputs_is_searched_by_position_by_name_and_by_a_functi
         return model(batch["image"], more=batch["more"])
 
     batch = {"image": images, "more": extra, "target": torch.zeros(2), "id": torch.zeros(2)}
-    run_by = searched(batch, named, run=run)
+    run_by = searched(batch, named, run=run, out=tmp_path / "run")
+    assert numbers(searched(batch, named, run=run, out=tmp_path / "run")) == numbers(run_by)
     assert numbers(by_place) == numbers(by_name)
     assert by_place.report["metric"]["name"] == "divergence"
     assert [row["name"] for row in run_by.report["rows"]] == [row["name"] for row in by_place.report["rows"]]

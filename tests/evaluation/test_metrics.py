@@ -216,6 +216,10 @@ def test_a_function_that_returns_something_else_is_refused_before_the_search(ret
 def test_a_function_without_an_accuracy_is_asked_what_counts() -> None:
     with pytest.raises(AutopruneError, match="say what counts: maximize='map50'"):
         searched(lambda model: {"map50": 0.4})
+    with pytest.raises(UsageError, match=r"Unknown metric 'map50'.*a function evaluate"):
+        searched(seeded(30, 1, 8, 8, seed=5), maximize="map50")
+    with pytest.raises(UsageError, match="The metric miou needs labels"):
+        searched(seeded(30, 1, 8, 8, seed=5), maximize="miou")
     with pytest.raises(UsageError, match="two metrics, but one is searched for"):
         searched(lambda model: {"a": 0.4, "b": 0.1}, maximize="a", minimize_metric="b")
 
