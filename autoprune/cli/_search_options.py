@@ -61,11 +61,16 @@ Labels = Annotated[
 Maximize = Annotated[
     str | None,
     typer.Option(
-        "--maximize", metavar="NAME", help="The number to maximise, of those that a function which evaluates returns."
+        "--maximize",
+        metavar="NAME",
+        help="What is measured, where more is better: psnr, ssim, miou, dice, or a number that an evaluate function returns.",
     ),
 ]
 MinimizeMetric = Annotated[
-    str | None, typer.Option("--minimize-metric", metavar="NAME", help="Instead: the number to minimise.")
+    str | None,
+    typer.Option(
+        "--minimize-metric", metavar="NAME", help="Instead, where less is better: mae, rmse, or such a number."
+    ),
 ]
 Divergence = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.evaluation import Agents, Difference, Metric, stacked
+from autoprune.evaluation import Agents, Difference, Metric, loss_name, loss_text, stacked
 from autoprune.report import Row, images_of, metric_of, short_name
 from autoprune.runs import RunFolder, distinct
 from autoprune.support.answers import ByImage
@@ -157,7 +157,7 @@ def table(found: Mapping[str, Any]) -> str:
         "",
         f"{found['part']} {short_name(metric)}",
         f"search {short_name(metric)}",
-        metric.loss,
+        loss_name(metric),
         "behind the best",
         "p",
         "policies",
@@ -173,7 +173,7 @@ def table(found: Mapping[str, Any]) -> str:
                 row["agent"],
                 value,
                 metric.text(row["search_accuracy"]),
-                "-" if row["loss"] is None else f"{row['loss']:.4f}",
+                "-" if row["loss"] is None else loss_text(metric, row["loss"]),
                 behind,
                 p,
                 f"{row['policies']:.0f}",
@@ -187,7 +187,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def _measured(row: Mapping[str, Any], metric: Metric) -> tuple[str, str, str]:
     """Return the metric, what it lacks to the best, and how likely that is by chance, as cells."""
-    spread = "" if row["spread"] is None else f" ± {metric.text(row['spread'])}"
+    spread = "" if row["spread"] is None else f" ± {metric.error_text(row['spread'])}"
     behind = row["behind"]
     return (
         f"{metric.text(row['accuracy'])}{spread}",
@@ -198,7 +198,7 @@ def _measured(row: Mapping[str, Any], metric: Metric) -> tuple[str, str, str]:
 
 def _points(gap: Mapping[str, Any], metric: Metric) -> str:
     width = gap["half_width"]
-    return metric.text(gap["mean"]) + ("" if width is None else f" ± {metric.text(width)}")
+    return metric.text(gap["mean"]) + ("" if width is None else f" ± {metric.error_text(width)}")
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from autoprune.evaluation._divergence import (
 )
 from autoprune.evaluation._evaluate import Evaluator, Part
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
-from autoprune.evaluation._metrics import TargetMetric, metrics
+from autoprune.evaluation._metrics import TargetMetric, loss_name, loss_text, metrics
 from autoprune.evaluation._outputs import Outputs, outputs_of
 from autoprune.evaluation._probe import PROBE_TEMPERATURE, answers_divergence
 from autoprune.evaluation._rewards import (
@@ -64,6 +64,8 @@ __all__ = [
     "divergence",
     "divergences",
     "error_of",
+    "loss_name",
+    "loss_text",
     "metrics",
     "outputs_of",
     "resolve_reward",

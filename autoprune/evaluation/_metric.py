@@ -39,11 +39,6 @@ class Metric:
         return " %" if self.share else ""
 
     @property
-    def loss(self) -> str:
-        """What stands beside the metric: the loss, or the divergence where no labels are read."""
-        return "divergence" if self.name in ("agreement", "divergence") else "loss"
-
-    @property
     def difference_unit(self) -> str:
         """What stands behind a difference of two values that are shown: " points" or nothing."""
         return " points" if self.share else ""
@@ -56,6 +51,10 @@ class Metric:
     def text(self, value: float) -> str:
         """Return a value (or a difference, or a standard error) as it is shown, without its unit: "91.32", "0.04213"."""
         return f"{100 * value:.2f}" if self.share else f"{value:.4g}"
+
+    def error_text(self, error: float) -> str:
+        """Return a standard error as it is shown beside a value: "0.54", "0.0021"."""
+        return self.text(error) if self.share else f"{error:.2g}"
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is better than ``b``; NaN is never."""

@@ -277,3 +277,13 @@ def check_metric(metric: Metric) -> None:
         raise UsageError(
             f"The metric {metric.name} is better the {'larger' if found.maximize else 'smaller'} it is; ask for it with {how}."
         )
+
+
+def loss_name(metric: Metric) -> str:
+    """Return what ``Score.loss`` is beside a metric: the loss, or the divergence where no class is known."""
+    return "divergence" if metric.name in ("agreement", "divergence", *metrics.names()) else "loss"
+
+
+def loss_text(metric: Metric, loss: float) -> str:
+    """Return a ``Score.loss`` as it is shown."""
+    return f"{loss:.4f}" if loss_name(metric) == "loss" else f"{loss:.4g}"

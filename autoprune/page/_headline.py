@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.evaluation import ACCURACY, Metric
+from autoprune.evaluation import ACCURACY, Metric, loss_name, loss_text
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
 from autoprune.page._numbers import big, named, percent, plural, said, title, with_error
@@ -104,7 +104,7 @@ def table(run: Run) -> Html | None:
         "",
         named(metric),
         f"search {named(metric)}",
-        metric.loss,
+        loss_name(metric),
         "MACs",
         "ratio",
         "parameters",
@@ -117,7 +117,7 @@ def table(run: Run) -> Html | None:
     lines += [_tuned_line(metric, tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
-    kind = "Loss in nats" if metric.loss == "loss" else "Divergence from the dense network's outputs"
+    kind = "Loss in nats" if loss_name(metric) == "loss" else "Divergence from the dense network's outputs"
     note = (
         f"{title(metric)}{error} on {part}; {head[2].removesuffix(', %')} on the images that policies were scored on. "
         f"{kind}. Policies: how many were proposed and scored. Cost: what scoring one took, in passes of the dense "
@@ -127,7 +127,7 @@ def table(run: Run) -> Html | None:
 
 
 def _big(metric: Metric, value: float, error: float | None) -> Html:
-    spread = None if error is None else el("span", f" ± {metric.text(error)}", class_="pm")
+    spread = None if error is None else el("span", f" ± {metric.error_text(error)}", class_="pm")
     return join(said(metric, value), spread)
 
 
@@ -143,7 +143,7 @@ def _line(run: Run, row: Row, dense: Row | None) -> Html:
         el("th", name, scope="row"),
         value_cell(row.name, "accuracy", row.accuracy, with_error(run.metric, row.accuracy, row.accuracy_se)),
         value_cell(row.name, "search_accuracy", row.search_accuracy, run.metric.text(row.search_accuracy)),
-        value_cell(row.name, "loss", row.loss, "–" if row.loss is None else f"{row.loss:.4f}"),
+        value_cell(row.name, "loss", row.loss, "–" if row.loss is None else loss_text(run.metric, row.loss)),
         value_cell(row.name, "macs", row.macs, f"{row.macs:,}"),
         el("td", f"{row.macs / dense.macs:.3f}" if dense else "–"),
         value_cell(row.name, "params", row.params, f"{row.params:,}"),
@@ -174,7 +174,7 @@ def _tuned_line(metric: Metric, tuned: Tuned, dense: Row | None) -> Html:
         el("th", f"{tuned_name(tuned)} ({plural(int(result['epochs_done']), 'epoch')})", scope="row"),
         value_cell(name, "accuracy", accuracy, with_error(metric, accuracy, error)),
         value_cell(name, "search_accuracy", result["search_accuracy"], metric.text(result["search_accuracy"])),
-        value_cell(name, "loss", loss, "–" if loss is None else f"{loss:.4f}"),
+        value_cell(name, "loss", loss, "–" if loss is None else loss_text(metric, loss)),
         value_cell(name, "macs", result["macs"], f"{result['macs']:,}"),
         el("td", f"{result['macs'] / dense.macs:.3f}" if dense else "–"),
         value_cell(name, "params", result["params"], f"{result['params']:,}"),

@@ -53,8 +53,8 @@ def drop_sentences(report: Mapping[str, Any], budget: Budget) -> list[str]:
     )
     return [
         *out,
-        f"On {part} it lost {said(lost)} ± {said(error)}{metric.difference_unit} (95 % confidence: {said(low)} to {said(high)}): "
-        f"{verdict}.",
+        f"On {part} it lost {said(lost)} ± {metric.error_text(error / metric.scale)}{metric.difference_unit} (95 % confidence: "
+        f"{said(low)} to {said(high)}): {verdict}.",
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import amount, noun
-from autoprune.evaluation import ACCURACY, Metric
+from autoprune.evaluation import ACCURACY, Metric, loss_name, loss_text
 from autoprune.support.tables import aligned
 
 
@@ -21,7 +21,7 @@ def table(report: Mapping[str, Any]) -> str:
         "ratio",
         f"search {short_name(metric)}",
         f"{report['accuracy_part']} {short_name(metric)}",
-        metric.loss,
+        loss_name(metric),
         "policies",
         "cost",
         "images",
@@ -54,7 +54,7 @@ def _cells(found: Mapping[str, Any], dense: Mapping[str, Any], metric: Metric) -
         f"{found['params'] / dense['params']:.3f}",
         metric.text(found["search_accuracy"]),
         with_error(found, metric),
-        "-" if found["loss"] is None else f"{found['loss']:.4f}",
+        "-" if found["loss"] is None else loss_text(metric, found["loss"]),
     )
 
 
@@ -109,5 +109,5 @@ def short_name(metric: Metric) -> str:
 
 def with_error(found: Mapping[str, Any], metric: Metric) -> str:
     """Return the metric's value as it is shown, with its standard error if that is known."""
-    error = "" if found["accuracy_se"] is None else f" ± {metric.text(found['accuracy_se'])}"
+    error = "" if found["accuracy_se"] is None else f" ± {metric.error_text(found['accuracy_se'])}"
     return f"{metric.text(found['accuracy'])}{error}"

@@ -141,8 +141,9 @@ def search(
             "accuracy", without labels "divergence", or "smallest" where the budget is a drop of accuracy.
         labels: Whether labels are read; by default where the images of ``evaluate`` have some. Without them networks are
             measured by how their outputs differ from the dense network's: the agreement of class scores, else the divergence.
-        maximize: The number to maximise of those that a function ``evaluate`` returns.
-        minimize_metric: Instead: the number to minimise.
+        maximize: What is measured, where more is better: "psnr", "ssim", "miou", "dice" against the targets of ``evaluate``, or
+            a number of those that it returns as a function.
+        minimize_metric: Instead, where less is better: "mae", "rmse", or such a number.
         divergence: How outputs are compared with the dense network's (`autoprune.evaluation.divergences`): a name for all
             tensors, or one for each with commas between, or a function; by default "kl" for class scores (N, classes), else
             "relative".
