@@ -2,7 +2,7 @@
 
 from autoprune.graph._build import build_graph
 from autoprune.graph._execute import Executor, free_after, input_nodes, last_uses, output_nodes
-from autoprune.graph._parts import Parts, Run, captured, parts_and_inputs, view
+from autoprune.graph._parts import Parts, Run, captured, parts_and_inputs, paths_of, view
 from autoprune.graph._propagation import OUTPUT
 from autoprune.graph._prove import prove
 from autoprune.graph._proved import proved_graph, proved_part
@@ -31,6 +31,7 @@ __all__ = [
     "output_nodes",
     "output_tensors",
     "parts_and_inputs",
+    "paths_of",
     "prove",
     "proved_graph",
     "proved_part",

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import UsageError
 from autoprune.model_guard import ModelInputs, as_inputs, check_inputs, eval_mode, unchanged, why
@@ -91,6 +91,11 @@ def largest(model: nn.Module, count: int = 5) -> list[str]:
     return sorted(sizes, key=lambda path: -sizes[path])[:count]
 
 
+def paths_of(part: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the paths of parts, given one or several."""
+    return (part,) if isinstance(part, str) else tuple(part)
+
+
 class _Calls:
     """What parts are called with in one pass of the network.
 
@@ -117,6 +122,13 @@ class _Calls:
             inputs = ModelInputs(args, dict(kwargs))
         except UsageError as error:
             raise UsageError(f"The part '{path}' cannot be pruned alone: {error}") from None
+        for leaf in inputs.leaves if path else ():
+            held = [] if isinstance(leaf, Tensor) else getattr(leaf, "__dict__", {}).values()
+            if any(isinstance(value, Tensor) for value in held):
+                raise UsageError(
+                    f"The part '{path}' cannot be pruned alone: it is called with an object of type {type(leaf).__name__}, whose "
+                    "tensors torch does not see (it sees those in lists, tuples, dicts and data classes); name a module inside of it."
+                )
         self.seen[path].append(inputs.map(lambda tensor: tensor.detach().clone()))  # it may write into them
 
     def _leave(self, *_: Any) -> None:
@@ -170,6 +182,7 @@ def _captured(
 ) -> tuple[ModelInputs, set[str]]:
     if not part and run is None:
         return ModelInputs.join([as_inputs(batch, model) for batch in batches]), set()
+    check_parts(model, part)
     paths = tuple(part) or ("",)
     found: list[dict[str, ModelInputs]] = []
     outside: set[str] = set()
@@ -183,6 +196,8 @@ def _captured(
         held += sum(t.numel() * t.element_size() for inputs in found[-1].values() for t in inputs.tensors)
         if held >= most:
             break
+    if not found:
+        raise UsageError("There is no batch to run the network on; give at least one.")
     joined = {path: _joined(path, [one[path] for one in found]) for path in paths}
     if not part:
         return joined[""], outside
@@ -219,7 +234,7 @@ def _run(model: nn.Module, batch: Any, run: Run | None) -> None:
 
 
 def parts_and_inputs(
-    model: nn.Module, example: Any, part: Sequence[str] = (), run: Run | None = None
+    model: nn.Module, example: Any, part: str | Sequence[str] = (), run: Run | None = None
 ) -> tuple[nn.Module, ModelInputs]:
     """Return what is traced of a network, and what that is called with.
 
@@ -232,9 +247,9 @@ def parts_and_inputs(
     Raises:
         UsageError: as `captured` and `check_parts`.
     """
+    part = paths_of(part)
     if not part and run is None:
         return model, check_inputs(example, model)
-    check_parts(model, part)
     inputs, outside = _captured(model, part, [example], run, MOST_BYTES)
     return (Parts(model, part, sorted(outside)) if part else model), inputs
 
@@ -259,4 +274,4 @@ def tensors_kept(model: nn.Module) -> dict[str, str]:
     return dict(model.whole) if isinstance(model, Parts) else {}
 
 
-__all__ = ["Parts", "Run", "captured", "check_parts", "largest", "parts_and_inputs", "tensors_kept", "view"]
+__all__ = ["Parts", "Run", "captured", "check_parts", "largest", "parts_and_inputs", "paths_of", "tensors_kept", "view"]

@@ -19,7 +19,7 @@ TRIED, NAMED = 8, 3
 
 
 def proved_graph(
-    model: nn.Module, example_input: Any, *, part: Sequence[str] = (), run: Run | None = None
+    model: nn.Module, example_input: Any, *, part: str | Sequence[str] = (), run: Run | None = None
 ) -> PruningGraph:
     """Trace a network and prove, on its own weights, which of its channels must be removed together.
 

@@ -24,7 +24,7 @@ def inspect_model(
     include_residual: bool = False,
     min_keep: float = 0.1,
     round_to: int = 1,
-    part: Sequence[str] = (),
+    part: str | Sequence[str] = (),
     ignore: Ignore | None = None,
     bounds: Bounds | None = None,
 ) -> dict[str, Any]:

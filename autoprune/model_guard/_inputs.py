@@ -173,8 +173,10 @@ def _joined(column: Sequence[Any]) -> Any:
     for other in column[1:]:
         equal = torch.equal(first, other) if isinstance(first, Tensor) else first is other or bool(first == other)
         if not equal:
+            plain = isinstance(first, bool | int | float | str | None)
+            told = [repr(one) if plain else f"of type {type(one).__name__}" for one in (first, other)]
             raise UsageError(
-                f"The batches differ in an input that is not a batch of tensors ({first!r}, then {other!r}); give all the same."
+                f"The batches differ in an input that is not a batch of tensors ({', then '.join(told)}); give all the same."
             )
     return first
 

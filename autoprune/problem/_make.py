@@ -59,7 +59,7 @@ def make_problem(
     target: Target | None = None,
     profile: Path | None = None,
     graph: PruningGraph | None = None,
-    part: Sequence[str] = (),
+    part: str | Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Problem:
     """Trace and prove a network, find what a budget leaves to decide, collect statistics, and score the dense network.

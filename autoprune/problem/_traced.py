@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.data import moved
-from autoprune.graph import Parts, PruningGraph, Run, captured, parts_and_inputs, proved_part, view
+from autoprune.graph import Parts, PruningGraph, Run, captured, parts_and_inputs, paths_of, proved_part, view
 from autoprune.model_guard import ModelInputs, as_inputs, described, unchanged
 from autoprune.models import check_finite
 from autoprune.problem._limits import whole_groups
@@ -73,7 +73,7 @@ def trace(
     *,
     device: str | torch.device = "cpu",
     graph: PruningGraph | None = None,
-    part: Sequence[str] = (),
+    part: str | Sequence[str] = (),
     run: Run | None = None,
 ) -> Traced:
     """Trace a network and prove which of its channels must go together.
@@ -97,6 +97,7 @@ def trace(
         if isinstance(example_input, Tensor) or run is not None
         else as_inputs(example_input, network).to(where)
     )
+    part = paths_of(part)
     traced, inputs = parts_and_inputs(network, example, part, run)
     found = proved_part(traced, inputs, network, run) if graph is None else graph
     notes = (*_about(network, part, found), *whole_groups(found))

@@ -143,6 +143,27 @@ def test_a_part_that_is_not_called_as_it_must_be_is_refused(
         captured(make(kind), part, batches)
 
 
+class Bundle:
+    def __init__(self, tensors: Tensor) -> None:
+        self.tensors = tensors
+
+
+class Bundled(Detector):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model.neck.forward = lambda bundle: bundle.tensors + 1
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model.neck(Bundle(self.model.backbone(images)["fine"]))
+
+
+def test_what_hides_tensors_is_no_input_of_a_part() -> None:
+    with pytest.raises(UsageError, match=r"'model\.neck' cannot be pruned alone: .*(no tensor|Bundle, whose tensors)"):
+        captured(make(Bundled), ["model.neck"], [IMAGES])
+    with pytest.raises(UsageError, match="no batch"):
+        captured(make(), ["model.neck"], [])
+
+
 @pytest.mark.parametrize(
     ("part", "says"),
     [
