@@ -127,7 +127,7 @@ class _Calls:
             if any(isinstance(value, Tensor) for value in held):
                 raise UsageError(
                     f"The part '{path}' cannot be pruned alone: it is called with an object of type {type(leaf).__name__}, whose "
-                    "tensors torch does not see (only those in lists, tuples, dicts and data classes); name a module inside of it."
+                    "tensors torch does not see (only those in lists, tuples, dicts, data classes); name a module inside of it."
                 )
         self.seen[path].append(inputs.map(lambda tensor: tensor.detach().clone()))  # it may write into them
 
