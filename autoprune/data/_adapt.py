@@ -55,6 +55,8 @@ def adapt(
         return _from_tensors(part, given)
     if isinstance(part, Tensor | np.ndarray):
         return Held(part, None, **given)
+    if are_batches(part, expected):
+        return Stream(part, **given, batched=True, most=most)
     if isinstance(part, Mapping) or _are_columns(part, expected):
         found = fields(part, Place(name, whole=True), labelled=labelled)
         held = Held(found.image, found.label, **given)
@@ -123,6 +125,14 @@ def _are_columns(part: Any, expected: Expected) -> bool:
     if not isinstance(part, tuple | list) or not part or not isinstance(part[0], Tensor | np.ndarray):
         return False
     return part[0].ndim == (4 if expected.shape is None else len(expected.shape) + 1)
+
+
+def are_batches(part: Any, expected: Expected | None) -> bool:
+    """Whether something is a list of batches of images alone: its second tensor has as many dimensions as its first."""
+    if not isinstance(part, tuple | list) or len(part) < 2 or not all(isinstance(x, Tensor | np.ndarray) for x in part):
+        return False
+    dims = 4 if expected is None or expected.shape is None else len(expected.shape) + 1
+    return bool(part[0].ndim == part[1].ndim == dims and dims > 2)
 
 
 def by_index(loader: DataLoader[Any]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from autoprune.data._adapt import adapt, by_index, sampled_order
+from autoprune.data._adapt import adapt, are_batches, by_index, sampled_order
 from autoprune.data._check import LABEL_KEYS, Expected
 from autoprune.data._held import Held
 from autoprune.data._items import Items
@@ -42,6 +42,8 @@ def labels_in(part: Any, expected: Expected | None = None) -> tuple[bool, Any]:
         return len(part.tensors) > 1, part
     if isinstance(part, str | bytes | type) or part is None:
         return True, part
+    if are_batches(part, expected):
+        return False, part
     if isinstance(part, Mapping) or (isinstance(part, tuple | list) and part and _is_column(part[0])):
         return _has_label(part), part
     try:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDat
 
 import autoprune
 from autoprune import AutopruneError, SearchResult, UsageError
-from autoprune.data import adapt
+from autoprune.data import Expected, adapt
 from autoprune.evaluation import Evaluator
 from autoprune.model_guard import eval_mode
 from autoprune.problem import Problem, make_problem
@@ -257,3 +257,11 @@ def test_what_a_loader_drops_is_said() -> None:
     )
     assert not adapt(DataLoader(data, 10, drop_last=True), "search").notes
     assert not adapt(DataLoader(data, 8), "search").notes
+
+
+def test_a_list_of_batches_of_images_alone_is_all_of_them() -> None:
+    every = torch.randn(12, 2, 6, 6)
+    found = adapt([every[:5], every[5:10], every[10:]], "search", Expected((2, 6, 6), torch.float32), labelled=None)
+    assert torch.equal(torch.cat([some for some, _ in found.batches(4)]), every)  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match=r"images of shape \(2, 6, 5\)"):
+        adapt([every[:5], every[5:, :, :, :5]], "search", Expected((2, 6, 6), torch.float32), labelled=None)
