@@ -31,7 +31,7 @@ from autoprune.runs import (
 from autoprune.support.files import write_text_atomic
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors
-from autoprune.surgery import LOADER, loader_text
+from autoprune.surgery import LOADER
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")
@@ -120,8 +120,7 @@ def finetune_run(
     task = replace(task, workers=workers, batch_size=config.batch_size if config is not None else 64)
     found = run_task(task, recipe, target, name=name, engine=engine, progress=progress)
     if engine.rank == 0:
-        loader = loader_text(rebuilt.loaded.model, rebuilt.model, rebuilt.graph)
-        write_text_atomic(target.path / LOADER, loader)
+        write_text_atomic(target.path / LOADER, rebuilt.loader)
         refresh_report(folder)
     return found
 

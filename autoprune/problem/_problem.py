@@ -167,7 +167,8 @@ class Problem:
 
     def loader(self, network: nn.Module) -> str:
         """Return the text of a ``load.py`` for a finished network, see `autoprune.surgery.loader_text`."""
-        return loader_text(self.model, network, self.graph)
+        traced = self._budgeted.traced
+        return loader_text(self.model, network, self.graph, traced.view(network), traced.inputs.to(self.device))
 
     def env(self, name: str = "ChannelPruning-v0", **options: Any) -> Any:
         """Return the problem as a game for any Gymnasium learner.

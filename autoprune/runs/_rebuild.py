@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from autoprune.decisions import network_of
 from autoprune.errors import UsageError
 from autoprune.graph import PruningGraph, build_graph, parts_and_inputs, view
-from autoprune.model_guard import from_description
+from autoprune.model_guard import as_inputs, from_description
 from autoprune.models import LoadedModel, load_model
 from autoprune.registry import only_named_by
 from autoprune.runs._run import RunFolder
 from autoprune.support.tensors import load_safetensors
-from autoprune.surgery import Policy
+from autoprune.surgery import Policy, loader_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,12 @@ class Rebuilt:
     example_input: Any
     loaded: LoadedModel
     graph: PruningGraph
+
+    @property
+    def loader(self) -> str:
+        """The text of a ``load.py``, see `autoprune.surgery.loader_text`."""
+        inputs = None if part_of(self.policy) else as_inputs(self.example_input, self.model)
+        return loader_text(self.loaded.model, self.model, self.graph, inputs=inputs)
 
 
 @only_named_by("model")

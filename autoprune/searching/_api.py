@@ -18,7 +18,7 @@ from autoprune.data import Images, moved, name_of
 from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import DivergenceFn, Part, Run, Score
-from autoprune.graph import build_graph, parts_and_inputs
+from autoprune.graph import build_graph, parts_and_inputs, view
 from autoprune.latency import Target
 from autoprune.model_guard import unchanged
 from autoprune.report import Progress, sentences, table
@@ -247,7 +247,8 @@ def search(
             found = folder.read_report()
         dense = copy_model(model).to(config.device)
         example = moved(example_input, config.device)
-        graph = build_graph(*parts_and_inputs(dense, example, config.part, task.run))
+        traced, given = parts_and_inputs(dense, example, config.part, task.run)
+        graph = build_graph(traced, given)
         small = network_of(dense, graph, policy, state).cpu().eval()
-        loader = loader_text(dense, small, graph)
+        loader = loader_text(dense, small, graph, view(small, config.part), given.to("cpu"))
     return SearchResult(policy=policy, model=small, report=found, loader=loader)

@@ -19,7 +19,7 @@ from autoprune.registry import only_named_by
 from autoprune.runs import RunFolder, load_dense, load_inputs, part_of, rebuild, weights_beside
 from autoprune.support.files import write_text_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
-from autoprune.surgery import LOADER, Policy, loader_text
+from autoprune.surgery import LOADER, Policy
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +102,13 @@ def apply_policy(
     dense = load_dense(policy.model, model=model, weights=weights)
     if refit and beside is not None:
         rebuilt = rebuild(policy, load_safetensors(beside), dense)
-        return _applied(rebuilt.model, policy, rebuilt.graph, dense.model, f"refitted weights from {beside}")
+        return _applied(
+            rebuilt.model, policy, rebuilt.graph, dense.model, f"refitted weights from {beside}", rebuilt.loader
+        )
     if not refit:
         rebuilt = rebuild(policy, None, dense)
         origin = f"sliced from {weights or dense.spec}, not refitted"
-        applied = _applied(rebuilt.model, policy, rebuilt.graph, dense.model, origin)
+        applied = _applied(rebuilt.model, policy, rebuilt.graph, dense.model, origin, rebuilt.loader)
     else:
         assert data is not None
         applied = _refitted(
@@ -164,14 +166,17 @@ def _refitted(
         seed=policy.seed or 0,  # the calibration images of the search
     )
     finished = problem.finish_kept(policy.kept())
-    return _applied(finished.model, policy, problem.graph, problem.model, f"refitted on {data}")
+    loader = problem.loader(finished.model)
+    return _applied(finished.model, policy, problem.graph, problem.model, f"refitted on {data}", loader)
 
 
-def _applied(small: nn.Module, policy: Policy, graph: PruningGraph, dense: nn.Module, weights: str) -> Applied:
+def _applied(
+    small: nn.Module, policy: Policy, graph: PruningGraph, dense: nn.Module, weights: str, loader: str
+) -> Applied:
     cost = CostModel(graph, decisions_of(policy, dense, graph))
     counts = policy.counts()
     return Applied(
-        loader=loader_text(dense, small, graph),
+        loader=loader,
         model=small.cpu(),
         policy=policy,
         weights=weights,

@@ -176,3 +176,20 @@ def calls_that_follow(small: nn.Module, inputs: ModelInputs) -> set[Argument]:
     with unchanged(small), suppress(Exception):  # of another number that is fixed in the code: the proof will find out
         inputs.call(small)
     return {argument for argument, yes in follows.items() if yes}
+
+
+def coded(small: nn.Module, inputs: ModelInputs | None) -> str | None:
+    """Return the path of a module of a pruned model whose code does not give the changed arguments by itself; None if none is.
+
+    Args:
+        small: A pruned model, or the parts of one.
+        inputs: What it is called with; None if that is not known, so that no code is taken to.
+    """
+    follows = set() if inputs is None else calls_that_follow(small, inputs)
+    path: str
+    for path, module in small.named_modules():
+        hooks = _hooks(module)
+        for (frames, number), changes in () if hooks is None else hooks.changes.items():
+            if any(Argument(Site(path, frames, number), argument) not in follows for argument in changes):
+                return path
+    return None

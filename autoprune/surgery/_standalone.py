@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.groups import PruningGraph
+from autoprune.model_guard import ModelInputs
+from autoprune.surgery._calls import coded
 
 LOADER = "load.py"
 """Its name."""
@@ -17,7 +19,13 @@ _PLAIN = (bool, int, float, str, type(None))
 _INTERNAL = frozenset(vars(nn.Module()))
 
 
-def loader_text(dense: nn.Module, small: nn.Module, graph: PruningGraph) -> str:
+def loader_text(
+    dense: nn.Module,
+    small: nn.Module,
+    graph: PruningGraph,
+    traced: nn.Module | None = None,
+    inputs: ModelInputs | None = None,
+) -> str:
     """Return a module of Python whose ``load`` makes the small network of what the dense one's constructor returns.
 
     Where that is not had by new weights and numbers alone, its ``load`` says why.
@@ -26,9 +34,11 @@ def loader_text(dense: nn.Module, small: nn.Module, graph: PruningGraph) -> str:
         dense: The dense network.
         small: The small one.
         graph: The dense network's coupling graph.
+        traced: Of the small network the parts that were pruned; None for all of it.
+        inputs: What these are called with; None if that is not known.
     """
     text = Path(__file__).with_name("_loader.py").read_text(encoding="utf-8")
-    why = next(_refusals(dense, small, graph), "")
+    why = next(_refusals(dense, small, graph, coded(traced or small, inputs)), "")
     if why:
         why += " Rebuild the network with autoprune.load_pruned, or take the program that autoprune export --format pt2 writes."
         return text.replace('REFUSED = ""', f"REFUSED = {why!r}")
@@ -55,19 +65,22 @@ def _plain(value: object) -> bool:
     )
 
 
-def _refusals(dense: nn.Module, small: nn.Module, graph: PruningGraph) -> Iterator[str]:
+def _refusals(dense: nn.Module, small: nn.Module, graph: PruningGraph, coded_in: str | None) -> Iterator[str]:
     """Yield sentences on what weights and numbers alone do not make of the dense network."""
     if graph.folded:
         where = f"{graph.folded[0].module}.{graph.folded[0].tensor}".lstrip(".")
         yield f"The dense network computes '{where}' ({graph.folded[0].kind}), which the pruned one holds as a plain weight."
+    if coded_in is not None:
+        yield (
+            f"The code of '{coded_in}' names numbers of channels in its calls, which the pruned network gives other numbers "
+            f"(a search with --ignore '{coded_in}' keeps them)."
+        )
     paths = dict(dense.named_modules())
     for path, module in small.named_modules():
         before = paths.get(path)
         if before is None or type(before) is not type(module) or isinstance(module, torch.jit.ScriptModule):
             yield f"The module '{path}' ({type(module).__name__}) is not one that the dense network's constructor makes."
             return
-        if len(module._forward_pre_hooks) != len(before._forward_pre_hooks):
-            yield f"The code of '{path}' names numbers of channels in its calls, which the pruned network gives other numbers."
         held = {name for name, tensor in module._buffers.items() if tensor is not None}
         cached = {name for name in vars(module) if any(f"{name}{end}" in module._parameters for end in ("_g", "_v"))}
         for name, value in (*module._buffers.items(), *vars(module).items()):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.graph import PruningGraph, proved_graph
+from autoprune.model_guard import as_inputs
 from autoprune.support.tensors import save_safetensors_atomic
 from autoprune.surgery import LOADER, loader_text, prune_model
 
@@ -263,6 +264,30 @@ class Spectral(Coded):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(self.first(x).relu().mean((2, 3)))
         return y
+
+
+def test_numbers_in_code_that_stay_right_are_no_hindrance(tmp_path: Path) -> None:
+    class Two(Coded):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = nn.Conv2d(3, 8, 3, padding=1)
+            self.third = nn.Conv2d(8, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.third(self.second(x).relu()))
+
+    torch.manual_seed(0)
+    model, images = Two().eval(), torch.randn(2, 3, 16, 16)
+    graph = proved_graph(model, images)
+    assert graph.calls
+    for kept, refused in (({"second": np.arange(5)}, False), ({"first": np.arange(5)}, True)):
+        small = prune_model(model, graph, kept).eval()
+        save_safetensors_atomic(tmp_path / "model.safetensors", small.state_dict())
+        (tmp_path / LOADER).write_text(loader_text(model, small, graph, inputs=as_inputs(images)))
+        loader = of_file(tmp_path / LOADER, "load_of_the_loader_test")
+        assert bool(loader.REFUSED) == refused
+        if not refused:
+            assert torch.equal(loader.load(Two())(images), small(images))
 
 
 @pytest.mark.parametrize(
