@@ -74,7 +74,7 @@ def sentence(out: Path) -> str:
     rival, policies, share = affordable(found, setup_images(found, out))
     early = [read_json(out / f"early-s{seed}.json") for seed in found["seeds"]]
     own = [float(one["accuracy"]) for one in early]
-    theirs = next(row["accuracies"] for row in found["rows"] if row["agent"] == rival)
+    theirs = next(row["merits"] for row in found["rows"] if row["agent"] == rival)
     agents = [row["agent"] for row in found["rows"]]
     runs = {(agent, seed): run_folder(out, agent, seed) for agent in agents for seed in found["seeds"]}
     accuracies, right, images = results(runs, agents, found["seeds"])

@@ -24,10 +24,11 @@ Examples:
 
 def compare(
     ctx: typer.Context,
-    budget: Annotated[
-        str, typer.Option("--budget", metavar="BUDGET", help="Share of the MACs that may stay, as for search.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs; what is there is not done again.")],
+    budget: search_options.Budget = None,
+    max_drop: search_options.MaxDrop = None,
+    pareto: search_options.Pareto = None,
+    minimize: search_options.Minimize = None,
     agents: Annotated[
         str, typer.Option("--agents", metavar="A,B,..", help="Agents to compare.")
     ] = "auto,ddpg,tpe,random,uniform,shallow",

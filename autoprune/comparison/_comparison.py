@@ -150,10 +150,12 @@ def compare(
     plain = resolve(asked)
     own = {agent: {**asked, "agent": agent, "agent_options": (agent_options or {}).get(agent)} for agent in agents}
     check_workers(workers, plain.device)
-    if plain.budget.minimize is not None:
+    if recipe is not None and plain.budget.minimize is not None:
         raise UsageError(
-            "Agents are compared by their networks of one size, not by a drop or a front; give a budget, for instance 0.5."
+            "Networks of different sizes do not compare after fine-tuning; give a budget, or leave --finetune out."
         )
+    if plain.budget.max_drop is not None:  # a run's result is then its agent's own
+        asked = {**asked, "baselines": ()}
     for agent in agents:
         check_plugins(resolve(own[agent]))
     inputs = load_asked(plain, download=download, say=progress.stage)

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.comparison._merit import merit, merit_of
 from autoprune.evaluation import Agents, Difference, Metric, loss_name, loss_text, stacked
 from autoprune.report import Row, images_of, metric_of, short_name
 from autoprune.runs import RunFolder, distinct
 from autoprune.support.answers import ByImage
 from autoprune.support.files import write_atomic
 from autoprune.support.tables import aligned
+
+_ENOUGH = 10**12
+"""Images that leave no chance: what is compared is not measured on images."""
 
 
 def summarize(
@@ -33,8 +37,9 @@ def summarize(
     agents = list(dict.fromkeys(agent for agent, _ in runs))
     seeds = list(dict.fromkeys(seed for _, seed in runs))
     accuracy = {a: [float(runs[a, s].read_report()["final"]["accuracy"]) for s in seeds] for a in agents}
-    metric = metric_of(runs[agents[0], seeds[0]].read_report())
-    best = max(agents, key=lambda agent: metric.sign * float(np.mean(accuracy[agent])))
+    merits = {a: [merit(runs[a, s].read_report()) for s in seeds] for a in agents}
+    judged = merit_of(runs[agents[0], seeds[0]].read_report())
+    best = max(agents, key=lambda agent: judged.sign * float(np.mean(merits[agent])))
     tested = Agents(*results(runs, agents, seeds))
     gaps = {agent: tested.difference(agents.index(best), place) for place, agent in enumerate(agents)}
     rows = []
@@ -47,7 +52,9 @@ def summarize(
                 "rule": agent in rules,
                 "accuracy": float(np.mean(accuracy[agent])),
                 "accuracies": accuracy[agent],
-                "spread": float(np.std(accuracy[agent], ddof=1)) if len(seeds) > 1 else None,
+                "merit": float(np.mean(merits[agent])),
+                "merits": merits[agent],
+                "spread": float(np.std(merits[agent], ddof=1)) if len(seeds) > 1 else None,
                 "search_accuracy": float(np.mean([report["final"]["search_accuracy"] for report in reports])),
                 "loss": _mean([report["final"]["loss"] for report in reports]),
                 "policies": float(np.mean([len(some["reward"]) for some in curves])),
@@ -61,7 +68,8 @@ def summarize(
     return {
         "version": 1,
         "model": report["model"],
-        "metric": metric.to_dict(),
+        "metric": metric_of(report).to_dict(),
+        "merit": judged.to_dict(),
         "budget": report["budget"],
         "part": report["accuracy_part"],
         "seeds": seeds,
@@ -89,14 +97,20 @@ def _tuned(
     rows = [
         {
             "agent": agent,
-            "accuracy": means[place],
-            "accuracies": accuracy[place],
+            "merit": means[place],
+            "merits": accuracy[place],
             "spread": float(np.std(accuracy[place], ddof=1)) if len(seeds) > 1 else None,
             "behind": None if place == best else tested.difference(best, place).to_dict(),
         }
         for place, agent in enumerate(agents)
     ]
-    return {"name": name, "epochs": found[agents[best], seeds[0]]["epochs"], "best": agents[best], "rows": rows}
+    return {
+        "name": name,
+        "merit": metric.to_dict(),
+        "epochs": found[agents[best], seeds[0]]["epochs"],
+        "best": agents[best],
+        "rows": rows,
+    }
 
 
 def results(
@@ -104,14 +118,19 @@ def results(
 ) -> tuple[list[list[float]], list[ByImage | None], int | None]:
     """Return what differences are tested on: results (agents, seeds), answers (seeds, N) by agent, the number of images.
 
-    Of a metric that is to be small both are with their signs changed, so that larger is better.
+    Of a metric that is to be small both are with their signs changed, so that larger is better. Where runs are compared by
+    something else than the metric (see `merit_of`) other images would not change it: only seeds count.
 
     Raises:
         UsageError: if a run is not finished, or its answers by image are damaged.
     """
-    finals = {key: Row.from_dict(folder.read_report()["final"]) for key, folder in runs.items()}
+    reports = {key: folder.read_report() for key, folder in runs.items()}
+    first = next(iter(reports.values()))
+    if merit_of(first) != metric_of(first):
+        return [[merit(reports[agent, seed]) for seed in seeds] for agent in agents], [None] * len(agents), _ENOUGH
+    finals = {key: Row.from_dict(report["final"]) for key, report in reports.items()}
     sizes = {images_of(row) for row in finals.values()}
-    sign = metric_of(next(iter(runs.values())).read_report()).sign
+    sign = metric_of(first).sign
     answers = [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents]
     return (
         [[sign * finals[agent, seed].accuracy for seed in seeds] for agent in agents],
@@ -151,10 +170,12 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
 
 def table(found: Mapping[str, Any]) -> str:
     """Return the comparison as an aligned text table."""
-    tuned, metric = found.get("finetuned"), metric_of(found)
+    tuned, metric, judged = found.get("finetuned"), metric_of(found), _judged(found)
     after = {} if tuned is None else {row["agent"]: _measured(row, metric) for row in tuned["rows"]}
+    own = judged == metric
     head = (
         "",
+        *(() if own else (judged.name,)),
         f"{found['part']} {short_name(metric)}",
         f"search {short_name(metric)}",
         loss_name(metric),
@@ -166,12 +187,13 @@ def table(found: Mapping[str, Any]) -> str:
         *(() if tuned is None else ("fine-tuned", "behind", "p")),
     )
     lines = []
-    for row in sorted(found["rows"], key=lambda row: -metric.sign * row["accuracy"]):
-        value, behind, p = _measured(row, metric)
+    for row in sorted(found["rows"], key=lambda row: -judged.sign * row["merit"]):
+        value, behind, p = _measured(row, judged)
         lines.append(
             (
                 row["agent"],
                 value,
+                *(() if own else (metric.text(row["accuracy"]),)),
                 metric.text(row["search_accuracy"]),
                 "-" if row["loss"] is None else loss_text(metric, row["loss"]),
                 behind,
@@ -185,12 +207,16 @@ def table(found: Mapping[str, Any]) -> str:
     return aligned(head, lines)
 
 
+def _judged(found: Mapping[str, Any]) -> Metric:
+    return Metric.from_dict(found["merit"])
+
+
 def _measured(row: Mapping[str, Any], metric: Metric) -> tuple[str, str, str]:
-    """Return the metric, what it lacks to the best, and how likely that is by chance, as cells."""
+    """Return what it is compared by, what it lacks to the best, and how likely that is by chance, as cells."""
     spread = "" if row["spread"] is None else f" ± {metric.error_text(row['spread'])}"
     behind = row["behind"]
     return (
-        f"{metric.text(row['accuracy'])}{spread}",
+        f"{metric.text(row['merit'])}{spread}",
         "-" if behind is None else _points(behind, metric),
         "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
     )
@@ -204,7 +230,7 @@ def _points(gap: Mapping[str, Any], metric: Metric) -> str:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """Return who is first, from whom no difference is shown, and by how much it is above ``uniform`` and ``random``."""
     seeds = len(found["seeds"])
-    metric = metric_of(found)
+    metric = _judged(found)
     first, gaps, level = _first(found, seeds, metric)
     if any(row["rule"] for row in found["rows"] if row["agent"] == found["best"]):
         first = f"A simple rule: {first}; searching did not pay here"
@@ -224,7 +250,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             )
     if "finetuned" in found:
         tuned = found["finetuned"]
-        then, _, still = _first(tuned, seeds, metric)
+        then, _, still = _first(tuned, seeds, _judged(tuned))
         none = f"; no difference is shown between it and {', '.join(still)}" if still and seeds > 1 else ""
         out.append(f"After fine-tuning ({tuned['name']}, {tuned['epochs']} epochs) {then}{none}.")
     if seeds > 1:
@@ -247,7 +273,7 @@ def _first(found: Mapping[str, Any], seeds: int, metric: Metric) -> tuple[str, d
     gaps = {name: Difference.from_dict(row["behind"]) for name, row in rows.items() if row["behind"] is not None}
     level = [name for name, gap in gaps.items() if not gap.shown]
     of = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
-    value = metric.text(rows[found["best"]]["accuracy"])
+    value = metric.text(rows[found["best"]]["merit"])
     first = f"has the {'highest' if metric.maximize else 'lowest'} {metric.name}" if level else "wins"
     return f"{found['best']} {first}, {value} ({of})", gaps, level
 

@@ -119,7 +119,7 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
     if "policies_stopped" in report:
         out.append(
             f"The race stopped {report['policies_stopped']} of them after a part of the search images, clearly worse there than "
-            f"the best simple rule; their {metric_of(report).name} and loss are estimates."
+            "the best simple rule; their numbers are estimates."
             if report["policies_stopped"]
             else "The race stopped none of them: none was clearly worse than the best simple rule."
         )

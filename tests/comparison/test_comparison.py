@@ -10,7 +10,7 @@ from autoprune.budget import Budget
 from autoprune.cli import main
 from autoprune.comparison import SharedProblem, compare, draw, sentences, summarize, table
 from autoprune.errors import UsageError
-from autoprune.evaluation import Agents, Difference
+from autoprune.evaluation import Agents, Difference, Metric
 from autoprune.finetuning import finetune_run
 from autoprune.runs import RunFolder
 from autoprune.support.answers import pack, unpack
@@ -21,6 +21,7 @@ from autoprune.testing import ToyProblem
 from ..page._runs import ACCURACY, make_run
 
 AGENTS = ("auto", "random", "uniform")
+ACCURACY_METRIC = Metric().to_dict()
 
 
 def comparison(values, *, seeds=2, error=0.004, rules=("uniform",)):
@@ -32,6 +33,7 @@ def comparison(values, *, seeds=2, error=0.004, rules=("uniform",)):
             "agent": agent,
             "rule": agent in rules,
             "accuracy": value,
+            "merit": value,
             "spread": 0.001,
             "search_accuracy": value,
             "loss": 0.1,
@@ -42,7 +44,7 @@ def comparison(values, *, seeds=2, error=0.004, rules=("uniform",)):
         }
         for agent, value in values.items()
     ]
-    return {"rows": rows, "best": best, "seeds": list(range(seeds)), "part": "report"}
+    return {"rows": rows, "best": best, "seeds": list(range(seeds)), "part": "report", "merit": ACCURACY_METRIC}
 
 
 @pytest.mark.parametrize(
@@ -199,19 +201,43 @@ def test_networks_are_fine_tuned_as_alone_and_compared_again(tmp_path):
     shutil.rmtree(tmp_path / "alone" / "finetune")
     alone = finetune_run(RunFolder(tmp_path / "alone"), recipe)
     tuned = {row["agent"]: row for row in found["finetuned"]["rows"]}
-    assert tuned["uniform"]["accuracies"] == [alone["accuracy"]]
+    assert tuned["uniform"]["merits"] == [alone["accuracy"]]
     best = found["finetuned"]["best"]
-    assert tuned[best]["accuracy"] == max(row["accuracy"] for row in tuned.values())
+    assert tuned[best]["merit"] == max(row["merit"] for row in tuned.values())
     other = next(row for name, row in tuned.items() if name != best)
-    assert other["behind"]["mean"] == pytest.approx(tuned[best]["accuracy"] - other["accuracy"])
+    assert other["behind"]["mean"] == pytest.approx(tuned[best]["merit"] - other["merit"])
     assert "fine-tuned" in table(found).splitlines()[0]
     assert "fine-tuned" not in table(before)
     said = " ".join(sentences(found))
     assert (
-        f"After fine-tuning (plain, 1 epochs) {best} has the highest accuracy, {100 * tuned[best]['accuracy']:.2f}"
-        in said
+        f"After fine-tuning (plain, 1 epochs) {best} has the highest accuracy, {100 * tuned[best]['merit']:.2f}" in said
     )
     assert compare(asked, tmp_path / "all", agents=agents, recipe=recipe) == found
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 3.0}, {"pareto": True, "minimize": "params"}])
+def test_agents_are_compared_by_what_is_saved_within_a_drop_and_by_their_fronts(tmp_path, goal):
+    asked, agents = {**goal, "episodes": 4, "finish_steps": 0}, ["random", "uniform"]
+    found = compare(asked, tmp_path, agents=agents, seeds=[0, 1])
+    reports = {agent: [RunFolder(tmp_path / f"{agent}-s{seed}").read_report() for seed in (0, 1)] for agent in agents}
+    for row in found["rows"]:
+        own = reports[row["agent"]]
+        if "pareto" in goal:
+            assert row["merits"] == [report["front"]["areas"][row["agent"]] for report in own]
+        else:
+            assert row["merits"] == [1 - report["final"]["macs"] / report["dense"]["macs"] for report in own]
+            assert all(report["exported"] == row["agent"] for report in own)
+            assert all([line["name"] for line in report["rows"]] == ["dense", row["agent"]] for report in own)
+    best = max(found["rows"], key=lambda row: row["merit"])
+    assert found["best"] == best["agent"]
+    other = next(row for row in found["rows"] if row is not best)
+    tested = Agents([row["merits"] for row in (best, other)], [None, None], 10**12)  # other images change none of it
+    assert other["behind"]["p"] == pytest.approx(tested.difference(0, 1).p)
+    name = "area below the front" if "pareto" in goal else "MACs saved"
+    assert name in table(found).splitlines()[0]
+    assert name in sentences(found)[0] or "wins" in sentences(found)[0]
+    with pytest.raises(UsageError, match="different sizes do not compare after fine-tuning"):
+        compare(asked, tmp_path, agents=agents, recipe={"epochs": 1})
 
 
 def test_each_agent_has_its_own_options(tmp_path):
@@ -237,7 +263,6 @@ def test_an_option_says_whose_it_is(pair, tmp_path, capsys):
         (["auto"], Budget(0.5), "two"),
         (["auto", "auto"], Budget(0.5), "once"),
         (["auto", "tpee"], Budget(0.5), "tpe"),
-        (["tpe", "random"], Budget(max_drop=1.0), "networks of one size, not by a drop or a front; give a budget"),
     ],
 )
 def test_what_cannot_be_compared_is_told(tmp_path, agents, budget, word):
