@@ -148,14 +148,14 @@ def compare(
         raise UsageError(f"Options are given for '{others[0]}', but the agents compared are {', '.join(agents)}.")
     tuned = None if recipe is None else Recipe.from_dict(recipe).name  # a slip is to be reported before the searches
     plain = resolve(asked)
+    if plain.budget.max_drop is not None:  # a run's result is then its agent's own
+        asked = {**asked, "baselines": ()}
     own = {agent: {**asked, "agent": agent, "agent_options": (agent_options or {}).get(agent)} for agent in agents}
     check_workers(workers, plain.device)
     if recipe is not None and plain.budget.minimize is not None:
         raise UsageError(
             "Networks of different sizes do not compare after fine-tuning; give a budget, or leave --finetune out."
         )
-    if plain.budget.max_drop is not None:  # a run's result is then its agent's own
-        asked = {**asked, "baselines": ()}
     for agent in agents:
         check_plugins(resolve(own[agent]))
     inputs = load_asked(plain, download=download, say=progress.stage)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,8 @@ def loader_text(
     why = next(_refusals(dense, small, graph, coded(traced or small, inputs)), "")
     if why:
         why += " Rebuild the network with autoprune.load_pruned, or take the program that autoprune export --format pt2 writes."
-        return text.replace('REFUSED = ""', f"REFUSED = {why!r}")
-    lines = [f"    {path!r}: {values!r},\n" for path, values in _attributes(dense, small)]
+        return text.replace('REFUSED = ""', f"REFUSED = {_source(why)}")
+    lines = [f"    {_source(path)}: {_source(values)},\n" for path, values in _attributes(dense, small)]
     return text.replace(" = {}\n", f" = {{\n{''.join(lines)}}}\n", 1) if lines else text
 
 
@@ -57,6 +59,19 @@ def _attributes(dense: nn.Module, small: nn.Module) -> Iterator[tuple[str, dict[
         }
         if changed:
             yield path, changed
+
+
+def _source(value: Any) -> str:
+    """Return a plain value as Python code, quoted as formatters do."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_source(key)}: {_source(item)}' for key, item in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_source, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_source, value))}]"
+    return f'float("{value}")' if isinstance(value, float) and not math.isfinite(value) else repr(value)
 
 
 def _plain(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -320,3 +321,18 @@ def test_names_that_look_like_code_stay_names(tmp_path: Path) -> None:
     loaded = of_file(tmp_path / LOADER, "load_of_the_loader_test").load(model)
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(loaded(images), small(images))
+
+
+@pytest.mark.parametrize("name", ['say "so"', "it's", "\\", "\u6f22\U0001f600"])
+def test_names_of_any_characters_are_code(name: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    wrapped = nn.Module()
+    wrapped.add_module(name, model)
+    graph = proved_graph(model, torch.zeros(2, 3, 8, 8))
+    small = prune_model(model, graph, {graph.groups[0].name: np.array([0, 2, 5])})
+    smaller = nn.Module()
+    smaller.add_module(name, small)
+    tree = ast.parse(loader_text(wrapped, smaller, graph))
+    assigned = [node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    tables = [ast.literal_eval(value) for value in assigned if value is not None]
+    assert {f"{name}.0": {"out_channels": 3}, f"{name}.2": {"in_channels": 3}} in tables
