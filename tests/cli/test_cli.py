@@ -52,7 +52,8 @@ def test_first_line_tells_of_the_embedded_default(
 
 def test_run_folder_holds_what_it_should(finished: Path) -> None:
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
-    assert names == {"config.json", "episodes.jsonl", "policy.json", "model.safetensors", "report.json", "rows"}
+    files = {"config.json", "episodes.jsonl", "load.py", "policy.json", "model.safetensors", "report.json"}
+    assert names == files | {"rows"}
     report = read_json(finished / "report.json")
     assert report["budget"] == {"limits": [{"kind": "macs", "value": 0.5, "unit": "ratio"}], "mode": "exact"}
     assert {"agent", "seed", "policies_scored", "score_cost", "wall_s", "dense", "final", "rows"} <= set(report)
