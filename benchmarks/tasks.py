@@ -230,27 +230,37 @@ def overlap(boxes: Array, other: Array) -> Array:
     return np.asarray(both / np.maximum(area[0][:, None] + area[1][None] - both, 1e-9))
 
 
-def mean_ap(found: list[tuple[Array, Array, Array]], truth: Tensor) -> float:
-    """Return mean average precision at an overlap of 0.5, all-point interpolation (Pascal VOC 2010)."""
+def matched(found: list[tuple[Array, Array, Array]], truth: Array) -> tuple[Array, Array]:
+    """Match detections with what is there, at an overlap of 0.5, each box once, the surest first.
+
+    Returns:
+        A line for every detection, the surest first: image, class, whether it is right; and how many digits of each class are
+        in each image, shape (N, 10).
+    """
+    lines: list[tuple[float, int, int, bool]] = []
+    there = np.stack([(truth[:, :, 4] == label).sum(1) for label in range(CLASSES)], axis=1)
+    for number, ((boxes, scores, labels), real) in enumerate(zip(found, truth, strict=True)):
+        free = real[:, 4] >= 0
+        for place in np.argsort(-scores):
+            gaps = overlap(boxes[place : place + 1], real)[0] * (free & (real[:, 4] == labels[place]))
+            hit = float(gaps.max()) >= 0.5
+            if hit:
+                free[int(gaps.argmax())] = False
+            lines.append((float(scores[place]), number, int(labels[place]), hit))
+    lines.sort(key=lambda line: -line[0])
+    return np.array([line[1:] for line in lines], dtype=np.int64).reshape(-1, 3), there
+
+
+def mean_ap(matches: tuple[Array, Array], weights: Array) -> float:
+    """Return mean average precision, all-point interpolation (Pascal VOC 2010); each image counts as often as it was drawn."""
+    lines, there = matches
     values = []
     for label in range(CLASSES):
-        marks: list[tuple[float, bool]] = []
-        total = 0
-        for (boxes, scores, labels), real in zip(found, truth.numpy(), strict=True):
-            there = real[real[:, 4] == label]
-            total += len(there)
-            free = np.ones(len(there), dtype=bool)
-            own = labels == label
-            for box, score in sorted(zip(boxes[own], scores[own], strict=True), key=lambda pair: -pair[1]):
-                gaps = overlap(box[None], there)[0] * free if len(there) else np.zeros(0)
-                hit = bool(len(gaps)) and float(gaps.max()) >= 0.5
-                if hit:
-                    free[int(gaps.argmax())] = False
-                marks.append((float(score), hit))
-        marks.sort(key=lambda mark: -mark[0])
-        right = np.cumsum([hit for _, hit in marks])
-        precision = right / np.arange(1, len(marks) + 1)
-        recall = right / max(total, 1)
+        own = lines[lines[:, 1] == label]
+        often = weights[own[:, 0]]
+        right = np.cumsum(often * own[:, 2])
+        precision = right / np.maximum(np.cumsum(often), 1e-9)
+        recall = right / max(float(weights @ there[:, label]), 1e-9)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         values.append(float(np.sum(np.diff(np.concatenate([[0.0], recall])) * envelope)))
     return float(np.mean(values))
@@ -264,7 +274,8 @@ class Task:
         network: Makes the network.
         targets: What it learns, tensors by image.
         loss: Of outputs and targets.
-        metric: Of outputs for the report scenes (a function of which ones), and the scenes.
+        seen: What the metric takes of outputs and the scenes, image by image.
+        metric: Of that, and how often each image counts, shape (N,).
         name: Of the metric.
         maximize: Whether more of it is better.
         divergence: How outputs are compared with the dense network's; None for what suits their shapes.
@@ -274,32 +285,43 @@ class Task:
     network: Callable[[], nn.Module]
     targets: Callable[[Scenes], tuple[Tensor, ...]]
     loss: Callable[..., Tensor]
-    metric: Callable[[Any, Scenes, Array], float]
+    seen: Callable[[Any, Scenes], Any]
+    metric: Callable[[Any, Array], float]
     name: str
     maximize: bool
     divergence: str | None = None
     epochs: int = 8
 
 
-def psnr(found: Tensor, truth: Scenes, chosen: Array) -> float:
-    error = (found.clamp(0, 1) - truth.clean).square().flatten(1).mean(1)
-    return float((-10 * error.log10())[chosen].mean())
+def decibels(found: Tensor, truth: Scenes) -> Array:
+    return (-10 * (found.clamp(0, 1) - truth.clean).square().flatten(1).mean(1).log10()).double().numpy()
 
 
-def mae(found: Tensor, truth: Scenes, chosen: Array) -> float:
-    return float((found[:, 0] - truth.counts).abs()[chosen].mean())
+def errors(found: Tensor, truth: Scenes) -> Array:
+    return (found[:, 0] - truth.counts).abs().double().numpy()
 
 
-def miou(found: Tensor, truth: Scenes, chosen: Array) -> float:
-    said, real = found.argmax(1)[chosen], truth.masks[chosen]
-    pairs = torch.bincount((real * (1 + CLASSES) + said).flatten(), minlength=(1 + CLASSES) ** 2)
-    table = pairs.view(1 + CLASSES, -1).double()
-    both = table.diagonal()
+def mean(values: Array, weights: Array) -> float:
+    return float(values @ weights / weights.sum())
+
+
+def confusions(found: Tensor, truth: Scenes) -> Array:
+    """Return how often each class is taken for each, image by image, shape (N, 11, 11)."""
+    width = 1 + CLASSES
+    pairs = (truth.masks * width + found.argmax(1)).flatten(1)
+    return (
+        torch.stack([torch.bincount(row, minlength=width**2) for row in pairs]).view(-1, width, width).double().numpy()
+    )
+
+
+def miou(tables: Array, weights: Array) -> float:
+    table = np.tensordot(weights, tables, 1)
+    both = np.diagonal(table)
     return float((both / (table.sum(0) + table.sum(1) - both)).mean())
 
 
-def average_precision(found: dict[str, Tensor], truth: Scenes, chosen: Array) -> float:
-    return mean_ap(detections({key: value[chosen] for key, value in found.items()}), truth.boxes[chosen])
+def found_there(found: dict[str, Tensor], truth: Scenes) -> tuple[Array, Array]:
+    return matched(detections(found), truth.boxes.numpy())
 
 
 TASKS = {
@@ -307,22 +329,26 @@ TASKS = {
         Counter,
         lambda s: (s.counts.float()[:, None],),
         lambda y, t: F.smooth_l1_loss(y.float(), t),
-        mae,
+        errors,
+        mean,
         "MAE",
         maximize=False,
     ),
-    "denoise": Task(Denoiser, lambda s: (s.clean,), lambda y, t: F.mse_loss(y.float(), t), psnr, "PSNR", maximize=True),
+    "denoise": Task(
+        Denoiser, lambda s: (s.clean,), lambda y, t: F.mse_loss(y.float(), t), decibels, mean, "PSNR", maximize=True
+    ),
     "segment": Task(
         UNet,
         lambda s: (s.masks,),
         lambda y, t: F.cross_entropy(y.float(), t),
+        confusions,
         miou,
         "mIoU",
         maximize=True,
         divergence="kl",
         epochs=12,
     ),
-    "detect": Task(Detector, cells, detection_loss, average_precision, "mAP", maximize=True, epochs=16),
+    "detect": Task(Detector, cells, detection_loss, found_there, mean_ap, "mAP", maximize=True, epochs=16),
 }
 
 
@@ -364,17 +390,18 @@ def trained(name: str, out: Path) -> nn.Module:
 
 
 def measured(name: str, model: nn.Module, truth: Scenes) -> tuple[float, Any]:
-    found = outputs(model, truth.images)
-    return TASKS[name].metric(found, truth, np.arange(len(truth.images))), found
+    """Return a network's metric, and what it was made of."""
+    seen = TASKS[name].seen(outputs(model, truth.images), truth)
+    return TASKS[name].metric(seen, np.ones(len(truth.images))), seen
 
 
-def interval(name: str, one: Any, other: Any, truth: Scenes, times: int = 400) -> tuple[float, float]:
+def interval(name: str, one: Any, other: Any, count: int, times: int = 2000) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two networks' metrics: both of the same scenes, drawn again."""
     rng = np.random.default_rng(0)
     gaps = []
     for _ in range(times):
-        chosen = rng.integers(0, len(truth.images), len(truth.images))
-        gaps.append(TASKS[name].metric(one, truth, chosen) - TASKS[name].metric(other, truth, chosen))
+        weights = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
+        gaps.append(TASKS[name].metric(one, weights) - TASKS[name].metric(other, weights))
     return float(np.quantile(gaps, 0.025)), float(np.quantile(gaps, 0.975))
 
 
@@ -436,17 +463,15 @@ def rows(name: str, out: Path, seeds: int, episodes: int) -> list[dict[str, Any]
     for seed in range(seeds):
         if ("auto", seed) in there:
             continue
-        began = time.process_time()
         small = {
             agent: pruned(name, model, agent, seed, episodes, out / f"{name}-{agent}-s{seed}")
             for agent in ("auto", "uniform")
         }
-        spent = time.process_time() - began
         value, answers = measured(name, small["auto"], truth)
         other, others = measured(name, small["uniform"], truth)
-        low, high = interval(name, answers, others, truth)
+        low, high = interval(name, answers, others, len(truth.images))
         put(network="uniform", seed=seed, value=other)
-        put(network="auto", seed=seed, value=value, above_uniform=[value - other, low, high], cpu_s=spent)
+        put(network="auto", seed=seed, value=value, above_uniform=[value - other, low, high])
     return done
 
 
