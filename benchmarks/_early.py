@@ -76,8 +76,8 @@ def sentence(out: Path) -> str:
     own = [float(one["accuracy"]) for one in early]
     theirs = next(row["merits"] for row in found["rows"] if row["agent"] == rival)
     agents = [row["agent"] for row in found["rows"]]
-    runs = {(agent, seed): run_folder(out, agent, seed) for agent in agents for seed in found["seeds"]}
-    accuracies, right, images = results(runs, agents, found["seeds"])
+    reports = {(agent, seed): run_folder(out, agent, seed).read_report() for agent in agents for seed in found["seeds"]}
+    accuracies, right, images = results(reports, agents, found["seeds"])
     answers = [None if one.get("right") is None else unpack(one["right"]) for one in early]
     tested = Agents([*accuracies, own], [*right, stacked(answers)], images)
     gap = tested.difference(len(agents), agents.index(rival))

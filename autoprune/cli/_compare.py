@@ -90,11 +90,10 @@ def compare(
     from contextlib import ExitStack
 
     from autoprune.cli._finetune import checked_recipe, progress_of
-    from autoprune.cli._progress import RichProgress
+    from autoprune.cli._progress import search_progress
     from autoprune.comparison import compare as compare_agents
     from autoprune.comparison import draw, sentences, table
     from autoprune.finetuning import FinetuneProgress
-    from autoprune.report import Progress
     from autoprune.runs import RunFolder
 
     if seeds < 1:
@@ -104,12 +103,7 @@ def compare(
     asked = search_options.asked({**ctx.params, "agent_option": None})
     recipe = checked_recipe(finetune, distill)
     with ExitStack() as stack:
-        progress = stack.enter_context(RichProgress(quiet=quiet))
-        events: Progress = progress
-        if tensorboard:
-            from autoprune.report import SearchEvents
-
-            events = stack.enter_context(SearchEvents(progress))
+        progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
 
         def tuning(folder: RunFolder) -> FinetuneProgress:
             progress.stop()

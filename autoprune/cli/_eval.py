@@ -49,6 +49,7 @@ def evaluate(
     from autoprune.data import Preparation
     from autoprune.evaluation import Metric
     from autoprune.models import untrained
+    from autoprune.report import with_error
     from autoprune.verification import evaluate_target
 
     if target is None and untrained(model or "digits", weights):
@@ -72,9 +73,8 @@ def evaluate(
         result_json(found)
     else:
         metric = Metric.from_dict(found["metric"])
-        error = "" if found["accuracy_se"] is None else f" ± {metric.text(found['accuracy_se'])}"
         result(
-            f"{found['network']}: {metric.name} {metric.text(found['accuracy'])}{error}{metric.unit}, "
+            f"{found['network']}: {metric.name} {with_error(found, metric)}{metric.unit}, "
             f"loss {found['loss']:.4f} on the {found['images']:,} images of {found['data']}'s {part} part"
         )
     return 0

@@ -144,12 +144,12 @@ def checked_recipe(epochs: int | None, distill: bool | None) -> dict[str, Any] |
     Raises:
         UsageError: if a value is out of its range, or says how to do what was not asked for.
     """
-    from autoprune.finetuning import Recipe
-
     if epochs is None:
         if distill is not None:
             raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
         return None
+    from autoprune.finetuning import Recipe
+
     recipe = recipe_options(epochs=epochs, distill=distill)
     Recipe.from_dict(recipe)
     return recipe

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from rich.progress import MofNCompleteColumn
 
 from autoprune.cli._bar import StderrBar
@@ -52,3 +54,13 @@ class RichProgress(StderrBar, Progress):
         """Print a finished line of the table."""
         value = self._metric.text(row.search_accuracy)
         self._print(f"{row.name}: {value} on the search part after the final reconstruction, {row.macs:,} MACs")
+
+
+def search_progress(stack: ExitStack, *, tensorboard: bool, quiet: bool) -> tuple[RichProgress, Progress]:
+    """Return what shows a search until ``stack`` is closed, and what receives its events: that, and event files if wanted."""
+    shown = stack.enter_context(RichProgress(quiet=quiet))
+    if not tensorboard:
+        return shown, shown
+    from autoprune.report import SearchEvents
+
+    return shown, stack.enter_context(SearchEvents(shown))

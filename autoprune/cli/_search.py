@@ -111,8 +111,7 @@ def search(
     from contextlib import ExitStack
 
     from autoprune.cli._finetune import checked_recipe, tune
-    from autoprune.cli._progress import RichProgress
-    from autoprune.report import Progress
+    from autoprune.cli._progress import search_progress
     from autoprune.runs import RunFolder
     from autoprune.searching import search_to_folder
 
@@ -124,12 +123,7 @@ def search(
         )
     recipe = checked_recipe(finetune, distill)
     with ExitStack() as stack:
-        progress = stack.enter_context(RichProgress(quiet=quiet))
-        events: Progress = progress
-        if tensorboard:
-            from autoprune.report import SearchEvents
-
-            events = stack.enter_context(SearchEvents(progress))
+        progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
         try:
             folder = search_to_folder(wanted, out, progress=events, download=download, workers=workers)
         except KeyboardInterrupt as stop:

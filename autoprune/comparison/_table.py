@@ -36,35 +36,28 @@ def summarize(
     """
     agents = list(dict.fromkeys(agent for agent, _ in runs))
     seeds = list(dict.fromkeys(seed for _, seed in runs))
-    accuracy = {a: [float(runs[a, s].read_report()["final"]["accuracy"]) for s in seeds] for a in agents}
-    merits = {a: [merit(runs[a, s].read_report()) for s in seeds] for a in agents}
-    judged = merit_of(runs[agents[0], seeds[0]].read_report())
-    best = max(agents, key=lambda agent: judged.sign * float(np.mean(merits[agent])))
-    tested = Agents(*results(runs, agents, seeds))
-    gaps = {agent: tested.difference(agents.index(best), place) for place, agent in enumerate(agents)}
+    reports = {key: folder.read_report() for key, folder in runs.items()}
+    report = reports[agents[0], seeds[0]]
+    judged = merit_of(report)
+    standing, best = _standing(agents, judged, *results(reports, agents, seeds))
     rows = []
     for agent in agents:
-        reports = [runs[agent, seed].read_report() for seed in seeds]
-        curves = [curve(runs[agent, seed], agent) for seed in seeds]
+        own = [reports[agent, seed] for seed in seeds]
+        finals = [one["final"] for one in own]
+        curves = [curve(runs[agent, seed], one, agent) for seed, one in zip(seeds, own, strict=True)]
         rows.append(
             {
-                "agent": agent,
+                **standing[agent],
                 "rule": agent in rules,
-                "accuracy": float(np.mean(accuracy[agent])),
-                "accuracies": accuracy[agent],
-                "merit": float(np.mean(merits[agent])),
-                "merits": merits[agent],
-                "spread": float(np.std(merits[agent], ddof=1)) if len(seeds) > 1 else None,
-                "search_accuracy": float(np.mean([report["final"]["search_accuracy"] for report in reports])),
-                "loss": _mean([report["final"]["loss"] for report in reports]),
+                "accuracy": float(np.mean([final["accuracy"] for final in finals])),
+                "search_accuracy": float(np.mean([final["search_accuracy"] for final in finals])),
+                "loss": _mean([final["loss"] for final in finals]),
                 "policies": float(np.mean([len(some["reward"]) for some in curves])),
                 "cost": float(np.mean([some["cost"][-1] if some["cost"] else 0.0 for some in curves])),
                 "images": _mean([some["images"][-1] if some["images"] else 0.0 for some in curves]),
-                "behind": gaps[agent].to_dict() if agent != best else None,
                 "curves": curves,
             }
         )
-    report = runs[agents[0], seeds[0]].read_report()
     return {
         "version": 1,
         "model": report["model"],
@@ -76,65 +69,79 @@ def summarize(
         "best": best,
         "dense": float(report["dense"]["accuracy"]),
         "rows": rows,
-        **({} if tuned is None else {"finetuned": _tuned(runs, agents, seeds, tuned)}),
+        **({} if tuned is None else {"finetuned": _tuned(reports, agents, seeds, tuned)}),
     }
+
+
+def _standing(
+    agents: Sequence[str],
+    judged: Metric,
+    better: Sequence[Sequence[float]],
+    right: Sequence[ByImage | None],
+    images: int | None,
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Return where each agent stands, and which is the best; the rest of the arguments as `results` returns them."""
+    means = [float(np.mean(some)) for some in better]
+    best = means.index(max(means))
+    tested = Agents(better, right, images)
+    standing = {}
+    for place, (agent, some) in enumerate(zip(agents, better, strict=True)):
+        standing[agent] = {
+            "agent": agent,
+            "merit": judged.sign * means[place],
+            "merits": [judged.sign * value for value in some],
+            "spread": float(np.std(some, ddof=1)) if len(some) > 1 else None,
+            "behind": None if place == best else tested.difference(best, place).to_dict(),
+        }
+    return standing, agents[best]
 
 
 def _tuned(
-    runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int], name: str
+    reports: Mapping[tuple[str, int], Mapping[str, Any]], agents: Sequence[str], seeds: Sequence[int], name: str
 ) -> dict[str, Any]:
     """Return what is left of the differences after the runs' networks were fine-tuned; answers by image are not kept of these."""
     found = {
-        key: next(result for result in folder.read_report()["finetuned"] if result["name"] == name)
-        for key, folder in runs.items()
+        key: next(result for result in report["finetuned"] if result["name"] == name) for key, report in reports.items()
     }
-    accuracy = [[float(found[agent, seed]["accuracy"]) for seed in seeds] for agent in agents]
-    means = [float(np.mean(some)) for some in accuracy]
-    metric = metric_of(runs[agents[0], seeds[0]].read_report())
-    best = max(range(len(means)), key=lambda place: metric.sign * means[place])
-    better = [[metric.sign * value for value in some] for some in accuracy]
-    tested = Agents(better, [None] * len(agents), results(runs, agents, seeds)[2])
-    rows = [
-        {
-            "agent": agent,
-            "merit": means[place],
-            "merits": accuracy[place],
-            "spread": float(np.std(accuracy[place], ddof=1)) if len(seeds) > 1 else None,
-            "behind": None if place == best else tested.difference(best, place).to_dict(),
-        }
-        for place, agent in enumerate(agents)
-    ]
+    metric = metric_of(next(iter(reports.values())))
+    better = [[metric.sign * float(found[agent, seed]["accuracy"]) for seed in seeds] for agent in agents]
+    standing, best = _standing(agents, metric, better, [None] * len(agents), results(reports, agents, seeds)[2])
     return {
         "name": name,
         "merit": metric.to_dict(),
-        "epochs": found[agents[best], seeds[0]]["epochs"],
-        "best": agents[best],
-        "rows": rows,
+        "epochs": found[best, seeds[0]]["epochs"],
+        "best": best,
+        "rows": list(standing.values()),
     }
 
 
 def results(
-    runs: Mapping[tuple[str, int], RunFolder], agents: Sequence[str], seeds: Sequence[int]
+    reports: Mapping[tuple[str, int], Mapping[str, Any]], agents: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[list[float]], list[ByImage | None], int | None]:
     """Return what differences are tested on: results (agents, seeds), answers (seeds, N) by agent, the number of images.
 
     Of a metric that is to be small both are with their signs changed, so that larger is better. Where runs are compared by
     something else than the metric (see `merit_of`) other images would not change it: only seeds count.
 
+    Args:
+        reports: The runs' reports by agent and seed.
+        agents: The agents, in this order.
+        seeds: The seeds, in this order.
+
     Raises:
-        UsageError: if a run is not finished, or its answers by image are damaged.
+        UsageError: if answers by image are damaged.
     """
-    reports = {key: folder.read_report() for key, folder in runs.items()}
     first = next(iter(reports.values()))
-    if merit_of(first) != metric_of(first):
-        return [[merit(reports[agent, seed]) for seed in seeds] for agent in agents], [None] * len(agents), _ENOUGH
+    judged = merit_of(first)
+    better = [[judged.sign * merit(reports[agent, seed]) for seed in seeds] for agent in agents]
+    if judged != metric_of(first):
+        return better, [None] * len(agents), _ENOUGH
     finals = {key: Row.from_dict(report["final"]) for key, report in reports.items()}
     sizes = {images_of(row) for row in finals.values()}
-    sign = metric_of(first).sign
     answers = [stacked([finals[agent, seed].answers for seed in seeds]) for agent in agents]
     return (
-        [[sign * finals[agent, seed].accuracy for seed in seeds] for agent in agents],
-        [None if some is None else sign * some for some in answers],
+        better,
+        [None if some is None else judged.sign * some for some in answers],
         sizes.pop() if len(sizes) == 1 else None,
     )
 
@@ -144,7 +151,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
-def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
+def curve(folder: RunFolder, report: Mapping[str, Any], agent: str) -> dict[str, list[float]]:
     """Return an agent's best reward and least loss within the budget so far, and what it spent, after each new policy.
 
     Spent are dense passes by the clock ("cost") and images through the dense network by multiply-adds ("images"), those
@@ -155,7 +162,7 @@ def curve(folder: RunFolder, agent: str) -> dict[str, list[float]]:
     episodes = folder.read_episodes()
     names = sorted(episodes[0].counts) if episodes else []
     charged = {tuple(e.counts[n] for n in names): e.score for e in reversed(episodes) if not e.reused}
-    probed = next((row["probe_images"] for row in folder.read_report()["rows"] if row["name"] == agent), 0.0)
+    probed = next((row["probe_images"] for row in report["rows"] if row["name"] == agent), 0.0)
     best, least, spent, through = -math.inf, math.inf, 0.0, float(probed)
     found: dict[str, list[float]] = {"reward": [], "loss": [], "cost": [], "images": []}
     for episode in distinct(e for e in episodes if e.agent == agent):
@@ -213,18 +220,12 @@ def _judged(found: Mapping[str, Any]) -> Metric:
 
 def _measured(row: Mapping[str, Any], metric: Metric) -> tuple[str, str, str]:
     """Return what it is compared by, what it lacks to the best, and how likely that is by chance, as cells."""
-    spread = "" if row["spread"] is None else f" ± {metric.error_text(row['spread'])}"
     behind = row["behind"]
     return (
-        f"{metric.text(row['merit'])}{spread}",
-        "-" if behind is None else _points(behind, metric),
+        metric.with_error(row["merit"], row["spread"]),
+        "-" if behind is None else metric.with_error(behind["mean"], behind["half_width"]),
         "-" if behind is None or behind["p"] is None else f"{behind['p']:.3f}",
     )
-
-
-def _points(gap: Mapping[str, Any], metric: Metric) -> str:
-    width = gap["half_width"]
-    return metric.text(gap["mean"]) + ("" if width is None else f" ± {metric.error_text(width)}")
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

@@ -48,11 +48,7 @@ def kl(found: Tensor, reference: Tensor, variance: float) -> Tensor:
     Raises:
         UsageError: if there is no second dimension.
     """
-    if found.dim() < 2:
-        raise UsageError(
-            f"The divergence 'kl' needs classes along the second dimension, but an output has shape {tuple(found.shape)}; use "
-            "'relative' for it."
-        )
+    _check_second(found, "kl", "classes")
     at_each = divergence(found, reference, TEMPERATURE)
     return at_each if at_each.dim() == 1 else at_each.flatten(1).mean(1)
 
@@ -82,13 +78,17 @@ def cosine(found: Tensor, reference: Tensor, variance: float) -> Tensor:
     Raises:
         UsageError: if there is no second dimension.
     """
-    if found.dim() < 2:
-        raise UsageError(
-            f"The divergence 'cosine' needs features along the second dimension, but an output has shape {tuple(found.shape)}; "
-            "use 'relative' for it."
-        )
+    _check_second(found, "cosine", "features")
     distance = 1.0 - F.cosine_similarity(found.float(), reference.float(), dim=1)
     return distance.reshape(len(distance), -1).mean(1).clamp(min=0.0)
+
+
+def _check_second(found: Tensor, name: str, what: str) -> None:
+    if found.dim() < 2:
+        raise UsageError(
+            f"The divergence '{name}' needs {what} along the second dimension, but an output has shape {tuple(found.shape)}; "
+            "use 'relative' for it."
+        )
 
 
 def names_of(asked: str | None) -> tuple[str, ...]:

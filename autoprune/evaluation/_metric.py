@@ -56,6 +56,10 @@ class Metric:
         """Return a standard error as it is shown beside a value: "0.54", "0.0021"."""
         return self.text(error) if self.share else f"{error:.2g}"
 
+    def with_error(self, value: float, error: float | None) -> str:
+        """Return a value as it is shown, with its error (or half the width of its interval) if that is known: "91.32 ± 0.54"."""
+        return self.text(value) if error is None else f"{self.text(value)} ± {self.error_text(error)}"
+
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is better than ``b``; NaN is never."""
         return a > b if self.maximize else a < b

@@ -112,8 +112,7 @@ class Difference:
 
     def text(self, metric: Metric = ACCURACY) -> str:
         """Return its size in the metric's unit (points of a share), with half the width of the interval."""
-        width = "" if self.half_width is None else f" ± {metric.error_text(self.half_width)}"
-        return f"{metric.text(abs(self.value))}{width}{metric.difference_unit}"
+        return metric.with_error(abs(self.value), self.half_width) + metric.difference_unit
 
     @property
     def verdict(self) -> str:

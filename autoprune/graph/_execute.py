@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec, TensorArgument
 from torch.fx import Node
 
 Item = TypeVar("Item")
@@ -68,29 +68,24 @@ class Executor:
 
 def input_nodes(program: ExportedProgram) -> tuple[Node, ...]:
     """Return the placeholders of the tensors that a network is called with, in their order."""
-    specs = program.graph_signature.input_specs
-    names = [
-        spec.arg.name
-        for spec in specs
-        if spec.kind == InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument) and spec.arg.name
-    ]
-    return _named(program, names)
+    return _tensors(program, program.graph_signature.input_specs, InputKind.USER_INPUT)
 
 
 def output_nodes(program: ExportedProgram) -> tuple[Node, ...]:
     """Return the nodes of the tensors that a network answers with, in their order."""
-    specs = program.graph_signature.output_specs
-    names = [
-        spec.arg.name
-        for spec in specs
-        if spec.kind == OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument) and spec.arg.name
-    ]
-    return _named(program, names)
+    return _tensors(program, program.graph_signature.output_specs, OutputKind.USER_OUTPUT)
 
 
-def _named(program: ExportedProgram, names: Sequence[str]) -> tuple[Node, ...]:
+def _tensors(
+    program: ExportedProgram, specs: Sequence[InputSpec] | Sequence[OutputSpec], kind: InputKind | OutputKind
+) -> tuple[Node, ...]:
+    """Return the nodes of the tensors of one kind in a program's signature, in their order."""
     nodes = {node.name: node for node in program.graph.nodes}
-    return tuple(nodes[name] for name in names)
+    return tuple(
+        nodes[spec.arg.name]
+        for spec in specs
+        if spec.kind == kind and isinstance(spec.arg, TensorArgument) and spec.arg.name
+    )
 
 
 def last_uses(items: Sequence[Item], reads: Callable[[Item], Iterable[Node]]) -> dict[Node, int]:

@@ -196,10 +196,15 @@ def _left_whole(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[
             off_limits = f"off limits by {group['restricted_by']}" if group["least_share"] == 1.0 else None
             reason = group["reason"] or off_limits or "it crosses a residual join; add --include-residual"
             reasons.setdefault(reason, []).append(group["name"])
-    if not reasons:
+    return _listed("Not decided, and why", reasons, styles)
+
+
+def _listed(title: str, found: Mapping[str, Sequence[str]], styles: Mapping[str, tuple[str, str]]) -> Text | None:
+    """Return groups below a title, a line for each reason that they share; None if there are none."""
+    if not found:
         return None
-    text = Text("Not decided, and why\n", style="bold")
-    for number, (reason, names) in enumerate(reasons.items()):
+    text = Text(f"{title}\n", style="bold")
+    for number, (reason, names) in enumerate(found.items()):
         text.append("\n" if number else "").append("  ")
         text.append_text(Text(", ").join(Text(*styles[name]) for name in names)).append(f"  {reason}", style="not bold")
     return text
@@ -211,13 +216,7 @@ def _bounded(groups: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str
     for group in groups:
         if group["decided"] and group["restricted_by"]:
             found.setdefault(group["restricted_by"], []).append(group["name"])
-    if not found:
-        return None
-    text = Text("Decided within bounds\n", style="bold")
-    for number, (by, names) in enumerate(found.items()):
-        text.append("\n" if number else "").append("  ")
-        text.append_text(Text(", ").join(Text(*styles[name]) for name in names)).append(f"  {by}", style="not bold")
-    return text
+    return _listed("Decided within bounds", found, styles)
 
 
 def _refusals(found: Mapping[str, Any]) -> Text | None:

@@ -14,7 +14,7 @@ def percent(value: float, digits: int = 2) -> str:
 
 def with_error(metric: Metric, value: float, error: float | None) -> str:
     """Return a metric's value with its standard error, if that is known, without its unit."""
-    return metric.text(value) if error is None else f"{metric.text(value)}{PLUS_MINUS}{metric.error_text(error)}"
+    return metric.with_error(value, error).replace(" ± ", PLUS_MINUS)
 
 
 def said(metric: Metric, value: float, error: float | None = None) -> str:

@@ -104,7 +104,7 @@ class Run:
     @property
     def by_metric(self) -> bool:
         """Whether policies are judged by the metric alone."""
-        return self.config.reward in ("accuracy", "metric")
+        return self.config.reward == "accuracy"
 
     def row(self, name: str) -> Row | None:
         """Return a line of the table, None if it is not there."""

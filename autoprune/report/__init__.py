@@ -6,7 +6,7 @@ from autoprune.report._progress import Progress
 from autoprune.report._rows import Row, build_report, images_of, make_row
 from autoprune.report._sentences import finetuned_sentence, limit_sentences, sentences
 from autoprune.report._study import write_study
-from autoprune.report._table import front_table, metric_of, short_name, table
+from autoprune.report._table import front_table, metric_of, short_name, table, with_error
 from autoprune.report._tensorboard import FinetuneEvents, SearchEvents
 from autoprune.report._timing import FILE, read_timing, time_run
 
@@ -35,5 +35,6 @@ __all__ = [
     "short_name",
     "table",
     "time_run",
+    "with_error",
     "write_study",
 ]

@@ -82,11 +82,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     better = [row for row in baselines if _merit(row, metric.sign) > _merit(final, metric.sign)]
     if better:
         best = max(better, key=lambda row: _merit(row, metric.sign))
-        if (
-            report["reward"] in ("accuracy", "metric")
-            or best["search_reward"] is None
-            or final["search_reward"] is None
-        ):
+        if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:
             by = f"{metric.text(best['search_accuracy'])} against {metric.text(final['search_accuracy'])}"
         else:
             by = f"reward {best['search_reward']:.4g} against {final['search_reward']:.4g}"

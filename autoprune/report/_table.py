@@ -109,5 +109,4 @@ def short_name(metric: Metric) -> str:
 
 def with_error(found: Mapping[str, Any], metric: Metric) -> str:
     """Return the metric's value as it is shown, with its standard error if that is known."""
-    error = "" if found["accuracy_se"] is None else f" ± {metric.error_text(found['accuracy_se'])}"
-    return f"{metric.text(found['accuracy'])}{error}"
+    return metric.with_error(found["accuracy"], found["accuracy_se"])
