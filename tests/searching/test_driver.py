@@ -171,8 +171,9 @@ def test_what_an_agent_looks_at_beside_its_scores_is_part_of_its_cost(tmp_path: 
     assert rows["auto"]["probe_images"] == 12.5
     assert rows["auto"]["images"] == 7.0 + 12.5 + 100.0 * EPISODES
     assert rows["uniform"]["images"] == 7.0 + 100.0
-    assert curve(RunFolder(tmp_path), "auto")["images"] == [12.5 + 100.0 * n for n in range(1, EPISODES + 1)]
-    assert curve(RunFolder(tmp_path), "uniform")["images"] == [100.0]
+    folder = RunFolder(tmp_path)
+    assert curve(folder, report, "auto")["images"] == [12.5 + 100.0 * n for n in range(1, EPISODES + 1)]
+    assert curve(folder, report, "uniform")["images"] == [100.0]
 
 
 def test_ddpg_stopped_and_continued_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
