@@ -121,15 +121,18 @@ class Divergence:
 
     Attributes:
         names: Of what compares each tensor.
+        by_kl: For each tensor whether `kl` compares it, so that it is taken as class scores.
 
     Raises:
         UsageError: for unknown names, or another number of names than of tensors.
     """
 
     def __init__(self, asked: str | DivergenceFn | None, like: Outputs) -> None:
+        self._functions: list[DivergenceFn]
         if callable(asked):
             self.names = [getattr(asked, "__name__", repr(asked))] * len(like.tensors)
-            self._functions: list[DivergenceFn] = [asked] * len(like.tensors)
+            self._functions = [asked] * len(like.tensors)
+            self.by_kl = [asked is kl] * len(like.tensors)
             return
         check_divergence(asked)
         self.names = list(names_of(asked))
@@ -143,6 +146,7 @@ class Divergence:
                 f"tensors that can be compared, of shape {like.text}; name one for all, or one for each."
             )
         self._functions = [divergences.get(name) for name in self.names]
+        self.by_kl = [function is kl for function in self._functions]
 
     def __call__(self, found: Sequence[Tensor], reference: Sequence[Tensor], variances: Sequence[float]) -> Tensor:
         """Return the divergence of each image, shape (N,).

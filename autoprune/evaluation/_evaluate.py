@@ -284,7 +284,7 @@ class Evaluator:
                 with unchanged(model), eval_mode(model):
                     return self._outputs(model, images)
 
-            needed = [name != "kl" for name in self._divergence.names]
+            needed = [not by_kl for by_kl in self._divergence.by_kl]
             self._reference = Reference(again, self.name, needed)
         self._reference.add(outputs)
         divergence = cast(Divergence, self._divergence)

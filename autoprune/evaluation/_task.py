@@ -26,8 +26,8 @@ class Task:
     Attributes:
         labels: Whether labels (or other targets) are read. Without them outputs are compared with the dense network's own. None:
             whether there are some is seen from the images.
-        metric: What is measured; None for the accuracy with labels, without for the agreement of class scores (share of images
-            whose largest one is the dense network's) or, for any other output, the divergence.
+        metric: What is measured; None for the accuracy with labels, without for the agreement of class scores that `kl` compares
+            (share of images whose largest one is the dense network's) or, for any other output, the divergence.
         divergence: Names of what compares outputs, or a function, see `Divergence`; None for what suits their shapes.
         run: How a batch is run; None for what its form says.
     """
@@ -92,8 +92,8 @@ class Task:
                 )
             return replace(self, metric=metric)
         check_comparable(dense, "The network")
-        _ = Divergence(self.divergence, dense)
-        metric = self.metric or (AGREEMENT if dense.scores_classes else DIVERGENCE)
+        compared = Divergence(self.divergence, dense)
+        metric = self.metric or (AGREEMENT if dense.scores_classes and all(compared.by_kl) else DIVERGENCE)
         if metric.name not in (AGREEMENT.name, DIVERGENCE.name):
             if metric.name != ACCURACY.name:
                 check_metric(metric)

@@ -18,7 +18,17 @@ import autoprune
 from autoprune.cli import main
 from autoprune.data import RunBatch, adapt
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.evaluation import AGREEMENT, DIVERGENCE, Answers, DivergenceFn, Evaluator, Task, divergences, outputs_of
+from autoprune.evaluation import (
+    AGREEMENT,
+    DIVERGENCE,
+    Answers,
+    DivergenceFn,
+    Evaluator,
+    Metric,
+    Task,
+    divergences,
+    outputs_of,
+)
 from autoprune.report import Progress
 from autoprune.runs import RunFolder
 
@@ -119,6 +129,46 @@ def test_each_tensor_is_compared_as_asked() -> None:
         judged(other, dense, part, divergence="kl,kl,kl")
     with pytest.raises(UsageError, match="Did you mean 'cosine'"):
         judged(other, dense, part, divergence="cosin")
+
+
+@pytest.mark.parametrize(
+    ("asked", "metric"),
+    [("cosine", DIVERGENCE), ("relative", DIVERGENCE), ("kl", AGREEMENT), (None, AGREEMENT)],
+)
+def test_embeddings_are_measured_by_the_divergence_that_is_named(asked: str | None, metric: Metric) -> None:
+    """Nothing tells (N, features) from class scores but the divergence that is named."""
+    part, dense, other = images(20, 1), classifier(0), classifier(1)
+    found = judged(other, dense, part, divergence=asked)
+    assert found.metric == metric
+    assert found.answers is not None
+    ours, theirs = logits_of(other, part), logits_of(dense, part)
+    expected = {
+        "cosine": 1 - np.mean((ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)),
+        "relative": np.mean((ours - theirs) ** 2) / theirs.var(),
+    }.get(str(asked), np.mean(ours.argmax(1) == theirs.argmax(1)))
+    assert found.total(found.answers) == pytest.approx(expected, rel=1e-4)
+    named = judged(other, dense, part, divergence=asked, metric=AGREEMENT)  # whoever asks for it gets it
+    assert named.metric == AGREEMENT
+
+
+def test_a_function_of_ones_own_and_one_head_that_is_no_class_score_are_no_agreement() -> None:
+    class Two(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            self.net = classifier(seed)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.net(x), self.net(x)[:, :2]
+
+    def kl(found: Tensor, reference: Tensor, variance: float) -> Tensor:
+        return (found - reference).square().mean(1)
+
+    part = images(20, 1)
+    assert judged(classifier(1), classifier(0), part, divergence=kl).metric == DIVERGENCE
+    assert judged(Two(1), Two(0), part, divergence="kl,cosine").metric == DIVERGENCE
+    assert judged(Two(1), Two(0), part, divergence="kl,kl").metric == AGREEMENT
+    searching = searched(network(), parts("alone"), divergence="cosine", baselines=[], episodes=1)
+    assert searching.report["metric"]["name"] == "divergence"
 
 
 def test_outputs_that_are_too_many_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
