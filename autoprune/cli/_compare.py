@@ -39,7 +39,7 @@ def compare(
     maximize: search_options.Maximize = None,
     minimize_metric: search_options.MinimizeMetric = None,
     divergence: search_options.Divergence = None,
-    run: search_options.Run = None,
+    run: options.Run = None,
     select: search_options.Select = None,
     score: search_options.Score = None,
     race: options.Race = None,

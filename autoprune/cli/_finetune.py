@@ -75,6 +75,7 @@ def finetune(
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    run_function: options.Run = None,
     mean: options.Mean = None,
     std: options.Std = None,
     workers: Annotated[
@@ -123,6 +124,7 @@ def finetune(
         model=model,
         weights=weights,
         data=data,
+        run_function=run_function,
         mean=options.numbers(mean, "--mean"),
         std=options.numbers(std, "--std"),
         workers=workers,
@@ -138,8 +140,13 @@ def recipe_options(*, epochs: int | None, distill: bool | None) -> dict[str, Any
     return {"epochs": epochs, **({"distill": 0.0, "feature_weight": 0.0} if distill is False else {})}
 
 
-def checked_recipe(epochs: int | None, distill: bool | None) -> dict[str, Any] | None:
+def checked_recipe(epochs: int | None, distill: bool | None, run: str | None = None) -> dict[str, Any] | None:
     """Return the settings of a fine-tuning that follows a search, None for none; a slip is reported before the search.
+
+    Args:
+        epochs: How long; None for no fine-tuning.
+        distill: Whether it learns from the dense network.
+        run: Function that runs batches in the search.
 
     Raises:
         UsageError: if a value is out of its range, or says how to do what was not asked for.
@@ -148,6 +155,11 @@ def checked_recipe(epochs: int | None, distill: bool | None) -> dict[str, Any] |
         if distill is not None:
             raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
         return None
+    if run is not None:
+        raise UsageError(
+            f"--finetune {epochs} trains on images with class labels, not on batches that --run {run} runs; leave --finetune out "
+            "and put the network found into your own trainer (load.py in the run's folder)."
+        )
     from autoprune.finetuning import Recipe
 
     recipe = recipe_options(epochs=epochs, distill=distill)

@@ -39,7 +39,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT or package.module:factory.",
+        help="digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory or "
+        "path/to/file.py:factory.",
     ),
 ]
 Mean = Annotated[
@@ -96,6 +97,15 @@ Part = Annotated[
         "--part",
         metavar="PATH",
         help="Prune this submodule only ('backbone'), on what it gets while the whole network runs; may be given several times.",
+    ),
+]
+Run = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="MODULE:FUNCTION",
+        help="Your function run(model, batch), package.module:function or file.py:function, where what the data yield does not "
+        "say how the network is called.",
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn
@@ -13,7 +13,13 @@ from autoprune.budget import amount
 from autoprune.cli import _options as options
 from autoprune.cli._bar import StderrBar
 from autoprune.cli._output import result, result_json
+from autoprune.errors import UsageError
 from autoprune.support.tables import aligned
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from autoprune.models import LoadedModel
 
 _SHOWN = 12
 _WIDTH = 60
@@ -30,6 +36,7 @@ def profile(
     model: options.Model = None,
     weights: options.Weights = None,
     input_size: options.InputSize = None,
+    run: options.Run = None,
     target: Annotated[str, typer.Option("--target", help="eager, compile or onnxruntime.")] = "eager",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
     batch: Annotated[int, typer.Option("--batch", help="Images in one batch.")] = 1,
@@ -63,11 +70,11 @@ def profile(
 
     multiple = options.multiple(round_to)
     wanted = Target(target, device, batch, threads, dtype)
-    kept = Profile.open(wanted, out)
     loaded = load_model(
         model if model is not None else "digits", weights=weights, input_size=options.shape(input_size) or None
     )
-    example = loaded.example_input()
+    example = _example(loaded, run)
+    kept = Profile.open(wanted, out)
     with ProfileProgress(quiet=quiet) as progress:
         progress.stage("Tracing the network")
         graph = prove(loaded.model, build_graph(loaded.model, example), example)
@@ -112,6 +119,28 @@ def profile(
     else:
         result(_text(found, out))
     return 0
+
+
+def _example(loaded: LoadedModel, run: str | None) -> Tensor:
+    """Return images that a network is timed on.
+
+    Raises:
+        UsageError: if it is called with anything but one tensor.
+    """
+    from autoprune.runs import check_run
+
+    advice = (
+        "times are measured of networks that are called with one tensor of images; give --model a module whose forward(images) "
+        "makes the rest itself, or search within a budget of macs, params, size or memory"
+    )
+    if run is not None:
+        raise UsageError(f"autoprune profile cannot call a network by --run {run}: {advice}.")
+    try:
+        example = loaded.example_input()
+        check_run(loaded.model, example)
+    except UsageError as error:
+        raise UsageError(f"{str(error).rstrip('.')}; {advice}.") from error
+    return example
 
 
 class ProfileProgress(StderrBar):

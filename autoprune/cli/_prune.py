@@ -25,6 +25,7 @@ def prune(
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    run: options.Run = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the small network.  [default: 'pruned' beside the policy]"),
@@ -54,6 +55,7 @@ def prune(
         model=model,
         weights=weights,
         data=data,
+        run=run,
         refit=not no_refit,
         mean=options.numbers(mean, "--mean"),
         std=options.numbers(std, "--std"),

@@ -63,7 +63,7 @@ def search(
     maximize: search_options.Maximize = None,
     minimize_metric: search_options.MinimizeMetric = None,
     divergence: search_options.Divergence = None,
-    run: search_options.Run = None,
+    run: options.Run = None,
     select: search_options.Select = None,
     score: search_options.Score = None,
     race: options.Race = None,
@@ -121,7 +121,7 @@ def search(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."
         )
-    recipe = checked_recipe(finetune, distill)
+    recipe = checked_recipe(finetune, distill, run)
     with ExitStack() as stack:
         progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
         try:

@@ -81,14 +81,6 @@ Divergence = Annotated[
         "between one for each tensor.  [default: kl for class scores (N, classes), else relative]",
     ),
 ]
-Run = Annotated[
-    str | None,
-    typer.Option(
-        "--run",
-        metavar="MODULE:FUNCTION",
-        help="Your function run(model, batch), where what the data yield does not say how the network is called.",
-    ),
-]
 Select = Annotated[str | None, typer.Option("--select", help="lasso, thinet, magnitude or obs.  [default: obs]")]
 Score = Annotated[
     str | None,

@@ -10,6 +10,8 @@ import typer
 
 from autoprune.cli import _options as options
 from autoprune.cli._output import result, result_json, say
+from autoprune.errors import UsageError
+from autoprune.registry import is_factory
 
 EPILOG = """\b
 Examples:
@@ -32,6 +34,14 @@ def verify(
     threads: options.Threads = None,
     model: options.Model = None,
     data: options.Data = None,
+    run_function: Annotated[
+        str | None,
+        typer.Option(
+            "--run-function",
+            metavar="MODULE:FUNCTION",
+            help="Your function run(model, batch), as --run of a search.  [default: the run's, with --allow]",
+        ),
+    ] = None,
     download: options.Download = False,
     allow: options.Allow = None,
     as_json: options.Json = False,
@@ -45,12 +55,18 @@ def verify(
     """
     from autoprune.verification import verify_file
 
+    if run is not None and is_factory(str(run)) and not run.exists():
+        raise UsageError(
+            f"--run {run} names a function, but of autoprune verify it is the folder of the run; give the function with "
+            f"--run-function {run}."
+        )
     found = verify_file(
         file,
         run=run,
         finetuned=finetuned,
         model=model,
         data=data,
+        run_function=run_function,
         limit=images,
         download=download,
         time=not no_time,
@@ -72,8 +88,9 @@ def print_verification(found: Mapping[str, Any]) -> None:
     different, ties = found["top1_different"], found["ties"]
     top1 = "the same top-1 class on every one" if not different else f"another top-1 class on {different} (all ties)"
     assert different == ties
+    what = f"{top1}; logits" if found["scores_classes"] else "outputs"
     result(
-        f"Verified on {found['on']}: {top1}; logits differ by at most {found['max_difference']:.2g} "
+        f"Verified on {found['on']}: {what} differ by at most {found['max_difference']:.2g} "
         f"(largest {found['largest_logit']:.3g}, allowed {found['tolerance']:.2g})"
     )
     result(

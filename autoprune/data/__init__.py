@@ -2,12 +2,13 @@
 
 from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, is_function
 from autoprune.data._check import Expected, failed, image_keys
+from autoprune.data._example import examples_in
 from autoprune.data._factory import data_sources
 from autoprune.data._fingerprint import fingerprint_parts, name_of
 from autoprune.data._held import Held
 from autoprune.data._items import UNLABELLED, Items
 from autoprune.data._labels import labels_in
-from autoprune.data._load import load_data, load_raw
+from autoprune.data._load import is_own, load_data, load_raw
 from autoprune.data._nested import Nested, RunBatch, bytes_in, keys_of, moved
 from autoprune.data._preparation import Preparation
 from autoprune.data._seeded import seeded
@@ -32,10 +33,12 @@ __all__ = [
     "as_dataset",
     "bytes_in",
     "data_sources",
+    "examples_in",
     "failed",
     "fingerprint_parts",
     "image_keys",
     "is_function",
+    "is_own",
     "keys_of",
     "labels_in",
     "load_data",

@@ -102,6 +102,12 @@ def load_data(
     return replace(data, fingerprint=_fingerprint(data))
 
 
+def is_own(spec: str) -> bool:
+    """Return whether data come from a function of the user's, or of a plug-in, which may yield items of any kind."""
+    kind = spec.partition(":")[0]
+    return kind in data_sources.names() or (kind not in KINDS and is_factory(spec))
+
+
 def load_raw(
     spec: str, *, input_shape: Sequence[int] = (), download: bool = False, **statistics: Any
 ) -> dict[str, Any]:
@@ -122,7 +128,7 @@ def load_raw(
     """
     kind, _, root = spec.partition(":")
     own = kind in data_sources.names()
-    if not own and (kind in KINDS or not is_factory(spec)):
+    if not is_own(spec):
         data = load_data(spec, input_shape=input_shape, download=download, **statistics)
         return {"calibration": data.calibration, "search": data.search, "report": data.report}
     options: dict[str, Any] = {**statistics, "input_size": tuple(input_shape) or None, "download": download}

@@ -12,7 +12,7 @@ from autoprune.evaluation._divergence import (
 from autoprune.evaluation._evaluate import Evaluator, Part
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
 from autoprune.evaluation._metrics import TargetMetric, loss_name, loss_text, metrics
-from autoprune.evaluation._outputs import Outputs, outputs_of
+from autoprune.evaluation._outputs import Outputs, outputs_of, scores_classes
 from autoprune.evaluation._probe import PROBE_TEMPERATURE, answers_divergence
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
@@ -71,6 +71,7 @@ __all__ = [
     "resolve_reward",
     "rewards",
     "run_by",
+    "scores_classes",
     "smallest",
     "stacked",
     "standard_error",

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
 from autoprune.errors import AutopruneError, UsageError
@@ -140,7 +139,8 @@ class OnnxModel(nn.Module):
     """An ONNX file as a module, run by onnxruntime on the CPU.
 
     Args:
-        path: The file; its one input is a batch of images, its first output the logits.
+        path: The file. It is called with a tensor for each of its inputs, nested in any way, in their order; where it has one
+            output, that is what a call returns, else a tuple of all.
 
     Raises:
         UsageError: if the file is missing, damaged or has loops, or what ONNX needs is not installed.
@@ -150,12 +150,25 @@ class OnnxModel(nn.Module):
         super().__init__()
         _refuse_loops(path)
         self._session = onnx_session(path)
-        self._input: str = self._session.get_inputs()[0].name
+        self._inputs: list[str] = [each.name for each in self._session.get_inputs()]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, shape (B, classes), of images (B, C, H, W)."""
-        batch: np.ndarray[Any, Any] = images.detach().cpu().numpy()
-        return torch.from_numpy(self._session.run(None, {self._input: batch})[0]).to(images.device)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs: of images (B, C, H, W) the logits, shape (B, classes).
+
+        Raises:
+            UsageError: if the file has another number of inputs.
+        """
+        if not args and kwargs.keys() == set(self._inputs):
+            kwargs = {name: kwargs[name] for name in self._inputs}
+        tensors = ModelInputs(args, kwargs).tensors
+        if len(tensors) != len(self._inputs):
+            raise UsageError(
+                f"The ONNX file has the inputs {', '.join(self._inputs)}, but is called with {len(tensors)} tensors; give one "
+                "for each."
+            )
+        given = {name: tensor.detach().cpu().numpy() for name, tensor in zip(self._inputs, tensors, strict=True)}
+        outputs = [torch.from_numpy(found).to(tensors[0].device) for found in self._session.run(None, given)]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 class ExportedModel(nn.Module):
@@ -183,11 +196,11 @@ class ExportedModel(nn.Module):
                 f"The file '{path}' is not an exported program that can be loaded ({why}); export the network again, or as ONNX "
                 "(autoprune export RUN --format onnx)."
             ) from error
-        self._call: Callable[[Tensor], Tensor] = module.forward  # as a submodule it would refuse train() and eval()
+        self._call: Callable[..., Any] = module.forward  # as a submodule it would refuse train() and eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, shape (B, classes), of images (B, C, H, W)."""
-        return self._call(images)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network gives: of images (B, C, H, W) the logits, shape (B, classes)."""
+        return self._call(*args, **kwargs)
 
 
 @contextmanager

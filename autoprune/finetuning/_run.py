@@ -31,7 +31,7 @@ from autoprune.runs import (
 from autoprune.support.files import write_text_atomic
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors
-from autoprune.surgery import LOADER
+from autoprune.surgery import LOADER, Policy
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")
@@ -54,6 +54,7 @@ def finetune_run(
     workers: int | None = None,
     preparation: Preparation | None = None,
     progress: FinetuneProgress | None = None,
+    run_function: str | None = None,
 ) -> dict[str, Any]:
     """Fine-tune the network of a finished run, or of a folder that ``prune`` wrote; goes on where it was stopped.
 
@@ -72,6 +73,7 @@ def finetune_run(
         workers: Processes that decode images which are not in memory; None for a default.
         preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
         progress: Receives what happens.
+        run_function: Runs the network on a batch (``--run``), which is refused with what to do instead.
 
     Returns:
         The result, as in ``result.json``.
@@ -83,6 +85,7 @@ def finetune_run(
     progress = progress or FinetuneProgress()
     policy = finished_policy(folder)
     config = folder.read_config() if folder.exists else None
+    _check_images(folder, policy, run_function)
     name = name if name is not None else Recipe.from_dict(asked).name
     target = FinetuneFolder(finetune_folder(folder, name))
     for path in (target.path.parent, target.path):
@@ -123,6 +126,20 @@ def finetune_run(
         write_text_atomic(target.path / LOADER, rebuilt.loader)
         refresh_report(folder)
     return found
+
+
+def _check_images(folder: RunFolder, policy: Policy, run: str | None) -> None:
+    """Refuse to train a network that is called with anything but one tensor of images.
+
+    Raises:
+        UsageError: saying what trains it.
+    """
+    if run is not None or ("inputs" in policy.model and not policy.model.get("part")):
+        what = f"with the run function {run}" if run is not None else "with several inputs, or by a function"
+        raise UsageError(
+            f"autoprune finetune trains on images with class labels, but the network in '{folder.path}' is to be called {what}; "
+            f"put it into your own trainer with '{folder.path / LOADER}' or autoprune.load_pruned."
+        )
 
 
 def finetune_folder(folder: RunFolder, name: str) -> Path:

@@ -46,7 +46,8 @@ class LoadedModel:
     Attributes:
         model: The network, in eval mode, on the CPU.
         spec: What the user asked for; with it the network can be built again.
-        input_shape: Shape of one input: (C, H, W) of an image, (C, L) of a signal, (C, D, H, W) of a volume.
+        input_shape: Shape of one input: (C, H, W) of an image, (C, L) of a signal, (C, D, H, W) of a volume; empty where nothing
+            says it, as of a network of several inputs, which are told by data.
         mean, std: Per channel, of the images in [0, 1] it was trained on; empty where the model does not say.
         weights: What the weights were loaded from; None for the constructor's own.
         fingerprint: SHA-256 of all parameters and buffers.
@@ -64,7 +65,16 @@ class LoadedModel:
     transform: Callable[[Any], Tensor] | None = None
 
     def example_input(self, batch: int = 2, *, seed: int = 0) -> Tensor:
-        """Return normal noise of shape (batch, *input_shape), the same on every call."""
+        """Return normal noise of shape (batch, *input_shape), the same on every call.
+
+        Raises:
+            UsageError: if the shape is not known.
+        """
+        if not self.input_shape:
+            raise UsageError(
+                f"The model '{self.spec}' does not say the size of its images; "
+                "give it (--input-size 32), or set input_shape = (C, H, W) on the module."
+            )
         return torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -93,7 +103,7 @@ def load_model(
         say: Told in one line what takes time and which of a file's weights were taken; the log by default.
 
     Raises:
-        UsageError: for an unknown model, weights that are missing or do not fit, NaN weights, or an unknown input shape.
+        UsageError: for an unknown model, weights that are missing or do not fit, or NaN weights.
         AutopruneError: if a factory raises or a download fails.
     """
     tell = say or _log.warning
@@ -218,15 +228,12 @@ def _from_factory(
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model '{spec}' returned a {type(model).__name__}; it must return a torch.nn.Module.")
     size = getattr(model, "input_shape", None) if input_size is None else input_size
-    if not isinstance(size, int | Sequence):
-        raise UsageError(
-            f"The model '{spec}' does not say the size of its images; "
-            "give it (--input-size 32), or set input_shape = (C, H, W) on the module."
-        )
     if weights is not None:
         load_into(model, read_weights(weights, say=tell), weights=weights, say=tell)
-    channels, dims = _convolutions(model, size)
-    shape = _full_shape(size, channels, dims=dims)
+    shape: tuple[int, ...] = ()
+    if isinstance(size, int | Sequence) and size != ():
+        channels, dims = _convolutions(model, size)
+        shape = _full_shape(size, channels, dims=dims)
     mean, std = (_numbers(getattr(model, name, ())) for name in ("mean", "std"))
     return LoadedModel(model, spec, shape, mean, std, weights)
 

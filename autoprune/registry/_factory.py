@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.registry._registry import import_object
-from autoprune.registry._trust import require, trusted
+from autoprune.registry._trust import trusted
 
 
 def is_factory(spec: str) -> bool:
@@ -33,17 +28,7 @@ def find_factory(spec: str, what: str) -> Callable[..., Any]:
         UsageError: if it does not exist, cannot be imported or cannot be called.
         NotAllowedError: if a file names it and nobody else (see `autoprune.registry`).
     """
-    require(spec, what)
-    module, _, name = spec.rpartition(":")
-    found: object
-    if module.endswith(".py"):
-        found = _import_file(Path(module), spec, what)
-        for part in name.split("."):
-            if not hasattr(found, part):
-                raise UsageError(f"The {what} '{spec}' cannot be imported: '{module}' has no '{part}'.")
-            found = getattr(found, part)
-    else:
-        found = import_object(spec, what)
+    found = import_object(spec, what)
     if not callable(found):
         raise UsageError(
             f"The {what} '{spec}' is a {type(found).__name__} and cannot be called; name a function or a class."
@@ -78,28 +63,3 @@ def call_factory(spec: str, what: str, options: Mapping[str, Any], *, factory: C
         raise
     except Exception as error:
         raise AutopruneError(f"The {what} '{spec}' failed: {type(error).__name__}: {error}.") from error
-
-
-def _import_file(path: Path, spec: str, what: str) -> ModuleType:
-    """Import a source file under a name made from its path, its folder being importable meanwhile."""
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise UsageError(f"The {what} '{spec}' cannot be imported: there is no file '{path}'.")
-    name = f"_autoprune_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    module_spec = spec_from_file_location(name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise UsageError(f"The {what} '{spec}' cannot be imported: '{path}' is no Python source file.")
-    module = module_from_spec(module_spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        with trusted():
-            module_spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UsageError(f"The {what} '{spec}' cannot be imported: {type(error).__name__}: {error}.") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import sys
 from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Generic, TypeVar, cast
 
 from autoprune.errors import UsageError
@@ -21,26 +26,59 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def import_object(spec: str, what: str) -> object:
-    """Import ``package.module:name``.
+    """Import ``package.module:name`` or ``path/to/file.py:name``.
+
+    Args:
+        spec: The specification.
+        what: What it is for, for messages ("model").
 
     Raises:
         UsageError: if the module or the name in it does not exist, or if the module fails when it is imported.
         NotAllowedError: if a file names it and nobody else (see `autoprune.registry`).
     """
-    module_name, _, attribute = spec.partition(":")
-    if not all(part for name in (module_name, attribute) for part in name.split(".")):
-        raise UsageError(f"The {what} '{spec}' cannot be imported: it must be like package.module:name.")
+    module_name, _, attribute = spec.rpartition(":")
+    is_file = module_name.endswith(".py")
+    if not all([*([] if is_file else module_name.split(".")), *attribute.split(".")]):
+        raise UsageError(
+            f"The {what} '{spec}' cannot be imported: it must be like package.module:name or path/to/file.py:name."
+        )
     require(spec, what)
     try:
         with trusted():
-            found: object = import_module(module_name)
+            found: object = _import_file(Path(module_name)) if is_file else import_module(module_name)
             for part in attribute.split("."):
+                if is_file and not hasattr(found, part):
+                    raise AttributeError(f"'{module_name}' has no '{part}'")
                 found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"The {what} '{spec}' cannot be imported: {str(error).rstrip('.')}.") from error
     except Exception as error:  # whatever the user's module raises
         raise UsageError(f"The {what} '{spec}' cannot be imported: {type(error).__name__}: {error}.") from error
     return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a source file under a name made from its path, its folder being importable meanwhile."""
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ImportError(f"there is no file '{path}'")
+    name = f"_autoprune_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module_spec = spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ImportError(f"'{path}' is no Python source file")
+    module = module_from_spec(module_spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
 
 
 class Registry(Generic[T]):

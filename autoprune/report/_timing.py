@@ -13,7 +13,7 @@ from autoprune.agents import RULES
 from autoprune.decisions import applied, decisions_of
 from autoprune.errors import UsageError
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, graph_of, load_dense
+from autoprune.runs import RunFolder, example_of, graph_of, load_dense
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.surgery import Policy
 from autoprune.timing import TARGETS, TIMING_VERSION, time_networks
@@ -57,7 +57,12 @@ def time_run(
     report = folder.read_report()
     policy = Policy.load(folder.policy_path)
     dense = load_dense(policy.model, model=model)
-    example = dense.example_input()
+    example = example_of(policy, dense)
+    if example is None:
+        raise UsageError(
+            f"The run in '{run}' prunes a part, and its files do not tell what the whole network is called with, so that it "
+            "cannot be timed; give --no-time."
+        )
     graph = graph_of(policy, dense)
     decisions = decisions_of(policy, dense.model, graph)
     networks: dict[str, nn.Module] = {"dense": dense.model}

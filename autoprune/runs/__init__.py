@@ -7,6 +7,7 @@ from autoprune.runs._inputs import (
     check_output,
     check_run,
     classes_of,
+    inputs_for,
     load_inputs,
     load_parts,
     prepared_as,
@@ -14,6 +15,7 @@ from autoprune.runs._inputs import (
 from autoprune.runs._lock import Lock
 from autoprune.runs._rebuild import (
     Rebuilt,
+    example_of,
     finished_policy,
     graph_of,
     load_dense,
@@ -23,6 +25,7 @@ from autoprune.runs._rebuild import (
     weights_beside,
 )
 from autoprune.runs._run import Episode, RunFolder, distinct
+from autoprune.runs._task import run_function, task_of
 
 __all__ = [
     "DEFAULT_EPISODES",
@@ -38,8 +41,10 @@ __all__ = [
     "check_run",
     "classes_of",
     "distinct",
+    "example_of",
     "finished_policy",
     "graph_of",
+    "inputs_for",
     "load_dense",
     "load_inputs",
     "load_parts",
@@ -47,5 +52,7 @@ __all__ = [
     "prepared_as",
     "rebuild",
     "rebuild_run",
+    "run_function",
+    "task_of",
     "weights_beside",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +20,10 @@ from autoprune.data import (
     RunBatch,
     Stream,
     adapt,
+    examples_in,
     fingerprint_parts,
     is_function,
+    is_own,
     load_data,
     load_raw,
 )
@@ -144,23 +147,73 @@ def load_inputs(
     loaded = load_model(model, weights=weights, input_size=input_shape or None, say=say)
     if data is None:
         raise UsageError(f"No data were given for the model '{model}'; say which, for instance --data cifar10:ROOT.")
+    options: dict[str, Any] = {"mean": mean, "std": std, "download": download, "preparation": preparation}
+    return inputs_for(loaded, data, weights=weights, say=say, task=task, batch_size=batch_size, **options)
+
+
+def inputs_for(
+    loaded: LoadedModel,
+    data: str,
+    *,
+    weights: str | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    download: bool = False,
+    say: Callable[[str], None] | None = None,
+    preparation: Preparation | None = None,
+    task: Task | None = None,
+    batch_size: int = 64,
+) -> Inputs:
+    """Load data for a model that is there, and check that they fit; see `load_inputs`.
+
+    Args:
+        loaded: The model.
+        data: Specification, as for ``--data``.
+        weights: What the model's weights were loaded from, for the policy file.
+        mean: See there, as for the rest.
+        std: See there.
+        download: See there.
+        say: See there.
+        preparation: See there.
+        task: See there.
+        batch_size: See there.
+
+    Raises:
+        UsageError: if anything is missing, damaged or does not fit; says what and what to do.
+    """
     task = task or Task()
-    if task.run is not None or task.reads_targets:
-        raw = load_raw(data, input_shape=loaded.input_shape, download=download, mean=mean, std=std)
-        return _nested_inputs(loaded, raw, task, {"name": model, "weights": weights}, batch_size=batch_size)
+    named = {"name": loaded.spec, "weights": weights}
+    if task.run is None and not task.reads_targets:
+        try:
+            options: dict[str, Any] = {"mean": mean, "std": std, "download": download, "preparation": preparation}
+            return _image_inputs(loaded, data, task, named, say=say, **options)
+        except UsageError as error:
+            if not is_own(data):
+                raise
+            refused = error
+    else:
+        refused = None
+    parts = load_raw(data, input_shape=loaded.input_shape, download=download, mean=mean, std=std)
+    example = None if task.run is not None else _example_of(loaded, parts)
+    if refused is not None and example is None:
+        raise refused
+    return _nested_inputs(loaded, parts, task, named, example, batch_size=batch_size)
+
+
+def _image_inputs(
+    loaded: LoadedModel,
+    data: str,
+    task: Task,
+    named: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] | None,
+    **options: Any,
+) -> Inputs:
+    """Return a network and images, one tensor each, with class labels or none."""
     outputs = check_run(loaded.model, loaded.example_input())
     task = task.suited(outputs)
     classes = classes_of(outputs)
-    parts = load_parts(
-        data,
-        loaded,
-        mean=mean,
-        std=std,
-        num_classes=classes,
-        download=download,
-        preparation=preparation,
-        labels=task.labels,
-    )
+    parts = load_parts(data, loaded, num_classes=classes, labels=task.labels, **options)
     task = replace(task, labels=parts.labelled).completed(outputs)
     if say is not None and parts.prepared:
         say(f"Images: {parts.prepared}")
@@ -175,18 +228,12 @@ def load_inputs(
         calibration=calibration,
         search=adapt(parts.search, "search", expected, labelled=labelled),
         report=adapt(parts.report, "report", expected, labelled=labelled),
-        model_spec={
-            "name": model,
-            "weights": weights,
-            "input_shape": list(loaded.input_shape),
-            "num_classes": classes,
-            "buildable": True,
-        },
+        model_spec={**named, "input_shape": list(loaded.input_shape), "num_classes": classes, "buildable": True},
         recorded={
             "model_fingerprint": loaded.fingerprint,
             "data_fingerprint": parts.fingerprint,
-            "mean": tuple(parts.mean) or mean,  # a data factory's own are not known, but it was told these
-            "std": tuple(parts.std) or std,
+            "mean": tuple(parts.mean) or options["mean"],  # a data factory's own are not known, but it was told these
+            "std": tuple(parts.std) or options["std"],
             "input_shape": tuple(loaded.input_shape),
             "prepared": parts.prepared,
             **task.recorded,
@@ -195,13 +242,39 @@ def load_inputs(
     )
 
 
+def _example_of(loaded: LoadedModel, parts: dict[str, Any]) -> Any:
+    """Return what a network of several inputs is called with, told by its data; None for one tensor of images."""
+    found, parts["calibration"] = examples_in(parts["calibration"], loaded.model)
+    for example in found:
+        with suppress(UsageError):
+            check_run(loaded.model, example)
+            return example
+    return None
+
+
 def _nested_inputs(
-    loaded: LoadedModel, parts: Mapping[str, Any], task: Task, named: Mapping[str, Any], *, batch_size: int
+    loaded: LoadedModel,
+    parts: Mapping[str, Any],
+    task: Task,
+    named: Mapping[str, Any],
+    example: Any,
+    *,
+    batch_size: int,
 ) -> Inputs:
-    """Return a network and data with batches that a function runs (the first is the example), targets, or functions."""
+    """Return a network and data with nested inputs, targets, functions, or batches that a function runs (the first is the example).
+
+    Args:
+        loaded: The network.
+        parts: The data.
+        task: What networks are judged by.
+        named: What the policy file says of the network.
+        example: A batch for the network; None for one tensor of images, or where a function runs batches.
+        batch_size: Items that are put together.
+    """
     runs = task.run is not None
     given: dict[str, Any] = {"model": loaded.model, "runs": runs, "batch": batch_size, "targets": task.reads_targets}
-    expected = Expected.of(None if runs else loaded.example_input(), **given)
+    example = loaded.example_input() if example is None and not runs else example
+    expected = Expected.of(example, **given)
     calibration = Nested(parts["calibration"], name="calibration", expected=expected, labelled=False, most=CALIBRATION)
     example = calibration.first(1)[0].value if runs else example_batch(calibration)
     outputs = check_run(loaded.model, example, task.run)
@@ -255,7 +328,7 @@ def example_batch(data: Adapted) -> Tensor:
         images = data.first(2)[0]
     else:
         images = torch.stack([data[index][0] for index in (0, min(1, len(data) - 1))])
-    return images if len(images) == 2 else images.expand(2, *images.shape[1:])
+    return images if len(images) == 2 else images[[0, 0]]
 
 
 def check_output(model: nn.Module, example: Tensor) -> int:

@@ -27,7 +27,8 @@ class Rebuilt:
     Attributes:
         model: The small network, in eval mode.
         policy: The policy that made it.
-        example_input: One batch of two for it, shape (2, C, H, W), or of several inputs.
+        example_input: One batch of two for it, shape (2, C, H, W), or of several inputs; None where only a part is pruned and what
+            the whole network takes is not known.
         loaded: The dense network and its preprocessing.
         graph: The dense network's coupling graph.
     """
@@ -37,6 +38,15 @@ class Rebuilt:
     example_input: Any
     loaded: LoadedModel
     graph: PruningGraph
+
+    @property
+    def nested(self) -> bool:
+        """Whether the network is called with anything but one tensor, or by a function of the user's."""
+        return not part_of(self.policy) and "inputs" in self.policy.model
+
+    def noise(self, count: int) -> Any:
+        """Return so many random inputs, noise of floating-point numbers and zeros of whole ones."""
+        return from_description(self.policy.model["inputs"], count) if self.nested else self.loaded.example_input(count, seed=1)
 
     @property
     def loader(self) -> str:
@@ -84,10 +94,15 @@ def rebuild(policy: Policy, state: Mapping[str, Tensor] | None, dense: LoadedMod
         UsageError: if the three do not belong together.
     """
     graph = graph_of(policy, dense)
-    alone = policy.model.get("inputs") is not None and not part_of(policy)
-    example = from_description(policy.model["inputs"]) if alone else dense.example_input()
     small = network_of(dense.model, graph, policy, state)
-    return Rebuilt(small.eval(), policy, example, dense, graph)
+    return Rebuilt(small.eval(), policy, example_of(policy, dense), dense, graph)
+
+
+def example_of(policy: Policy, dense: LoadedModel) -> Any:
+    """Return a batch of two that the whole network takes; None where only a part is pruned and nothing tells it."""
+    if policy.model.get("inputs") is not None and not part_of(policy):
+        return from_description(policy.model["inputs"])
+    return dense.example_input() if dense.input_shape or not part_of(policy) else None
 
 
 def graph_of(policy: Policy, dense: LoadedModel) -> PruningGraph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -16,7 +17,17 @@ from autoprune.graph import PruningGraph
 from autoprune.models import LoadedModel, untrained
 from autoprune.problem import make_problem
 from autoprune.registry import only_named_by
-from autoprune.runs import RunFolder, load_dense, load_inputs, part_of, rebuild, weights_beside
+from autoprune.runs import (
+    Inputs,
+    RunFolder,
+    check_device,
+    inputs_for,
+    load_dense,
+    part_of,
+    rebuild,
+    task_of,
+    weights_beside,
+)
 from autoprune.support.files import write_text_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import LOADER, Policy
@@ -59,7 +70,7 @@ class Applied:
         write_text_atomic(folder / LOADER, self.loader)
 
 
-@only_named_by("model", "data")
+@only_named_by("model", "data", "run")
 def apply_policy(
     path: Path,
     *,
@@ -72,6 +83,7 @@ def apply_policy(
     download: bool = False,
     device: str = "cpu",
     preparation: Preparation | None = None,
+    run: str | None = None,
 ) -> Applied:
     """Rebuild the small network that a policy file describes.
 
@@ -86,6 +98,8 @@ def apply_policy(
         download: Whether the data may be downloaded.
         device: Torch device of the refit.
         preparation: What is done to the pictures of an image folder; None for what is usual.
+        run: Runs the network on a batch of the data, ``package.module:function`` or ``file.py:function``; None for the function
+            of the run that the policy lies in, if it has one.
 
     Raises:
         UsageError: if something is missing or does not belong together.
@@ -111,47 +125,21 @@ def apply_policy(
         applied = _applied(rebuilt.model, policy, rebuilt.graph, dense.model, origin, rebuilt.loader)
     else:
         assert data is not None
-        applied = _refitted(
-            policy,
-            dense,
-            data,
-            weights=weights,
-            mean=mean,
-            std=std,
-            download=download,
-            device=device,
-            preparation=preparation,
-        )
+        check_device(device)
+        config = folder.read_config() if folder.exists else None
+        task = task_of(config, run)
+        if config is None and (run is not None or "inputs" in policy.model):
+            task = replace(task, labels=False)  # they are no class numbers, and nothing is measured
+        options: dict[str, Any] = {"mean": mean, "std": std, "download": download, "preparation": preparation}
+        inputs = inputs_for(dense, data, weights=weights, task=task, **options)
+        applied = _refitted(policy, dense, data, inputs, device=device)
     if untrained(dense.spec, weights):
         note = f"No --weights given: {dense.spec} has random weights, and so has the network made from it"
         applied = replace(applied, notes=(note,))
     return applied
 
 
-def _refitted(
-    policy: Policy,
-    dense: LoadedModel,
-    data: str,
-    *,
-    weights: str | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    download: bool,
-    device: str,
-    preparation: Preparation | None,
-) -> Applied:
-    shape = tuple(dense.input_shape)
-    inputs = load_inputs(
-        dense.spec,
-        data,
-        weights=weights,
-        mean=mean,
-        std=std,
-        input_shape=shape,
-        download=download,
-        device=device,
-        preparation=preparation,
-    )
+def _refitted(policy: Policy, dense: LoadedModel, data: str, inputs: Inputs, *, device: str) -> Applied:
     rebuild(policy, None, dense)  # says what does not belong together before anything is computed
     problem = make_problem(
         inputs.model,
@@ -162,6 +150,7 @@ def _refitted(
         include_residual=True,
         decide=kinds_of(policy),
         part=part_of(policy),
+        task=inputs.task,
         device=device,
         seed=policy.seed or 0,  # the calibration images of the search
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from autoprune.agents import Agent, agent_for_budget, resolve_agent, rule_policies
 from autoprune.decisions import CHANNELS, find
@@ -15,7 +15,6 @@ from autoprune.evaluation import (
     DivergenceFn,
     Metric,
     RewardFn,
-    Run,
     Task,
     check_divergence,
     check_reward,
@@ -25,9 +24,9 @@ from autoprune.evaluation import (
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
 from autoprune.problem import Problem, make_problem
-from autoprune.registry import import_object, only_named_by
+from autoprune.registry import only_named_by
 from autoprune.report import Progress
-from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs
+from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs, run_function, task_of
 from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._driver import Driver
 from autoprune.searching._resolve import resolve
@@ -222,23 +221,7 @@ def task_asked(asked: Mapping[str, Any], stored: RunConfig | None) -> Task:
         return replace(task_of(replace(stored, run=None) if "run" in passed else stored), **passed)
     name, maximize = asked.get("metric"), asked.get("maximize")
     metric = None if name is None else Metric.named(str(name), maximize=maximize is not False)
-    return Task(asked.get("labels"), metric, asked.get("divergence"), _run(asked.get("run")))
-
-
-def task_of(config: RunConfig) -> Task:
-    """Return what networks are judged by in a run.
-
-    Raises:
-        UsageError: if its function that runs a batch cannot be imported, or is named by a file only.
-    """
-    return Task(config.labels, config.measure, config.divergence, _run(config.run))
-
-
-def _run(named: Any) -> Run | None:
-    found = import_object(named, "run function") if isinstance(named, str) else named
-    if found is not None and not callable(found):
-        raise UsageError(f"The run function {named!r} cannot be called; give a function run(model, batch).")
-    return cast(Run | None, found)
+    return Task(asked.get("labels"), metric, asked.get("divergence"), run_function(asked.get("run")))
 
 
 def as_found(config: RunConfig, inputs: Inputs, asked: Mapping[str, Any]) -> RunConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import _dynamo as dynamo
 
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting import ONNX_MODULES, export_model, onnx_session
-from autoprune.model_guard import eval_mode, unchanged
+from autoprune.model_guard import ModelInputs, as_inputs, eval_mode, unchanged
 from autoprune.registry import nearest
 from autoprune.support.packages import missing
 from autoprune.timing._machine import measuring, processors
@@ -22,13 +22,16 @@ from autoprune.timing._measure import measure
 TARGETS = ("eager", "onnxruntime")
 TIMING_VERSION = 1
 Say = Callable[[str], None]
-Prepared = Callable[[Tensor], Callable[[], object]]
-"""Takes a batch of images and returns what runs the network on it."""
+BatchT = TypeVar("BatchT", bound=Tensor | ModelInputs)
+Batch = Tensor | ModelInputs
+"""A batch of images, or of inputs of any nesting."""
+Prepared = Callable[[Batch], Callable[[], object]]
+"""Takes a batch and returns what runs the network on it."""
 
 
 def time_networks(
     networks: Mapping[str, nn.Module],
-    example: Tensor,
+    example: Batch,
     *,
     batches: Sequence[int] = (1, 32),
     targets: Sequence[str] = TARGETS,
@@ -40,7 +43,7 @@ def time_networks(
 
     Args:
         networks: By name, all on the example's device; the others are compared with the first, the dense one.
-        example: Images to run on, shape (B, C, H, W), repeated as often as a batch needs.
+        example: Images to run on, shape (B, C, H, W), or inputs of any nesting, repeated as often as a batch needs.
         batches: Batch sizes.
         targets: "eager" is PyTorch as it is, on the device of the example; "onnxruntime" is on the CPU.
         threads: Threads of either; None for as many as torch uses now.
@@ -73,26 +76,26 @@ def time_networks(
                 rows += _onnx_rows(networks, example, batches, machine["threads"], budget_s)
             except AutopruneError as error:
                 say(f"No times in onnxruntime: {error}")
-    device = torch.cuda.get_device_name(example.device) if example.is_cuda else str(example.device)
+    device = str(example.device) if example.device.type == "cpu" else torch.cuda.get_device_name(example.device)
     return {"version": TIMING_VERSION, **machine, "device": device, "processors": processors(), "rows": rows}
 
 
 def _onnx_rows(
-    networks: Mapping[str, nn.Module], example: Tensor, batches: Sequence[int], threads: int, budget_s: float
+    networks: Mapping[str, nn.Module], example: Batch, batches: Sequence[int], threads: int, budget_s: float
 ) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         files = _OnnxFiles(Path(folder), threads)
         rows = []
         for batch in batches:
             runners = files.runners(networks, example, batch)
-            rows += rows_of("onnxruntime", runners, example.cpu(), (batch,), budget_s=budget_s)
+            rows += rows_of("onnxruntime", runners, example.to("cpu"), (batch,), budget_s=budget_s)
         return rows
 
 
 def rows_of(
     target: str,
     prepared: Mapping[str, Prepared],
-    example: Tensor,
+    example: Batch,
     batches: Sequence[int],
     *,
     budget_s: float = 5.0,
@@ -119,20 +122,23 @@ def rows_of(
     return rows
 
 
-def batch_of(example: Tensor, batch: int) -> Tensor:
+def batch_of(example: BatchT, batch: int) -> BatchT:
     """Return so many images: the first ones, repeated as often as needed."""
-    return example[torch.arange(batch, device=example.device) % len(example)].contiguous()
+    some = example[torch.arange(batch, device=example.device) % len(example)]
+    return cast(BatchT, some.contiguous() if isinstance(some, Tensor) else some.map(Tensor.contiguous))
 
 
 def eager_runner(network: nn.Module) -> Prepared:
     """Return what runs a module in PyTorch; on a GPU it waits for the result."""
 
-    def prepare(images: Tensor) -> Callable[[], object]:
+    def prepare(images: Batch) -> Callable[[], object]:
+        inputs = as_inputs(images)
+
         def run() -> None:
             with torch.inference_mode():
-                network(images)
-            if images.is_cuda:
-                torch.cuda.synchronize(images.device)
+                network(*inputs.args, **inputs.kwargs)
+            if inputs.device.type == "cuda":
+                torch.cuda.synchronize(inputs.device)
 
         return run
 
@@ -146,7 +152,7 @@ def compile_runner(network: nn.Module) -> Prepared:
         AutopruneError: where it cannot be compiled (on the CPU that takes a C++ compiler).
     """
 
-    def prepare(images: Tensor) -> Callable[[], object]:
+    def prepare(images: Batch) -> Callable[[], object]:
         run = eager_runner(cast(nn.Module, torch.compile(network, dynamic=False)))(images)
         try:
             with dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):  # others count, too
@@ -165,10 +171,10 @@ def compile_runner(network: nn.Module) -> Prepared:
 def onnx_runner(path: Path, threads: int) -> Prepared:
     """Return what runs an ONNX file in onnxruntime on the CPU."""
     session = onnx_session(path, threads=threads)
-    name = session.get_inputs()[0].name
+    names = [each.name for each in session.get_inputs()]
 
-    def prepare(images: Tensor) -> Callable[[], object]:
-        batch = {name: images.numpy()}
+    def prepare(images: Batch) -> Callable[[], object]:
+        batch = {name: tensor.numpy() for name, tensor in zip(names, as_inputs(images).tensors, strict=True)}
         return lambda: session.run(None, batch)
 
     return prepare
@@ -182,7 +188,7 @@ class _OnnxFiles:
         self._threads = threads
         self._any: dict[str, Prepared] = {}
 
-    def runners(self, networks: Mapping[str, nn.Module], example: Tensor, batch: int) -> dict[str, Prepared]:
+    def runners(self, networks: Mapping[str, nn.Module], example: Batch, batch: int) -> dict[str, Prepared]:
         """Return what runs each network on batches of this size.
 
         Raises:
@@ -202,9 +208,9 @@ class _OnnxFiles:
         return found
 
 
-def _write(network: nn.Module, example: Tensor, path: Path, batch: int) -> bool:
+def _write(network: nn.Module, example: Batch, path: Path, batch: int) -> bool:
     """Export a network from the CPU, where onnxruntime runs; returns whether the file takes any batch size."""
-    images = batch_of(example, batch).cpu()
+    images = batch_of(example, batch).to("cpu")
     try:
         return export_model(network.cpu(), images, path, format="onnx")
     finally:

@@ -13,18 +13,20 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Evaluator, Task, error_of
 from autoprune.exporting import load_exported
 from autoprune.finetuning import finetuned_weights
-from autoprune.models import load_model
+from autoprune.models import LoadedModel, load_model
 from autoprune.registry import nearest, only_named_by
 from autoprune.runs import (
+    Inputs,
     RunConfig,
     RunFolder,
     check_device,
-    check_output,
     check_run,
     classes_of,
-    load_parts,
+    inputs_for,
     prepared_as,
     rebuild_run,
+    run_function,
+    task_of,
 )
 from autoprune.support.checksums import file_digest
 from autoprune.verification._record import read_record
@@ -32,7 +34,7 @@ from autoprune.verification._record import read_record
 PARTS = ("report", "search")
 
 
-@only_named_by("model", "data")
+@only_named_by("model", "data", "run")
 def evaluate_target(
     target: Path | None,
     *,
@@ -48,6 +50,7 @@ def evaluate_target(
     device: str,
     finetuned: str | None = None,
     preparation: Preparation | None = None,
+    run: str | None = None,
 ) -> dict[str, Any]:
     """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
 
@@ -65,6 +68,8 @@ def evaluate_target(
         device: Torch device; exported files run on the CPU.
         preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
         finetuned: Which fine-tuning of the run; None for the network as the search left it.
+        run: Runs a network on a batch of the data, ``package.module:function`` or ``file.py:function``; None for the run's own
+            function, if it has one.
 
     Raises:
         UsageError: if anything is missing or does not fit.
@@ -77,52 +82,34 @@ def evaluate_target(
     if finetuned is not None and (target is None or not target.is_dir()):
         raise UsageError(f"--finetuned {finetuned} is about the fine-tunings of a run; give the run's folder.")
     network: nn.Module
-    dense: nn.Module | None = None
-    task = Task()
+    task, refers = Task(run=run_function(run)), False
     if target is not None and target.is_dir():
         folder = RunFolder(target)
         _refuse_dense_options(target, weights, input_shape)
         data = data or _known_data(folder, model)
         tuned = None if finetuned is None else finetuned_weights(folder, finetuned)
-        loaded_run = rebuild_run(folder, model=model, weights=tuned)
-        network, loaded = loaded_run.model, loaded_run.loaded
-        if folder.exists:
-            config = folder.read_config()
+        rebuilt = rebuild_run(folder, model=model, weights=tuned)
+        network, loaded = rebuilt.model, rebuilt.loaded
+        config = folder.read_config() if folder.exists else None
+        task = task_of(config, run) if config is not None or rebuilt.nested else task
+        if config is not None:
             mean, std = mean or config.mean, std or config.std
             preparation = prepared_as(preparation, config, data or config.data)
-            task = _task(folder, config)
-            dense = None if task.labels else _dense(folder, config, device)
+            refers = not task.labels
+            loaded = _dense(folder, config) if refers else loaded
     else:
         loaded = load_model(model or "digits", weights=weights, input_size=input_shape or None)
         network = loaded.model if target is None else _exported(target)
         device = device if target is None else "cpu"
     if data is None and loaded.spec != "digits":
         raise UsageError(f"No data were given for '{loaded.spec}'; say which, for instance --data cifar10:ROOT.")
-    network = network.to(device)
-    classes = (
-        check_output(loaded.model, loaded.example_input())
-        if task.labels
-        else classes_of(check_run(loaded.model, loaded.example_input()))
-    )
-    parts = load_parts(
-        data or "digits",
-        loaded,
-        mean=mean,
-        std=std,
-        num_classes=classes,
-        download=download,
-        preparation=preparation,
-        labels=task.labels,
-    )
-    chosen = parts.report if part == "report" else parts.search
-    expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
-    evaluator = Evaluator(
-        chosen, name=part, device=torch.device(device), batch_size=batch_size, expected=expected, task=task
-    )
+    given: dict[str, Any] = {"mean": mean, "std": std, "download": download, "preparation": preparation}
+    inputs = inputs_for(loaded, data or "digits", task=task, batch_size=batch_size, **given)
+    evaluator = _evaluator(inputs, part, torch.device(device), batch_size)
     try:
-        if dense is not None:
-            evaluator.refer(dense)
-        accuracy, loss = evaluator(network)
+        if refers:
+            evaluator.refer(inputs.model.to(device))
+        accuracy, loss = evaluator(network.to(device))
     except AutopruneError:
         raise
     except Exception as error:
@@ -144,22 +131,29 @@ def evaluate_target(
     }
 
 
-def _task(folder: RunFolder, config: RunConfig) -> Task:
-    """Return what a run's network is measured by.
+def _evaluator(inputs: Inputs, part: str, device: torch.device, batch_size: int) -> Evaluator:
+    """Return what measures networks on a part of the data.
 
     Raises:
-        UsageError: for targets or a function that runs batches, which only the search reads.
+        UsageError: if there is no such part.
     """
-    if config.run is not None or (config.labels and config.metric != "accuracy"):
-        what = f"with the run function {config.run}" if config.run is not None else f"by {config.metric}"
-        raise UsageError(
-            f"The run in '{folder.path}' was measured {what}, which autoprune eval does not know; load its network "
-            "(autoprune.load_pruned) and measure that."
-        )
-    return Task(config.labels, None if config.labels else config.measure, config.divergence)
+    chosen = inputs.report if part == "report" else inputs.search
+    if chosen is None:
+        raise UsageError("The data have no report part; measure on the other one with --part search.")
+    task = inputs.task
+    classes = classes_of(check_run(inputs.model, inputs.example_input, task.run))
+    expected = Expected.of(
+        inputs.example_input,
+        classes,
+        model=inputs.model,
+        runs=task.run is not None,
+        batch=batch_size,
+        targets=task.reads_targets,
+    )
+    return Evaluator(chosen, name=part, device=device, batch_size=batch_size, expected=expected, task=task)
 
 
-def _dense(folder: RunFolder, config: RunConfig, device: str) -> nn.Module:
+def _dense(folder: RunFolder, config: RunConfig) -> LoadedModel:
     """Return the dense network that a run without labels compares with.
 
     Raises:
@@ -171,7 +165,7 @@ def _dense(folder: RunFolder, config: RunConfig, device: str) -> nn.Module:
             f"The run in '{folder.path}' compares with its dense network, but '{config.model}' now has other weights; give a "
             "--model that has the run's."
         )
-    return found.model.to(device)
+    return found
 
 
 def _error(evaluator: Evaluator, value: float) -> float | None:

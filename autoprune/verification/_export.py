@@ -22,7 +22,7 @@ from autoprune.verification._record import record_path, write_record
 from autoprune.verification._verify import Source, against_dense, check_file, load_source
 
 
-@only_named_by("model", "data")
+@only_named_by("model", "data", "run_function")
 def export_run(
     run: Path,
     *,
@@ -38,6 +38,7 @@ def export_run(
     threads: int | None = None,
     budget_s: float = 5.0,
     say: Callable[[str], None] | None = None,
+    run_function: str | None = None,
 ) -> dict[str, Any]:
     """Write a run's network to a file that other tools read, and see that it computes the same.
 
@@ -58,6 +59,7 @@ def export_run(
         threads: Threads of the timing; None for as many as torch uses now.
         budget_s: About how long the timing of one batch size may take.
         say: Told what the user should know.
+        run_function: Runs the network on a batch of the data (``--run``); None for the run's own, if it has one.
 
     Returns:
         JSON-ready figures; ``verification`` is None if there was none.
@@ -73,11 +75,16 @@ def export_run(
     source = load_source(run, finetuned=finetuned, model=model)
     folder = source.folder.path
     weights = source.folder.model_path if finetuned is None else finetuned_weights(source.folder, finetuned)
+    if format != "safetensors" and source.rebuilt.example_input is None:
+        raise UsageError(
+            f"The run in '{folder}' prunes a part, and its files do not tell what the whole network is called with, so that it "
+            f"cannot be exported as {format}; give safetensors, or export what autoprune.load_pruned returns from Python."
+        )
     path = out if out is not None else weights.with_name(f"model{SUFFIXES[format]}")
     policy = _policy_path(path, source) if format == "safetensors" else None
     images = None
     if verify:
-        images = find_images(source.folder, source.rebuilt.loaded, data=data, limit=limit, download=download)
+        images = find_images(source.folder, source.rebuilt, data=data, limit=limit, download=download, run=run_function)
         if images.remark:
             say(f"Verifying on {images.description}: {images.remark}")
     if path.exists() and path.samefile(weights):  # exported already: it is what the network was read from

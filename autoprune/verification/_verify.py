@@ -135,7 +135,7 @@ def against_dense(
         export_model(dense, source.rebuilt.example_input, other, format=format)
         size, dense_size = file.stat().st_size, other.stat().st_size
         sizes = {"size_bytes": size, "dense_size_bytes": dense_size, "size_ratio": size / dense_size}
-        if not time:
+        if not time or source.rebuilt.example_input is None:
             return {**sizes, "timing": None}
         with measuring(threads, say) as machine:
             if format == "onnx":
@@ -158,7 +158,7 @@ def against_dense(
         return {**sizes, "timing": {**machine, "rows": rows}}
 
 
-@only_named_by("model", "data")
+@only_named_by("model", "data", "run_function")
 def verify_file(
     file: Path,
     *,
@@ -172,6 +172,7 @@ def verify_file(
     threads: int | None = None,
     budget_s: float = 5.0,
     say: Say | None = None,
+    run_function: str | None = None,
 ) -> dict[str, Any]:
     """Verify an exported file again: that it is what was exported, and that it computes what the run's network does.
 
@@ -187,6 +188,7 @@ def verify_file(
         threads: Threads of the timing; None for as many as torch uses now.
         budget_s: About how long the timing of one batch size may take.
         say: Told what the user should know.
+        run_function: Runs the network on a batch of the data; None for the run's own, if it has one.
 
     Returns:
         JSON-ready figures.
@@ -207,7 +209,7 @@ def verify_file(
     if finetuned is None and record is not None and run is None:
         finetuned = record.get("finetuned")
     source = load_source(_run_of(file, record) if run is None else run, finetuned=finetuned, model=model)
-    images = find_images(source.folder, source.rebuilt.loaded, data=data, limit=limit, download=download)
+    images = find_images(source.folder, source.rebuilt, data=data, limit=limit, download=download, run=run_function)
     if images.remark:
         say(f"Verifying on {images.description}: {images.remark}")
     digest = file_digest(file)

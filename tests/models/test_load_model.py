@@ -98,7 +98,7 @@ def test_factory_in_a_module() -> None:
 )
 def test_factories_that_do_not_work(source: str, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        load_model(f"{source}:{name}")
+        load_model(f"{source}:{name}").example_input()
 
 
 def test_factory_that_does_not_say_its_size_can_be_told(source: str) -> None:
@@ -123,7 +123,7 @@ def test_factories_that_are_not_there(spec: str, message: str) -> None:
 def test_a_file_that_fails_is_not_half_imported(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("import no_such_thing\n")
-    with pytest.raises(UsageError, match="ModuleNotFoundError"):
+    with pytest.raises(UsageError, match="No module named 'no_such_thing'"):
         load_model(f"{path}:build")
     path.write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 4, 3)\n")
     assert isinstance(load_model(f"{path}:build", input_size=8).model, nn.Conv2d)
