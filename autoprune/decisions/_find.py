@@ -29,7 +29,7 @@ def standalone_decisions(kinds: Sequence[str], model: nn.Module, graph: PruningG
     Raises:
         UsageError: for an unknown kind, or a finder that returns what is no decision of that kind, or has a name twice.
     """
-    place = {layer.name: number for number, layer in enumerate(graph.layers)}
+    place = graph.places
     taken = {group.name for group in graph.groups}
     found: list[StandaloneDecision] = []
     for kind in kinds:

@@ -125,6 +125,7 @@ class Restricted:
         named = chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
         self._tensors = {name: id(tensor) for name, tensor in named}
         self._weights = {layer.name: self._tensors.get(layer.weight, -1) for layer in graph.layers}
+        self._weights |= {table.name: self._tensors.get(table.weight, -1) for table in graph.tables}
         meant = _Meant(model, self._weights)
         self._ignored = {pattern: meant(pattern, "--ignore") for pattern in restrictions.ignore}
         self._bounded = {pattern: meant(pattern, "--bounds") for pattern in restrictions.bounds}

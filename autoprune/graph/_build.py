@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import nn
 
-from autoprune.graph._call import LayerCall
+from autoprune.graph._call import LayerCall, TableCall
 from autoprune.graph._computed import computed_weights
 from autoprune.graph._labels import NEUTRAL
 from autoprune.graph._macs import MacCounter
@@ -28,6 +28,7 @@ from autoprune.groups import (
     ModuleSize,
     PruningGraph,
     Refusal,
+    Table,
 )
 from autoprune.model_guard import ModelInputs, check_inputs
 from autoprune.surgery import calls_that_follow, foldable, folded, prune_model
@@ -56,6 +57,14 @@ def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> 
     return _numbers(value, len(kernel))
 
 
+def _makers(p: Propagation) -> list[LayerCall | TableCall]:
+    """Return what makes channels, layers and tables, in execution order."""
+    found: list[LayerCall | TableCall] = list(p.layers)
+    for table in reversed(p.tables):
+        found.insert(table.after, table)
+    return found
+
+
 class _Classes:
     """The united sets of labels that own positions in parameters: a channel (unit) each, under the root of its set.
 
@@ -66,8 +75,8 @@ class _Classes:
         self.root = p.sets.roots()
         self.slots = {key: self.root[first : first + count] for key, (first, count) in p.slots.items()}
         self._made = np.zeros(len(self.root), dtype=bool)
-        for layer in p.layers:
-            self._made[self.root[layer.out_labels]] = True
+        for maker in _makers(p):
+            self._made[self.root[maker.out_labels]] = True
         self.reason: dict[int, str] = {}
         # What is an output has to stay, whatever else is done to it.
         for labels, reason in sorted(p.frozen, key=lambda frozen: frozen[1] != OUTPUT):
@@ -93,8 +102,8 @@ class _Classes:
 def _group_units(classes: _Classes, p: Propagation) -> list[list[int]]:
     """Return the units (roots) of every group, in execution order of the first producer."""
     order: dict[int, None] = {}
-    for layer in p.layers:
-        order.update(dict.fromkeys(root for root in classes.root[layer.out_labels].tolist() if root != NEUTRAL))
+    for maker in _makers(p):
+        order.update(dict.fromkeys(root for root in classes.root[maker.out_labels].tolist() if root != NEUTRAL))
     groups: dict[Any, list[int]] = defaultdict(list)
     for root in order:
         groups[tuple(classes.signature[root]), classes.reason.get(root), root in classes.residual].append(root)
@@ -112,11 +121,13 @@ def _slices(classes: _Classes, group_of: IntArray, unit_of: IntArray, count: int
     return slices
 
 
-def _layer_names(p: Propagation) -> list[str]:
+def _names(p: Propagation) -> list[str]:
+    """Return the names of all layers, then of all tables."""
     used: dict[str, int] = {}
     names = []
-    for layer in p.layers:
-        stem = _stem(layer.weight.name)
+    makers: list[LayerCall | TableCall] = [*p.layers, *p.tables]
+    for maker in makers:
+        stem = _stem(maker.weight.name)
         used[stem] = used.get(stem, 0) + 1
         names.append(stem if used[stem] == 1 else f"{stem}#{used[stem]}")
     return names
@@ -168,7 +179,7 @@ def _layers(
 ) -> tuple[Layer, ...]:
     """Return every convolution and linear call with the group and the unit of each of its channels."""
     layers = []
-    for name, record in zip(_layer_names(p), p.layers, strict=True):
+    for name, record in zip(_names(p), p.layers, strict=False):
         ins, outs = classes.root[record.in_labels], classes.root[record.out_labels]
         kernel = record.weight.shape[2:]
         dilation = _numbers(record.call.args.get("dilation", 1), len(kernel))
@@ -200,16 +211,33 @@ def _layers(
     return tuple(layers)
 
 
+def _tables(p: Propagation, classes: _Classes, group_of: IntArray, unit_of: IntArray) -> tuple[Table, ...]:
+    """Return every look-up in a table with the group and the unit of each of its channels."""
+    tables = []
+    for name, record in zip(_names(p)[len(p.layers) :], p.tables, strict=True):
+        outs = classes.root[record.out_labels]
+        node = record.call.node.name
+        tables.append(Table(name, node, record.weight.name, group_of[outs], unit_of[outs], record.after))
+    return tuple(tables)
+
+
 def _groups(
-    classes: _Classes, found: list[list[int]], slices: list[list[ChannelSlice]], layers: tuple[Layer, ...]
+    classes: _Classes,
+    found: list[list[int]],
+    slices: list[list[ChannelSlice]],
+    layers: tuple[Layer, ...],
+    tables: tuple[Table, ...],
 ) -> tuple[Group, ...]:
-    """Return the groups, each named after the first layer that produces it."""
+    """Return the groups, each named after the first layer or table that produces it."""
     producers: list[list[str]] = [[] for _ in found]
     consumers: list[list[str]] = [[] for _ in found]
-    for layer in layers:
-        for names, owner in ((producers, layer.out_group), (consumers, layer.in_group)):
+    made = [(layer.name, layer.out_group) for layer in layers]
+    for table in reversed(tables):
+        made.insert(table.after, (table.name, table.out_group))
+    for names, calls in ((producers, made), (consumers, [(layer.name, layer.in_group) for layer in layers])):
+        for name, owner in calls:
             for index in np.unique(owner[owner >= 0]).tolist():
-                names[index].append(layer.name)
+                names[index].append(name)
     groups = []
     taken: dict[str, int] = {}
     for index, units in enumerate(found):
@@ -241,13 +269,15 @@ def _build(traced: Traced, p: Propagation, folded: tuple[FoldedTensor, ...]) -> 
         group_of[units] = index
         unit_of[units] = np.arange(len(units))
     layers = _layers(traced, p, classes, counter, group_of, unit_of)
-    groups = _groups(classes, found, _slices(classes, group_of, unit_of, len(found)), layers)
+    tables = _tables(p, classes, group_of, unit_of)
+    groups = _groups(classes, found, _slices(classes, group_of, unit_of, len(found)), layers, tables)
     owners = Owners(classes.root, group_of, unit_of, groups)
     assumed = [Refusal("the forward pass", traced.assumption)] if traced.assumption else []
     return PruningGraph(
         program=traced.program,
         layers=layers,
         groups=groups,
+        tables=tables,
         refusals=(*assumed, *p.refusals, *_unnamed(p, groups)),
         dynamic_batch=traced.dynamic_batch,
         products=owners.products(traced, p, counter),

@@ -97,6 +97,16 @@ class LayerCall:
 
 
 @dataclass(frozen=True, eq=False)
+class TableCall:
+    """A look-up in a table as the rules saw it: the node, the table, its channels' labels, and the layers before it."""
+
+    call: Call
+    weight: Param
+    out_labels: IntArray
+    after: int
+
+
+@dataclass(frozen=True, eq=False)
 class ProductCall:
     """A call that multiplies but is no layer, as the rules saw it.
 

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from autoprune.graph._call import Call, CallLink, LayerCall, Param, ProductCall, concrete, source_line, torch_module
+from autoprune.graph._call import (
+    Call,
+    CallLink,
+    LayerCall,
+    Param,
+    ProductCall,
+    TableCall,
+    concrete,
+    source_line,
+    torch_module,
+)
 from autoprune.graph._labels import NEUTRAL, along, column, compress, constant, core, neutral, varying, words
 from autoprune.graph._sizes import SizeFinder, Source
 from autoprune.graph._unionfind import UnionFind
@@ -34,6 +44,7 @@ class Propagation:
         tensors: Placeholders of the program and the parameters and buffers they stand for.
         sets: The united labels.
         layers: Convolution and linear calls so far.
+        tables: Look-ups in tables so far.
         slots: First label and count of every (parameter, dimension) that holds channels.
         refusals: What was refused, for the user.
         frozen: Labels that must stay, and why.
@@ -56,6 +67,7 @@ class Propagation:
     tensors: Mapping[Node, str] = field(default_factory=dict)
     sets: UnionFind = field(default_factory=UnionFind)
     layers: list[LayerCall] = field(default_factory=list)
+    tables: list[TableCall] = field(default_factory=list)
     slots: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     frozen: list[tuple[IntArray, str]] = field(default_factory=list)

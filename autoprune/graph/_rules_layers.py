@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from autoprune.graph._call import Call, LayerCall, Param
+from autoprune.graph._call import Call, LayerCall, Param, TableCall
 from autoprune.graph._labels import NEUTRAL, compress, varying
 from autoprune.graph._propagation import Propagation
 from autoprune.groups import IntArray
@@ -169,6 +169,19 @@ def prelu(p: Propagation, call: Call) -> Any:
     return from_channels(p.unite_slot(p.channels(x, 1), weight, 0), call.shape, 1)
 
 
+def embedding(p: Propagation, call: Call) -> Any:
+    """Rows of a table by whole numbers: the table's columns are channels, made here as a linear layer makes its own."""
+    weight, indices = call.args["weight"], call.args["indices"]
+    if not isinstance(weight, Param) or len(weight.shape) != 2:
+        return p.refuse(call, [weight, indices], "the table of an embedding is computed, not a parameter")
+    if isinstance(indices, Tensor) and varying(indices):
+        return p.refuse(call, [indices], "an embedding is asked for by numbers that channels are")
+    labels = p.sets.find(p.slot_labels(weight, 1))
+    p.tables.append(TableCall(call, weight, labels, len(p.layers)))
+    return from_channels(labels, call.shape, len(call.shape) - 1)
+
+
+TABLE_RULES = {"aten.embedding": embedding}
 LAYER_RULES = {
     **{f"aten.conv{n}d": conv for n in (1, 2, 3)},
     **{f"aten.conv_transpose{n}d": conv for n in (1, 2, 3)},

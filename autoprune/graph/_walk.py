@@ -22,7 +22,7 @@ from autoprune.graph._propagation import OUTPUT, Propagation, Rule
 from autoprune.graph._rules_cut import CUT_RULES
 from autoprune.graph._rules_elementwise import ELEMENTWISE_RULES, binary, unary
 from autoprune.graph._rules_join import JOIN_RULES
-from autoprune.graph._rules_layers import LAYER_RULES
+from autoprune.graph._rules_layers import LAYER_RULES, TABLE_RULES
 from autoprune.graph._rules_norms import NORM_RULES
 from autoprune.graph._rules_order import ORDER_RULES
 from autoprune.graph._rules_products import PRODUCT_RULES
@@ -42,6 +42,7 @@ _RULES: dict[str, Rule] = {
     **REDUCE_RULES,
     **_MOVE_RULES,
     **LAYER_RULES,
+    **TABLE_RULES,
     **NORM_RULES,
     **PRODUCT_RULES,
     **RECURRENT_RULES,

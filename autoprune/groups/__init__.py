@@ -15,6 +15,7 @@ from autoprune.groups._types import (
     PruningGraph,
     Refusal,
     Statistic,
+    Table,
     ValueChannels,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "Refusal",
     "Site",
     "Statistic",
+    "Table",
     "ValueChannels",
     "allowed_counts",
     "locate",

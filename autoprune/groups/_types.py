@@ -48,7 +48,7 @@ class Group:
         size: Number of channels.
         kind: "residual" if the channels cross an addition that joins two layers' outputs, else "inner".
         slices: Every place where the channels occur in parameters and buffers.
-        producers: Names of the layers whose output channels these are, in execution order.
+        producers: Names of the layers and tables whose output channels these are, in execution order.
         consumers: Names of the layers whose input channels these are, in execution order.
         reason: Why the group cannot be pruned, a sentence for the user; None if it can.
     """
@@ -116,6 +116,26 @@ class Layer:
     def reads_channels(self) -> bool:
         """Whether the weight has input channels that go one by one (in a grouped convolution they go with its outputs)."""
         return self.groups == 1 or self.balanced
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One look-up in a table (``nn.Embedding``): it makes channels as a layer does, and multiplies nothing.
+
+    Attributes:
+        name: The module's path, or the weight's name for a functional call; made unique per call with "#2".
+        node: Name of its node in ``PruningGraph.program.graph``.
+        weight: Name of the table, shape (entries, channels).
+        out_group, out_unit: For each channel its group's index and channel in it, -1 where it is in none. Shape (channels,).
+        after: How many layers come before it.
+    """
+
+    name: str
+    node: str
+    weight: str
+    out_group: IntArray
+    out_unit: IntArray
+    after: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +296,7 @@ class PruningGraph:
             of some extents. A value of several tensors has several; None where channels own differing numbers of elements.
         folded: Computed tensors that surgery turns into ordinary parameters: the graph is that of the model after it.
         channels: For each node of ``program.graph`` that makes a tensor its channels, where they lie along one dimension.
+        tables: All look-ups in tables that are parameters, in execution order.
     """
 
     program: ExportedProgram
@@ -293,6 +314,15 @@ class PruningGraph:
     elements: Mapping[str, tuple[tuple[Extent, ...] | None, ...]] = field(default_factory=dict)
     folded: tuple[FoldedTensor, ...] = ()
     channels: Mapping[str, ValueChannels] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The names of all layers and tables, what makes channels, in execution order, and the place of each."""
+        names = [layer.name for layer in self.layers]
+        for table in reversed(self.tables):
+            names.insert(table.after, table.name)
+        return {name: place for place, name in enumerate(names)}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -210,7 +210,7 @@ def in_order(
     """Return all decisions, in execution order of the first layer that each makes smaller."""
     if not beside:
         return tuple(groups)
-    place = {layer.name: number for number, layer in enumerate(graph.layers)}
+    place = graph.places
     both: list[Decision] = [*beside, *groups]  # a branch comes before the channels in it
     return tuple(sorted(both, key=lambda one: min((place[name] for name in one.producers), default=len(place))))
 

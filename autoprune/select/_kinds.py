@@ -100,12 +100,13 @@ def gradients(network: DenseNetwork, group: Group) -> Tensor:
 
 def produced(network: DenseNetwork, group: Group) -> list[ChannelSlice]:
     """Return where the group's channels are output channels of its producers' weights."""
-    dims = {
-        layer.weight: 1 if layer.op == "conv_transpose" else 0
+    made = {
+        (layer.weight, 1 if layer.op == "conv_transpose" else 0)
         for layer in network.graph.layers
         if layer.name in group.producers
     }
-    return [part for part in group.slices if dims.get(part.tensor) == part.dim]
+    made |= {(table.weight, 1) for table in network.graph.tables if table.name in group.producers}
+    return [part for part in group.slices if (part.tensor, part.dim) in made]
 
 
 def check_needs(needs: Iterable[str], *, selection: str) -> None:

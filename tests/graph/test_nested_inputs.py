@@ -97,7 +97,7 @@ CASES: dict[str, tuple[type[nn.Module], Any, int]] = {
     "dict": (Dict, {"left": IMAGE, "right": SMALL}, 2),
     "keywords": (Keywords, {"left": IMAGE, "right": SMALL}, 2),
     "a number by name": (Keywords, ModelInputs(kwargs={"scale": 0.5, "right": SMALL, "left": IMAGE}), 2),
-    "whole numbers": (Condition, (noise(3, 2, 20), torch.tensor([1, 7, 3])), 1),
+    "whole numbers": (Condition, (noise(3, 2, 20), torch.tensor([1, 7, 3])), 2),
     "a list of volumes": (Volume, [noise(3, 1, 6, 6, 6), noise(3, 1, 5, 5, 5)], 1),
     "data class": (OfSample, Sample(IMAGE, noise(3, 1, 8, 8)), 2),
     "recorded": (Branching, (IMAGE, SMALL), 2),
