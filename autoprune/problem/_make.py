@@ -54,7 +54,7 @@ def make_problem(
     calibration_images: int = CALIBRATION_IMAGES,
     rows: int | None = None,
     refit_on: tuple[int, int] | None = REFIT_ON,
-    finish_images: int = FINISH_IMAGES,
+    finish_images: int | None = None,
     finish_steps: int = FINISH_STEPS,
     target: Target | None = None,
     profile: Path | None = None,
@@ -95,7 +95,8 @@ def make_problem(
         calibration_images: Calibration images of the statistics that the search chooses channels by.
         rows: Sampled output positions per layer in those; None for what a quarter of a dense pass pays for, at most 8000.
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
-        finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
+        finish_images: Calibration images of the finished network's refit; None for as many as there are search images, at least
+            256 and at most 1,024.
         finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
@@ -118,6 +119,8 @@ def make_problem(
     search = Evaluator(evaluate, name="search", **options)
     held_out = None if report is None else Evaluator(report, name="report", **options)
     given = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
+    if finish_images is None:
+        finish_images = min(max(search.size or FINISH_IMAGES[1], FINISH_IMAGES[0]), FINISH_IMAGES[1])
     drawn = given.drawn(max(finish_images, calibration_images), seed)
     restrictions = restrictions_of(model, ignore, bounds)
     traced = trace(model, example_input, device=where, graph=graph, part=part, run=task.run)

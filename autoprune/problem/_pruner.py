@@ -15,14 +15,24 @@ from autoprune.graph import Group, IntArray
 from autoprune.model_guard import ModelInputs, unchanged
 from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._probes import probe_others
-from autoprune.reconstruct import FINISH_STEPS, Backend, Descent, Plan, Refit, affordable_rows, images_that_fit
+from autoprune.reconstruct import (
+    FINISH_STEPS,
+    Backend,
+    Choice,
+    Descent,
+    Plan,
+    Refit,
+    affordable_rows,
+    images_that_fit,
+    refit_rows,
+)
 from autoprune.registry import nearest
-from autoprune.select import selections
+from autoprune.select import Selection, selections
 from autoprune.surgery import Policy, fast_layout
 
 ScoreKind = Literal["sequential", "cached"]
 SCORES: tuple[ScoreKind, ...] = ("sequential", "cached")
-TURNS, FINISH_TURNS = 1, 5
+TURNS, FINISH_TURNS = 1, 2
 """How often a refit solves for outputs that a rectifier cuts off, in the search and in the end."""
 REFIT_ON = 100, 2000
 """Images and positions of a refit in the search: on fewer, scores rank no worse (docs/search.md) and cost a third."""
@@ -31,7 +41,10 @@ PROBED = 256
 SHRINKAGE, DEPTH_TREND = 0.75, 1.0
 """Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
 those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
-CALIBRATION_IMAGES, FINISH_IMAGES = 400, 2000
+CALIBRATION_IMAGES = 400
+FINISH_IMAGES = 256, 1024
+"""Calibration images of a final reconstruction, at least and at most: as many as there are search images. What it computes is
+bounded in passes over these: 1 for the dense network's outputs, 3 for the closed form, 8 for the blocks."""
 
 
 class Pruner:
@@ -47,8 +60,8 @@ class Pruner:
         calibration_images: Calibration images of the statistics that the search chooses channels by.
         rows: Sampled output positions per layer in those; None for what a quarter of a dense pass over 2,000 images pays for.
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
-        finish_images: Calibration images of the finished network, for its channels and its refit, with five times as many rows.
-        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
+        finish_images: Calibration images of the finished network's refit.
+        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form, see `Descent`; 0 for none.
 
     Attributes:
         refits: Whether weights are refitted at all, which takes a network that can be run on the calibration images.
@@ -71,7 +84,7 @@ class Pruner:
         calibration_images: int = CALIBRATION_IMAGES,
         rows: int | None = None,
         refit_on: tuple[int, int] | None = REFIT_ON,
-        finish_images: int = FINISH_IMAGES,
+        finish_images: int = FINISH_IMAGES[1],
         finish_steps: int = FINISH_STEPS,
     ) -> None:
         check_score(score)
@@ -88,7 +101,7 @@ class Pruner:
         self._rows = rows or affordable_rows(self._graph, 2000)
         self._finish_backend: Backend | None = None
         self._finish_images = finish_images
-        self._descent = Descent(finish_steps, seed=seed) if finish_steps else None
+        self._descent = Descent.within(finish_steps, finish_images) if finish_steps else None
         self.notes: tuple[str, ...] = ()
         if not self.refits:
             self._selection = selections.get("magnitude")()
@@ -104,15 +117,19 @@ class Pruner:
         fit = images_that_fit(self._graph)
         if fit < min(calibration_images, len(images)):
             self.notes += (f"Only {fit} calibration images are used, so that their activations fit into memory.",)
-        self.backend = self._make_backend(images[:calibration_images], self._rows, TURNS, refit_on=refit_on)
+        self.backend = self._make_backend(
+            images[:calibration_images], self._selection, self._rows, TURNS, refit_on=refit_on
+        )
         self.statistics_macs = self.backend.setup_macs if self.refits else 0.0
 
-    def _make_backend(self, images: Tensor | ModelInputs, rows: int, turns: int, **others: Any) -> Backend:
+    def _make_backend(
+        self, images: Tensor | ModelInputs, selection: Selection | Choice, rows: int, turns: int, **others: Any
+    ) -> Backend:
         return Backend(
             self._plan,
             self._groups,
             fast_layout(images.to(self._device), self._device),
-            selection=self._selection,
+            selection=selection,
             rows=rows,
             seed=self._seed,
             relu_iterations=turns,
@@ -167,8 +184,9 @@ class Pruner:
 
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
-            images, rows = self._images[: self._finish_images], 5 * self._rows
-            self._finish_backend = self._make_backend(images, rows, FINISH_TURNS, descent=self._descent)
+            images, choice = self._images[: self._finish_images], self.backend.choice
+            rows = refit_rows(self._graph, self._finish_images, relu_iterations=FINISH_TURNS)
+            self._finish_backend = self._make_backend(images, choice, rows, FINISH_TURNS, descent=self._descent)
         return self._finish_backend
 
     def macs(self, counts: Sequence[int], *, finish: bool = False) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from autoprune.reconstruct._blocks import FINISH_STEPS, Descent
 from autoprune.reconstruct._choice import Choice
 from autoprune.reconstruct._dense import DenseInputs
-from autoprune.reconstruct._effort import affordable_rows, images_that_fit
+from autoprune.reconstruct._effort import affordable_rows, images_that_fit, refit_rows
 from autoprune.reconstruct._engine import Backend
 from autoprune.reconstruct._lstsq import Fit, fit_affine
 from autoprune.reconstruct._plan import Plan
@@ -30,4 +30,5 @@ __all__ = [
     "affordable_rows",
     "fit_affine",
     "images_that_fit",
+    "refit_rows",
 ]

@@ -24,8 +24,8 @@ HELD_OUT = 8
 """One in so many images is held out of the training: on those it is checked whether a block became better."""
 CHUNK = 256  # images at a time where no gradient is needed
 
-FINISH_STEPS = 60
-"""Steps for each block in the final reconstruction."""
+FINISH_STEPS = 120
+"""Steps for each block in the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,23 @@ class Descent:
         steps: Steps for each block.
         batch: Images of a step.
         rate: First step, in root mean squares of a layer's weights (for its bias: of its outputs' deviations).
-        seed: Seed of the choice of images.
     """
 
     steps: int
-    batch: int = 128
+    batch: int = 16
     rate: float = 0.02
-    seed: int = 0
 
     def images(self, there: int) -> int:
         """Return how many images run forward and back through every block, of so many calibration images."""
         return self.steps * min(self.batch, there)
+
+    @classmethod
+    def within(cls, steps: int, images: int) -> Descent:
+        """Return so many steps, or fewer: forward and back, they cost at most six dense passes over so many images.
+
+        Where more steps are asked for than `FINISH_STEPS`, they may cost as much more.
+        """
+        return cls(min(steps, math.ceil(2 * images / cls.batch * max(1.0, steps / FINISH_STEPS))))
 
 
 def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
@@ -59,7 +65,6 @@ def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
     """
     pruned = dense = as_inputs(refits.statistics.images).tensors
     count = len(refits.statistics.images)
-    generator = torch.Generator().manual_seed(descent.seed)
     for block in plan.blocks:
         with torch.no_grad():
             parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
@@ -67,7 +72,7 @@ def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
             target = tuple(torch.cat(column) for column in zip(*targets, strict=True))
             result = plan.run_block(block, pruned, refits.fit)
         if refits.input_pruned:
-            result = _better(plan, block, pruned, target, result, refits, descent, generator)
+            result = _better(plan, block, pruned, target, result, refits, descent)
         pruned, dense = result, target
 
 
@@ -75,7 +80,7 @@ Values = tuple[Tensor, ...]
 """What goes into a block or comes out of it, each of shape (N, ...)."""
 
 
-def _some(values: Values, items: slice | Tensor) -> Values:
+def _some(values: Values, items: slice) -> Values:
     """Return some of the items of each value."""
     return tuple(value[items] if value.dim() else value for value in values)
 
@@ -88,7 +93,6 @@ def _better(
     result: Values,
     refits: Sequential,
     descent: Descent,
-    generator: torch.Generator,
 ) -> Values:
     """Train the block, and return what it then computes.
 
@@ -101,7 +105,8 @@ def _better(
     held_out = _some(target, slice(seen, None))
     with torch.no_grad():
         least = float(distance(_some(result, slice(seen, None)), held_out))
-    _descend(plan, block, _some(inputs, slice(max(1, seen))), target, distance, refits, descent, generator)
+    some = slice(max(1, seen))
+    _descend(plan, block, _some(inputs, some), _some(target, some), distance, refits, descent)
     with torch.no_grad():
         result = plan.run_block(block, inputs, refits.recompute_statistics)
         if not float(distance(_some(result, slice(seen, None)), held_out)) <= least:  # or is NaN
@@ -151,7 +156,6 @@ def _descend(
     distance: _Distance,
     refits: Sequential,
     descent: Descent,
-    generator: torch.Generator,
 ) -> None:
     """Train the block's fitted layers towards the target."""
     layers = [step.layer for step in plan.steps[slice(*block.steps)] if isinstance(step, Affine)]
@@ -173,11 +177,11 @@ def _descend(
         return
     optimizer = torch.optim.Adam(groups)
     first = next(value for value in inputs if value.dim())
-    count, device = len(first), first.device
+    apart = max(1, len(first) // descent.batch)  # a step's images are spread over all of them, whatever their order
     for step in range(descent.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
-        chosen = torch.randint(count, (min(descent.batch, count),), generator=generator).to(device)
+        chosen = slice(step % apart, None, apart)
         with torch.enable_grad(), SafeGradients():
             batch = tuple(map(like, _some(inputs, chosen), inputs))
             loss = distance(plan.run_block(block, batch, refits.apply), _some(target, chosen))

@@ -32,7 +32,7 @@ class Backend:
         plan: The model's plan.
         decisions: The groups that policies decide, in order.
         images: Calibration images, each tensor (N, ...); as many are used as `images_that_fit`.
-        selection: Which channels stay.
+        selection: Which channels stay, or what another backend chose by its own statistics (`choice`).
         rows: Sampled output positions per layer; as many are used as `rows_that_fit`.
         seed: Seed of the positions.
         relu_iterations: How often a sequential refit solves for outputs that a rectifier cuts off.
@@ -47,7 +47,7 @@ class Backend:
         decisions: Sequence[Group],
         images: Tensor | ModelInputs,
         *,
-        selection: Selection,
+        selection: Selection | Choice,
         rows: int,
         seed: int = 0,
         relu_iterations: int = 0,
@@ -60,14 +60,15 @@ class Backend:
         check_memory(plan.graph)
         images, rows = images[: images_that_fit(plan.graph)], rows_that_fit(plan.graph, rows)
         fewer = refit_on if refit_on is not None and refit_on[0] < len(images) else None
-        wanted = frozenset(name for group in decisions for name in group.consumers if "moments" in selection.needs)
+        needs = frozenset[str]() if isinstance(selection, Choice) else selection.needs
+        wanted = frozenset(name for group in decisions for name in group.consumers if "moments" in needs)
         if fewer is not None:  # the moments of every layer stand beside what few images give
             wanted = frozenset(layer.name for layer in plan.graph.layers)
         self.statistics = self._refitted = Statistics(plan, images, rows=rows, seed=seed, moments_of=wanted)
         if fewer is not None:
             self._refitted = Statistics(plan, images[: fewer[0]], rows=min(rows, fewer[1]), seed=seed)
         self._dense = DenseInputs(self.statistics, self.decisions, seed=seed)
-        self._choice = Choice(self._dense, self.decisions, selection)
+        self.choice = selection if isinstance(selection, Choice) else Choice(self._dense, self.decisions, selection)
         self._cached = CachedRefit(self.statistics)
         self._sequential = SequentialRefit(
             plan, self._refitted, None if fewer is None else self.statistics, relu_iterations, descent
@@ -76,11 +77,11 @@ class Backend:
 
     def keep(self, group: Group, count: int) -> IntArray:
         """Return the channels of ``group`` that stay when ``count`` do, ascending; remembered."""
-        return self._choice.keep(group, count)
+        return self.choice.keep(group, count)
 
     def errors(self, group: Group) -> npt.NDArray[np.float64]:
         """Return the error that a group's consumers make for every count kept, shape (size + 1,); see `elimination`."""
-        return self._choice.errors(group)
+        return self.choice.errors(group)
 
     def probe(self, images: Tensor | ModelInputs, *, most: float) -> tuple[npt.NDArray[np.float64], Probes] | None:
         """Prune each group alone to about the same error of its consumers, and measure what that does to the network's answers.
@@ -96,7 +97,7 @@ class Backend:
         """
         if not self._plan.blocks or self._probed is not None:
             return self._probed
-        kept, errors = self._choice.to_error(ERROR)
+        kept, errors = self.choice.to_error(ERROR)
         prober = Prober(self._plan, self.statistics, kept)
         count = min(len(images), max(1, int(most / prober.passes)))
         inputs, places = as_inputs(images), torch.linspace(0, len(images) - 1, count, device=images.device).long()
@@ -106,17 +107,17 @@ class Backend:
 
     def slice_only(self, counts: Sequence[int]) -> Refit:
         """Choose channels, refit nothing."""
-        return Refit(self._named(self._choice.of(counts)), {})
+        return Refit(self._named(self.choice.of(counts)), {})
 
     def cached(self, counts: Sequence[int]) -> Refit:
         """Choose channels and refit every layer that lost inputs, to its own dense output, from moments alone."""
-        kept = self._choice.of(counts)
+        kept = self.choice.of(counts)
         self.statistics.collect(self._dense.consuming)
         return Refit(self._named(kept), self._cached(kept))
 
     def sequential(self, counts: Sequence[int]) -> Refit:
         """Choose channels and refit all layers in order, each on what the pruned network really feeds it."""
-        kept = self._choice.of(counts)
+        kept = self.choice.of(counts)
         return Refit(self._named(kept), self._sequential(kept))
 
     def refit_kept(self, kept: Mapping[str, IntArray]) -> Refit:

@@ -135,7 +135,7 @@ def restore(plan: Plan, step: Affine, folded: Folded, fit: Fit) -> dict[str, Ten
         mean = bias - intercept / gain
     else:
         gain = torch.where(folded.gain.abs() < SMALLEST_GAIN, torch.ones_like(folded.gain), folded.gain)
-        mean = ((fit.mean[:, None] @ fit.weight)[:, 0]).flatten() / gain + bias
+        mean = fit.mean.flatten() / gain + bias
         var = fit.variance.flatten() / gain.square()
     restored = {
         layer.weight: weight / gain.reshape(-1, *[1] * (weight.dim() - 1)),

@@ -26,7 +26,7 @@ class Fit:
     Attributes:
         weight: Shape (g, d, o).
         intercept: Shape (g, o); zero if none was allowed.
-        mean: Mean of the inputs, shape (g, d).
+        mean: Mean of the fitted outputs over the samples, without the intercept, shape (g, o).
         variance: Variance of the fitted outputs over the samples, shape (g, o).
     """
 
@@ -106,7 +106,7 @@ def fit_affine(
     fitted = (mean[:, None] @ weight)[:, 0]
     bias = offset - fitted if intercept else offset
     variance = second if intercept else (second - fitted.double().square()).clamp(min=0)
-    return Fit(weight, bias, mean, variance.to(prior.dtype))
+    return Fit(weight, bias, fitted, variance.to(prior.dtype))
 
 
 def second_moments(inputs: Tensor, *, block: int = 128) -> Tensor:

@@ -136,15 +136,11 @@ class Sequential:
         """Visit a layer whose weights were changed after the fit: as `apply`, and take its statistics anew."""
         layer, result = step.layer, self.apply(step, value, other, dense)
         if layer.name in self.weights:
-            rows = self.statistics.rows[layer.name]
-            inputs = rows.inputs(narrowed(value, layer, self.inputs_kept(layer)))
-            fit = Fit(
-                as_columns(layer, self.weights[layer.name]),
-                self.biases[layer.name].reshape(layer.groups, -1),
-                _per_group(inputs, layer.groups, math.prod(layer.kernel)).mean(dim=1),
-                _per_group(rows.outputs(result), layer.groups).var(dim=1, unbiased=False),
-            )
-            self._keep(step, fit)
+            bias = self.biases[layer.name].reshape(layer.groups, -1)
+            others = [dim for dim in range(result.dim()) if dim != channel_axis(layer, result)]
+            variance, mean = torch.var_mean(result, dim=others, correction=0)
+            columns = as_columns(layer, self.weights[layer.name])
+            self._keep(step, Fit(columns, bias, mean.reshape_as(bias) - bias, variance.reshape_as(bias)))
         return result
 
     def _keep(self, step: Affine, fit: Fit) -> None:

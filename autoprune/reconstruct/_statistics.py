@@ -232,9 +232,9 @@ class Statistics:
         else:
             variance = (second - (mean @ weight).square()).clamp(min=0)
         dtype = folded.weight.dtype
-        return Fit(
-            weight[keep][None].to(dtype), intercept[None].to(dtype), moments.mean[keep][None], variance[None].to(dtype)
-        )
+        part = weight[keep].to(dtype)
+        fitted = (moments.mean[keep][None, None] @ part[None])[:, 0]
+        return Fit(part[None], intercept[None].to(dtype), fitted, variance[None].to(dtype))
 
 
 def columns_kept(stays: IntArray, channels: int, kernel: tuple[int, ...]) -> IntArray:
