@@ -1,6 +1,7 @@
 """The coupling graph: which channels of a model must be removed together, found by tracing and proved on the model itself."""
 
 from autoprune.graph._build import build_graph
+from autoprune.graph._call import concrete
 from autoprune.graph._execute import Executor, free_after, input_nodes, last_uses, output_nodes
 from autoprune.graph._parts import Parts, Run, captured, parts_and_inputs, paths_of, view
 from autoprune.graph._propagation import OUTPUT
@@ -24,6 +25,7 @@ __all__ = [
     "Run",
     "build_graph",
     "captured",
+    "concrete",
     "free_after",
     "input_nodes",
     "known_ops",

@@ -24,6 +24,9 @@ HELD_OUT = 8
 """One in so many images is held out of the training: on those it is checked whether a block became better."""
 CHUNK = 256  # images at a time where no gradient is needed
 
+MOST_STORED_BYTES = 2**30
+"""Of a block's values that a step keeps for its gradients, in bytes. Where a step's images take more, their gradients are added
+up over fewer at a time, one at least."""
 FINISH_STEPS = 120
 """Steps for each block in the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
 
@@ -178,17 +181,23 @@ def _descend(
     optimizer = torch.optim.Adam(groups)
     first = next(value for value in inputs if value.dim())
     apart = max(1, len(first) // descent.batch)  # a step's images are spread over all of them, whatever their order
+    at_once = max(1, MOST_STORED_BYTES // max(1, plan.stored_bytes(block)))
     for step in range(descent.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
-        chosen = slice(step % apart, None, apart)
-        with torch.enable_grad(), SafeGradients():
-            batch = tuple(map(like, _some(inputs, chosen), inputs))
-            loss = distance(plan.run_block(block, batch, refits.apply), _some(target, chosen))
-        if not loss.requires_grad:  # nothing that was fitted matters to what comes out
-            break
+        chosen = range(len(first))[step % apart :: apart]
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for begin in range(0, len(chosen), at_once):
+            some = chosen[begin : begin + at_once]
+            items = slice(some.start, some.stop, apart)
+            with torch.enable_grad(), SafeGradients():
+                batch = tuple(map(like, _some(inputs, items), inputs))
+                loss = distance(plan.run_block(block, batch, refits.apply), _some(target, items))
+            if not (matters := loss.requires_grad):
+                break
+            (loss if len(some) == len(chosen) else loss * (len(some) / len(chosen))).backward()  # type: ignore[no-untyped-call]
+        if not matters:  # nothing that was fitted matters to what comes out
+            break
         optimizer.step()
     for values in (refits.weights, refits.biases):
         values.update({layer.name: values[layer.name].detach() for layer in layers if layer.name in values})

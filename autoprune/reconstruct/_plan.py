@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from autoprune.graph import Executor, free_after, input_nodes, output_nodes, output_tensors
+from autoprune.graph import Executor, concrete, free_after, input_nodes, output_nodes, output_tensors
 from autoprune.groups import Layer, PruningGraph
 from autoprune.model_guard import ModelInputs, as_inputs
 from autoprune.reconstruct._cuts import cut
-from autoprune.reconstruct._steps import Affine, Block, Call, Step, used
+from autoprune.reconstruct._steps import Affine, Block, Call, Step, made, used
 from autoprune.surgery import fast_layout
 
 _aten = torch.ops.aten
@@ -139,6 +139,7 @@ class Plan(Executor):
             and isinstance(weight, Node)
             and weight.name in self.tensor_names
             and weights.count(layer.weight) == 1
+            and len(weight.users) == 1  # a table may be it, too
         )
         total = _sole_user(result)
         if refit and total is not None and total.target in _ADDS and not total.kwargs and len(total.args) == 2:
@@ -227,6 +228,18 @@ class Plan(Executor):
                 moving.add(node)
         return frozenset(moving)
 
+    def stored_bytes(self, block: Block) -> int:
+        """Return how much a pass with gradients keeps of a block, in bytes an image: an upper bound, from the traced shapes."""
+        traced = max(1, next((size for node in self.sources if (size := _first(node))), 1))
+        total = 0
+        for step in self.steps[slice(*block.steps)]:
+            values = [made(step), *([step.source] if isinstance(step, Affine) else [])]
+            copies = (
+                3 if isinstance(step, Affine) else 1
+            )  # narrowed, before and after its channels are put in their places
+            total += copies * sum(_bytes(node) for node in values)
+        return -(-total // traced)
+
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The program as blocks, see `cut`; none if it cannot be cut."""
@@ -270,6 +283,18 @@ def _sized(node: Node, batch: int) -> int:
     """Return what a size is for another number of images: it is an expression in that number."""
     expression = node.meta["val"].node.expr
     return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+
+
+def _first(node: Node) -> int:
+    value = node.meta.get("val")
+    return concrete(value.shape)[0] if isinstance(value, Tensor) and value.dim() else 0
+
+
+def _bytes(node: Node) -> int:
+    """Return the bytes of all tensors that a node makes, of the traced batch."""
+    values = node.meta.get("val")
+    tensors = values if isinstance(values, list | tuple) else [values]
+    return sum(math.prod(concrete(t.shape)) * t.element_size() for t in tensors if isinstance(t, Tensor))
 
 
 def _sole_user(node: Node) -> Node | None:

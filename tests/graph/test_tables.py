@@ -162,3 +162,15 @@ def test_a_search_prunes_tables() -> None:
     assert sum(p.numel() for p in found.model.parameters()) <= 0.5 * sum(p.numel() for p in model.parameters())
     with torch.no_grad():
         assert torch.isfinite(found.model(words())).all()
+
+
+def test_a_table_that_is_a_last_layer_too_is_not_refitted() -> None:
+    torch.manual_seed(0)
+    model = Tied().eval()
+    options = {"calibration": words(64), "evaluate": words(32), "agent": "uniform", "baselines": (), "labels": False}
+    found = autoprune.search(model, words(2), budget="params=0.6", finish_steps=2, **options)
+    small = found.model
+    assert small.head.weight is small.table.weight
+    (kept,) = found.policy.kept().values()
+    assert len(kept) < WIDTH
+    torch.testing.assert_close(small.table.weight, model.table.weight[:, kept], rtol=0, atol=0)
