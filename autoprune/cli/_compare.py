@@ -101,7 +101,7 @@ def compare(
     names = search_options.names(agents)
     own = search_options.agent_settings(agent_option or [], names)
     asked = search_options.asked({**ctx.params, "agent_option": None})
-    recipe = checked_recipe(finetune, distill)
+    recipe = checked_recipe(finetune, distill, labels=labels)
     with ExitStack() as stack:
         progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoprune.cli import _options as options
+from autoprune.cli import _search_options as search_options
 from autoprune.cli._output import complain, result, result_json
 from autoprune.cli._signals import stopped
 from autoprune.errors import UsageError
@@ -23,6 +24,7 @@ Examples:
     autoprune finetune runs/digits-auto-0.5-s0 --epochs 10
     autoprune finetune runs/r56 --epochs 6
     autoprune finetune runs/r56 --epochs 6 --no-distill
+    autoprune finetune runs/detector --epochs 6 --no-labels
     autoprune finetune runs/r56 --epochs 6 --from-scratch --no-distill
     autoprune export runs/r56 --finetuned distilled --format onnx
 """
@@ -36,6 +38,14 @@ def finetune(
     distill: Annotated[
         bool | None,
         typer.Option("--distill/--no-distill", help="Learn from the dense network's logits too.  [default: distill]"),
+    ] = None,
+    labels: Annotated[
+        bool | None,
+        typer.Option(
+            "--labels/--no-labels",
+            help="Whether the labels of the training images are learned from; without them the network learns the dense one's "
+            "outputs alone.  [default: as in the search, where there are some]",
+        ),
     ] = None,
     from_scratch: Annotated[
         bool | None, typer.Option("--from-scratch", help="Train the architecture from random weights, as a control.")
@@ -59,7 +69,8 @@ def finetune(
     patience: Annotated[
         int | None,
         typer.Option(
-            "--patience", help="End after so many epochs without a better search accuracy; 0: never.  [default: 0]"
+            "--patience",
+            help="End after so many epochs without a better one on the search part; 0: never.  [default: 0]",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The one seed.  [default: the run's]")] = None,
@@ -75,6 +86,7 @@ def finetune(
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
+    divergence: search_options.Divergence = None,
     run_function: options.Run = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -97,8 +109,9 @@ def finetune(
 ) -> int:
     """Fine-tune a run's network, distilling from the dense one; the same command again continues where it was stopped.
 
-    The epoch that is best on the search part is kept and measured once on the report part. The result is in
-    RUN/finetune/NAME and in the run's report.
+    Without labels, and where no loss is known (outputs that are no class scores, targets of a metric), it learns the dense
+    network's outputs by the run's divergence. The epoch that is best on the search part is kept and measured once on the report
+    part. The result is in RUN/finetune/NAME and in the run's report.
     """
     from autoprune.data import Preparation
 
@@ -124,6 +137,8 @@ def finetune(
         model=model,
         weights=weights,
         data=data,
+        labels=labels,
+        divergence=divergence,
         run_function=run_function,
         mean=options.numbers(mean, "--mean"),
         std=options.numbers(std, "--std"),
@@ -140,13 +155,13 @@ def recipe_options(*, epochs: int | None, distill: bool | None) -> dict[str, Any
     return {"epochs": epochs, **({"distill": 0.0, "feature_weight": 0.0} if distill is False else {})}
 
 
-def checked_recipe(epochs: int | None, distill: bool | None, run: str | None = None) -> dict[str, Any] | None:
+def checked_recipe(epochs: int | None, distill: bool | None, *, labels: bool | None = None) -> dict[str, Any] | None:
     """Return the settings of a fine-tuning that follows a search, None for none; a slip is reported before the search.
 
     Args:
         epochs: How long; None for no fine-tuning.
         distill: Whether it learns from the dense network.
-        run: Function that runs batches in the search.
+        labels: Whether the search reads labels.
 
     Raises:
         UsageError: if a value is out of its range, or says how to do what was not asked for.
@@ -155,11 +170,8 @@ def checked_recipe(epochs: int | None, distill: bool | None, run: str | None = N
         if distill is not None:
             raise UsageError("--distill and --no-distill are about fine-tuning; give --finetune EPOCHS too.")
         return None
-    if run is not None:
-        raise UsageError(
-            f"--finetune {epochs} trains on images with class labels, not on batches that --run {run} runs; leave --finetune out "
-            "and put the network found into your own trainer (load.py in the run's folder)."
-        )
+    if labels is False and distill is False:
+        raise UsageError("Without labels a network learns the dense one's outputs alone: leave --no-distill out.")
     from autoprune.finetuning import Recipe
 
     recipe = recipe_options(epochs=epochs, distill=distill)

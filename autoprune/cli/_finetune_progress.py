@@ -9,7 +9,9 @@ from typing import Any
 from rich.progress import TextColumn
 
 from autoprune.cli._bar import StderrBar
+from autoprune.evaluation import ACCURACY, Metric, loss_name, loss_text
 from autoprune.finetuning import FinetuneProgress
+from autoprune.report import short_name
 
 
 class RichFinetuneProgress(StderrBar, FinetuneProgress):
@@ -25,13 +27,23 @@ class RichFinetuneProgress(StderrBar, FinetuneProgress):
         super().__init__(TextColumn("{task.fields[rate]}"), quiet=quiet, rate="")
         self._epochs = self._done = self._images = 0
         self._started = 0.0
+        self._wide = (10, 11)
+        self._metric = ACCURACY
+
+    def measured_by(self, metric: Metric) -> None:
+        """Remember what the lines say."""
+        self._metric = metric
 
     def begin(self, name: str, epochs: int, done: int, images: int) -> None:
         """Start counting epochs."""
         self._epochs, self._done, self._images = epochs, done, images
         if done:
             self._print(f"Continuing '{name}': {done} of {epochs} epochs were done already.")
-        self._print("epoch       lr    train loss  search acc  search loss  images/s  seconds")
+        value, loss = (f"search {name}" for name in (short_name(self._metric), loss_name(self._metric)))
+        self._wide = max(len(value), 10), max(len(loss), 11)
+        self._print(
+            f"epoch       lr    train loss  {value:>{self._wide[0]}}  {loss:>{self._wide[1]}}  images/s  seconds"
+        )
         self._next()
 
     def step(self, images: int) -> None:
@@ -46,7 +58,8 @@ class RichFinetuneProgress(StderrBar, FinetuneProgress):
         loss = record["search_loss"]
         self._print(
             f"{record['epoch']:5d}  {record['lr']:7.5f}  {record['train_loss']:12.4f}  "
-            f"{100 * record['search_accuracy']:10.2f}  {'-' if loss is None else format(loss, '11.4f'):>11}  "
+            f"{self._metric.text(record['search_accuracy']):>{self._wide[0]}}  "
+            f"{'-' if loss is None else loss_text(self._metric, loss):>{self._wide[1]}}  "
             f"{self._images / max(record['seconds'], 1e-9):8,.0f}  {record['seconds']:7.1f}{best}"
         )
         self._next()

@@ -121,7 +121,7 @@ def search(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
             "handwritten digits, trained on first use and cached."
         )
-    recipe = checked_recipe(finetune, distill, run)
+    recipe = checked_recipe(finetune, distill, labels=labels)
     with ExitStack() as stack:
         progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
         try:

@@ -1,6 +1,6 @@
 """Images in three disjoint parts, calibration, search and report, and the door for a user's own."""
 
-from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, is_function
+from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, by_index, is_function, sampled_order
 from autoprune.data._check import Expected, failed, image_keys
 from autoprune.data._example import examples_in
 from autoprune.data._factory import data_sources
@@ -31,6 +31,7 @@ __all__ = [
     "Stream",
     "adapt",
     "as_dataset",
+    "by_index",
     "bytes_in",
     "data_sources",
     "examples_in",
@@ -45,5 +46,6 @@ __all__ = [
     "load_raw",
     "moved",
     "name_of",
+    "sampled_order",
     "seeded",
 ]

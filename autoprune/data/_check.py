@@ -246,7 +246,7 @@ def _from_one_hot(found: Tensor, where: Place) -> Tensor:
         at = int((~right).nonzero()[0])
         raise UsageError(
             f"{where.item(at)} has {found.shape[1]} numbers as its label, which are not one-hot (a 1 among zeros); "
-            "give the number of the class."
+            "give the number of the class, or, where several are right at once, evaluate with a function, or read no labels."
         )
     return hot.to(torch.int8).argmax(1)
 

@@ -58,8 +58,15 @@ def call_data_factory(
     if labels is None:
         labels, search = labels_in(parts["search"][1])
         parts["search"] = (parts["search"][0], search)
+    if (
+        labels and "train" in parts and not (seen := labels_in(parts["train"][1]))[0]
+    ):  # only fine-tuning learns from them
+        parts["train"] = (parts["train"][0], seen[1])
+        alone = {"train"}
+    else:
+        alone = set()
     found = {
-        name: as_dataset(part, name, expected, labelled=name != "calibration" if labels else None)
+        name: as_dataset(part, name, expected, labelled=name != "calibration" if labels and name not in alone else None)
         for name, (_, part) in parts.items()
     }
     how = {name: key for name, (key, _) in parts.items()}

@@ -120,7 +120,7 @@ def load_raw(
         **statistics: ``mean`` and ``std``, as for `load_data`.
 
     Returns:
-        Parts named calibration, search and, if there is one, report.
+        Parts named calibration, search and, where there are any, report and train.
 
     Raises:
         UsageError: likewise.
@@ -130,7 +130,8 @@ def load_raw(
     own = kind in data_sources.names()
     if not is_own(spec):
         data = load_data(spec, input_shape=input_shape, download=download, **statistics)
-        return {"calibration": data.calibration, "search": data.search, "report": data.report}
+        parts = {"calibration": data.calibration, "search": data.search, "report": data.report}
+        return parts if data.train is None else {**parts, "train": data.train}
     options: dict[str, Any] = {**statistics, "input_size": tuple(input_shape) or None, "download": download}
     factory = data_sources.get(kind) if own else None
     return raw_parts(spec, options | ({"root": root} if own else {}), factory=factory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,24 @@ class Nested:
         """Whether targets are read and there are some."""
         return self._labelled is not None and next(self.batches())[1] is not None
 
+    @property
+    def held(self) -> bool:
+        """Whether all batches are kept in memory."""
+        return self._kept is not None
+
+    def reordered(self, part: Any, order: Sequence[int], seed: int) -> Nested:
+        """Return the items of a data set like this part, in an order, read anew with other random numbers.
+
+        Args:
+            part: The data set.
+            order: Which items, in which order.
+            seed: Of the random numbers, to which an item's number is added.
+        """
+        other = copy.copy(self)
+        other._kept = other._most = None
+        other._source = lambda: ((item, False) for item in self._items(part, order, seed))
+        return other
+
     def unlabelled(self) -> Nested:
         """Return the same items without their targets."""
         other = copy.copy(self)
@@ -198,9 +216,9 @@ class Nested:
         tensors = tree.tensors if isinstance(tree, ModelInputs) else pytree.tree_leaves(tree)
         return [tensor.dim() for tensor in tensors if isinstance(tensor, Tensor)]
 
-    def _items(self, part: Any) -> Iterator[Any]:
-        for index in range(len(part)):
-            with seeded(index):
+    def _items(self, part: Any, order: Sequence[int] | None = None, seed: int = 0) -> Iterator[Any]:
+        for index in range(len(part)) if order is None else order:
+            with seeded(seed + index):
                 try:
                     item = part[index]
                 except AutopruneError:

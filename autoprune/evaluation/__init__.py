@@ -10,10 +10,11 @@ from autoprune.evaluation._divergence import (
     divergences,
 )
 from autoprune.evaluation._evaluate import Evaluator, Part
-from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, PIXEL_ACCURACY, Metric
 from autoprune.evaluation._metrics import TargetMetric, loss_name, loss_text, metrics
-from autoprune.evaluation._outputs import Outputs, outputs_of, scores_classes
+from autoprune.evaluation._outputs import Outputs, check_comparable, outputs_of, scores_classes
 from autoprune.evaluation._probe import PROBE_TEMPERATURE, answers_divergence
+from autoprune.evaluation._reference import Reference
 from autoprune.evaluation._rewards import (
     SIZE_TRADING,
     RewardFn,
@@ -27,13 +28,14 @@ from autoprune.evaluation._rewards import (
 )
 from autoprune.evaluation._score import Score
 from autoprune.evaluation._significance import Agents, Difference, Networks, error_of, stacked, standard_error
-from autoprune.evaluation._task import Run, Task, run_by
+from autoprune.evaluation._task import Run, Task, answered, outputs_to, run_by
 from autoprune.evaluation._user import Evaluate
 
 __all__ = [
     "ACCURACY",
     "AGREEMENT",
     "DIVERGENCE",
+    "PIXEL_ACCURACY",
     "PROBE_TEMPERATURE",
     "SIZE_TRADING",
     "TEMPERATURE",
@@ -49,14 +51,17 @@ __all__ = [
     "Networks",
     "Outputs",
     "Part",
+    "Reference",
     "RewardFn",
     "Run",
     "Score",
     "TargetMetric",
     "Task",
     "accuracy",
+    "answered",
     "answers_divergence",
     "call_reward",
+    "check_comparable",
     "check_divergence",
     "check_reward",
     "clearly_worse",
@@ -68,6 +73,7 @@ __all__ = [
     "loss_text",
     "metrics",
     "outputs_of",
+    "outputs_to",
     "resolve_reward",
     "rewards",
     "run_by",

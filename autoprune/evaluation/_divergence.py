@@ -159,13 +159,44 @@ class Divergence:
         Raises:
             UsageError: if a function raises, or returns anything but one number for each image.
         """
-        values = [
-            _called(function, name, ours, theirs, variance)
-            for function, name, ours, theirs, variance in zip(
-                self._functions, self.names, found, reference, variances, strict=True
-            )
-        ]
-        return values[0] if len(values) == 1 else torch.stack([value.float() for value in values]).mean(0)
+        return _mean(
+            [self._of(place, *given) for place, given in enumerate(zip(found, reference, variances, strict=True))]
+        )
+
+    def loss(
+        self, found: Sequence[Tensor], reference: Sequence[Tensor], variances: Sequence[float], *, temperature: float
+    ) -> Tensor:
+        """Return what a network that learns these outputs makes small, shape (N,).
+
+        It is the divergence, that of class scores at a temperature of its own and times its square, which keeps the size of
+        the gradient (Hinton et al. 2015).
+
+        Args:
+            found: Outputs, shapes (N, ...).
+            reference: The dense network's.
+            variances: Of the dense network's over all images, one for each tensor.
+            temperature: Of class scores.
+
+        Raises:
+            UsageError: as for a call.
+        """
+        values = []
+        for place, given in enumerate(zip(found, reference, variances, strict=True)):
+            if self.by_kl[place]:
+                _check_second(given[0], "kl", "classes")
+                values.append(
+                    temperature**2 * divergence(given[0], given[1], temperature).reshape(len(given[0]), -1).mean(1)
+                )
+            else:
+                values.append(self._of(place, given[0].float(), given[1].float(), given[2]))
+        return _mean(values)
+
+    def _of(self, place: int, found: Tensor, reference: Tensor, variance: float) -> Tensor:
+        return _called(self._functions[place], self.names[place], found, reference, variance)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack([value.float() for value in values]).mean(0)
 
 
 def _called(function: DivergenceFn, name: str, found: Tensor, reference: Tensor, variance: float) -> Tensor:

@@ -18,9 +18,10 @@ from autoprune.evaluation._batches import Batch, Batches
 from autoprune.evaluation._divergence import Divergence
 from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
 from autoprune.evaluation._metrics import TargetMetric, metrics
-from autoprune.evaluation._outputs import Outputs, outputs_of
+from autoprune.evaluation._outputs import Outputs
 from autoprune.evaluation._reference import Reference
-from autoprune.evaluation._task import Run, Task, notes_of, run_by
+from autoprune.evaluation._significance import error_of
+from autoprune.evaluation._task import Task, answered, notes_of, outputs_to
 from autoprune.evaluation._user import Evaluate, UserEvaluation
 from autoprune.model_guard import ModelInputs, eval_mode, unchanged
 from autoprune.surgery import run_in_layout
@@ -113,6 +114,11 @@ class Evaluator:
         return (*found, *self._notes, *(() if self._call is None else self._call.notes))
 
     @property
+    def by_function(self) -> bool:
+        """Whether a function of the user's measures."""
+        return self._call is not None
+
+    @property
     def metric(self) -> Metric:
         """What is measured; without labels it is known once a model was referred to."""
         if self._measure is not None:
@@ -137,6 +143,11 @@ class Evaluator:
         """Return one number for each image whose mean is the metric, shape (n,); bool where an image is right or wrong."""
         assert self._measure is not None
         return self._measure.each(answers.values)
+
+    def error(self, value: float) -> float | None:
+        """Return the standard error of the metric of the last model; None where it is not known."""
+        by_image = None if self.answers is None else self.each(self.answers).cpu().numpy()
+        return error_of(value, by_image, self.size, share=self.metric.share)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, baseline: Answers | None = None) -> tuple[float, float]:
@@ -299,18 +310,11 @@ class Evaluator:
         return own * 0.0
 
     def _outputs(self, model: nn.Module, images: Any) -> Outputs:
-        answer = self._run(model, images)
-        return (
-            outputs_of(answer, None, images.lengths)
-            if isinstance(images, RunBatch)
-            else outputs_of(answer, len(images))
-        )
+        return outputs_to(images, self._run(model, images))
 
     def _run(self, model: nn.Module, images: Any) -> Any:
-        if isinstance(images, RunBatch):
-            return run_by(cast(Run, self._task.run), model, images.value)
-        if isinstance(images, ModelInputs):
-            return images.call(model)
+        if isinstance(images, RunBatch | ModelInputs):
+            return answered(self._task.run, model, images)
         answer, plain = run_in_layout(model, images.contiguous() if self._plain else images)
         self._plain = plain if self._plain is None else self._plain  # the same for every later network, in any order
         return answer

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from autoprune.errors import UsageError
 from autoprune.support.text import short
+
+SHARES = ("accuracy", "agreement", "pixel-accuracy")
+"""Metrics of ours that are shares in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,22 @@ class Metric:
 
     @classmethod
     def named(cls, name: str, *, maximize: bool = True) -> Metric:
-        """Return a metric by its name; accuracy and agreement are shares, all others are shown as they are."""
-        return cls(name, maximize, name in ("accuracy", "agreement"))
+        """Return a metric by its name; `SHARES` are shown in per cent, all others as they are."""
+        return cls(name, maximize, name in SHARES)
+
+    @classmethod
+    def asked(cls, maximize: str | None, minimize: str | None) -> Metric | None:
+        """Return the metric that options name, None for none.
+
+        Raises:
+            UsageError: if two are named.
+        """
+        if maximize is not None and minimize is not None:
+            raise UsageError(
+                f"--maximize {maximize} and --minimize-metric {minimize} are two metrics, but one counts; give one of them."
+            )
+        name = maximize or minimize
+        return None if name is None else cls.named(name, maximize=minimize is None)
 
     @property
     def scale(self) -> float:
@@ -91,4 +109,5 @@ class Metric:
 
 ACCURACY = Metric()
 AGREEMENT = Metric("agreement")
+PIXEL_ACCURACY = Metric("pixel-accuracy")
 DIVERGENCE = Metric("divergence", maximize=False, share=False)

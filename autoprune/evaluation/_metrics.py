@@ -171,9 +171,7 @@ class _Overlap(TargetMetric):
     def numbers(self, output: Tensor, target: Tensor) -> Tensor:
         """Return for each image and class how many places are of it in both, in the output, and in the target."""
         classes, found, target = _maps(output, target, self.metric)
-        counts = target != IGNORED[0]
-        for other in IGNORED[1:]:
-            counts = counts & (target != other)
+        counts = _counted(target)
         at = torch.arange(0 if classes > 1 else 1, max(classes, 2), device=found.device)[None, :, None]
         ours, theirs = (found[:, None] == at) & counts[:, None], (target[:, None] == at) & counts[:, None]
         return torch.cat([(ours & theirs).sum(2), ours.sum(2), theirs.sum(2)], dim=1).double()
@@ -189,6 +187,23 @@ class _Overlap(TargetMetric):
     @abstractmethod
     def ratio(self, both: Tensor, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is divided by what, given counts of places."""
+
+
+@metrics.register("pixel-accuracy")
+class PixelAccuracy(TargetMetric):
+    """Share of places whose largest class score is the target's, over all images; of one map by its sign."""
+
+    maximize = True
+
+    def numbers(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return of each image how many places are right, and how many count."""
+        _, found, target = _maps(output, target, self.metric)
+        counts = _counted(target)
+        return torch.stack([((found == target) & counts).sum(1), counts.sum(1)], dim=1).double()
+
+    def combined(self, sums: Tensor, count: float) -> Tensor:
+        """Return the share."""
+        return sums[..., 0] / sums[..., 1].clamp(min=1)
 
 
 @metrics.register("miou")
@@ -257,6 +272,14 @@ def _maps(output: Tensor, target: Tensor, metric: Metric) -> tuple[int, Tensor, 
         )
     found = output.argmax(1) if classes > 1 else (output[:, 0] > 0).long()
     return classes, found.flatten(1), target
+
+
+def _counted(target: Tensor) -> Tensor:
+    """Return which places count."""
+    counts = target != IGNORED[0]
+    for other in IGNORED[1:]:
+        counts = counts & (target != other)
+    return counts
 
 
 def check_metric(metric: Metric) -> None:

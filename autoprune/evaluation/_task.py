@@ -8,12 +8,13 @@ from typing import Any, cast
 
 from torch import nn
 
-from autoprune.data import Expected, failed, is_function, labels_in
+from autoprune.data import Expected, RunBatch, failed, is_function, labels_in
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation._divergence import Divergence, DivergenceFn
-from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, Metric
+from autoprune.evaluation._metric import ACCURACY, AGREEMENT, DIVERGENCE, PIXEL_ACCURACY, Metric
 from autoprune.evaluation._metrics import check_metric
-from autoprune.evaluation._outputs import Outputs, check_comparable, scores_classes
+from autoprune.evaluation._outputs import Outputs, check_comparable, outputs_of, scores_classes
+from autoprune.model_guard import ModelInputs
 
 Run = Callable[[nn.Module, Any], Any]
 """How a batch is run where its form does not say it: ``run(model, batch)`` returns what the network gives."""
@@ -62,14 +63,18 @@ class Task:
         return replace(self, labels=found), part
 
     def suited(self, dense: Outputs) -> Task:
-        """Return the same task; no labels are read unless asked for where the outputs are no class scores and no metric is named.
+        """Return the same task for such outputs.
+
+        No labels are read unless asked for where the outputs are no class scores and no metric is named. The accuracy of maps of
+        class scores, where it is named, is that of their places.
 
         Args:
             dense: Outputs of the dense network.
         """
-        classifies = len(dense.tensors) == 1 and dense.tensors[0].dim() == 2
-        if self.labels is None and not classifies and self.metric is None:
+        if self.labels is None and not _classifies(dense) and self.metric is None:
             return replace(self, labels=False)
+        if self.metric == ACCURACY and dense.tensors and dense.tensors[0].dim() > 2:
+            return replace(self, metric=PIXEL_ACCURACY)
         return self
 
     def completed(self, dense: Outputs) -> Task:
@@ -85,10 +90,11 @@ class Task:
             if metric.name != ACCURACY.name:
                 check_metric(metric)
                 check_comparable(dense, "The network")
-            if metric.name == ACCURACY.name and not (len(dense.tensors) == 1 and dense.tensors[0].dim() == 2):
+            if metric.name == ACCURACY.name and not _classifies(dense):
                 raise UsageError(
-                    f"The network gives {dense.text}, not class scores (N, classes), so that there is no accuracy; name what is "
-                    "to be measured, or give no labels (labels=False, --no-labels)."
+                    f"The network gives {dense.text}, not class scores (N, classes) of at least two classes, so that there is no "
+                    "accuracy; name what is to be measured (pixel-accuracy, miou, .. for maps), evaluate with a function (one "
+                    "number or several answers an image), or give no labels (labels=False, --no-labels)."
                 )
             return replace(self, metric=metric)
         check_comparable(dense, "The network")
@@ -108,6 +114,11 @@ class Task:
         return replace(self, metric=metric)
 
 
+def _classifies(dense: Outputs) -> bool:
+    """Whether outputs are class scores, shape (N, classes), alone."""
+    return len(dense.tensors) == 1 and scores_classes(dense.tensors[0])
+
+
 def run_by(run: Run, model: nn.Module, batch: Any) -> Any:
     """Return what a network gives to a batch that a function of the user's runs.
 
@@ -124,6 +135,24 @@ def run_by(run: Run, model: nn.Module, batch: Any) -> Any:
             f"The run function {name} raised {failed(error)}; it is called as run(model, batch), and must return what the "
             "network gives to the batch."
         ) from error
+
+
+def answered(run: Run | None, model: nn.Module, inputs: Any) -> Any:
+    """Return what a network gives to inputs: a tensor, `ModelInputs`, or a batch that a function of the user's runs.
+
+    Raises:
+        UsageError: if the function raises.
+    """
+    if isinstance(inputs, RunBatch):
+        return run_by(cast(Run, run), model, inputs.value)
+    return inputs.call(model) if isinstance(inputs, ModelInputs) else model(inputs)
+
+
+def outputs_to(inputs: Any, answer: Any) -> Outputs:
+    """Return what of a network's answer to inputs can be compared image by image."""
+    if isinstance(inputs, RunBatch):
+        return outputs_of(answer, None, inputs.lengths)
+    return outputs_of(answer, len(inputs))
 
 
 def check_direction(metric: Metric) -> None:

@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from autoprune.cost import counted_macs
-from autoprune.data import Expected, Held, Images, Items, adapt, as_dataset, is_function
+from autoprune.data import Images
 from autoprune.errors import UsageError
-from autoprune.evaluation import Part
+from autoprune.evaluation import DivergenceFn, Metric, Part, Run, Task
 from autoprune.finetuning._engine import make_engine
+from autoprune.finetuning._passed import task_passed
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
 from autoprune.finetuning._run import finetune_folder, finetune_run, finetuned_weights
-from autoprune.finetuning._scratch import reinitialise
-from autoprune.finetuning._task import FinetuneFolder, Task, run_task
-from autoprune.model_guard import eval_mode, unchanged
-from autoprune.runs import RunFolder, check_device, check_output, rebuild_run
-from autoprune.support.fingerprint import fingerprint
+from autoprune.finetuning._task import FinetuneFolder, run_task
+from autoprune.model_guard import unchanged
+from autoprune.runs import RunFolder, check_device, rebuild_run
 from autoprune.support.jsonl import read_jsonl
-from autoprune.surgery import copy_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +47,12 @@ def finetune(
     evaluate: Part | None = None,
     report: Part | None = None,
     teacher: nn.Module | None = None,
+    example_input: Any = None,
+    labels: bool | None = None,
+    maximize: str | None = None,
+    minimize_metric: str | None = None,
+    divergence: str | DivergenceFn | None = None,
+    run: Run | None = None,
     recipe: Recipe | None = None,
     epochs: int | None = None,
     name: str | None = None,
@@ -60,13 +63,23 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a pruned network, by default distilling from the dense one.
 
+    Without labels the network learns the dense network's outputs alone, of any nesting, by the divergence that a search compares
+    them by, and is measured by it (or by the agreement of class scores). So it is too where no loss is known: with targets, for
+    which a metric is named. With a loss of one's own an own trainer takes the network as it is (docs/own_trainer.md).
+
     Args:
         target: The folder of a finished run, whose data and dense network are then used; or a network, which is not changed.
-        train: Labelled images to train on, for a network; of a loader those that its sampler draws. Augmentation is
+        train: Images to train on, for a network, with labels or alone; of a loader those that its sampler draws. Augmentation is
             then the data set's own affair, unless the recipe names one.
         evaluate: What the best epoch is chosen by: a data set, a loader, or ``model -> {"accuracy", "loss"}``.
         report: What the result is measured on, once; without, on ``evaluate``, which flatters.
         teacher: The dense network; without, there is no distillation.
+        example_input: A batch for the network, where inputs are no single tensors, and where ``run`` runs batches.
+        labels: Whether labels are read; None for where there are some.
+        maximize: What is measured, the more the better, see `autoprune.search`; by default the accuracy, or what suits outputs.
+        minimize_metric: Likewise, the less the better.
+        divergence: How outputs are compared with the dense network's, see `autoprune.search`.
+        run: ``run(model, batch)`` where a batch's form does not say how the network is called.
         recipe: The settings.
         epochs: Passes over the training images, instead of the recipe's.
         name: Name of the fine-tuning.
@@ -84,11 +97,13 @@ def finetune(
     if epochs is not None:
         asked["epochs"] = epochs
     if not isinstance(target, nn.Module):
-        if train is not None or evaluate is not None or report is not None or teacher is not None or out is not None:
+        given = (train, evaluate, report, teacher, out, example_input, maximize, minimize_metric, divergence, run)
+        if any(value is not None for value in given):
             raise UsageError(
-                f"The run '{target}' has its own data, dense network and folder; give these only with a network."
+                f"The run '{target}' has its own data, dense network, metric and folder; give these only with a network."
             )
-        return _of_run(RunFolder(Path(target)), asked, name=name, device=device, devices=devices, progress=progress)
+        options: dict[str, Any] = {"labels": labels, "device": device, "devices": devices}
+        return _of_run(RunFolder(Path(target)), asked, name=name, progress=progress, **options)
     if train is None or evaluate is None:
         raise UsageError("Fine-tuning a network needs images: give train=... and evaluate=....")
     settings = Recipe.from_dict(asked)
@@ -100,12 +115,21 @@ def finetune(
     check_device(device)
     engine = make_engine(device, devices)
     progress = progress if engine.rank == 0 else FinetuneProgress()
-    data = as_dataset(train, "train")
+    measure = Task(labels, Metric.asked(maximize, minimize_metric), divergence, run)
     with (
         unchanged(*(target,) if teacher is None else (target, teacher)),
         tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path,
     ):
-        task = _task(target, data, evaluate, report, teacher if settings.needs_teacher else None, settings)
+        task = task_passed(
+            target,
+            train,
+            evaluate,
+            report,
+            teacher=teacher,
+            recipe=settings,
+            measure=measure,
+            example_input=example_input,
+        )
         folder = FinetuneFolder(Path(path))
         found = run_task(task, settings, folder, name=name or settings.name, engine=engine, progress=progress)
         history = tuple(read_jsonl(folder.history_path))
@@ -117,36 +141,10 @@ def _of_run(
     asked: Mapping[str, Any],
     *,
     name: str | None,
-    device: str | None,
-    devices: int,
     progress: FinetuneProgress,
+    **options: Any,
 ) -> FinetuneResult:
-    found = finetune_run(folder, asked, name=name, device=device, devices=devices, progress=progress)
+    found = finetune_run(folder, asked, name=name, progress=progress, **options)
     model = rebuild_run(folder, weights=finetuned_weights(folder, found["name"])).model
     history = read_jsonl(FinetuneFolder(finetune_folder(folder, found["name"])).history_path)
     return FinetuneResult(model, found, tuple(history))
-
-
-def _task(
-    model: nn.Module, data: Held | Items, evaluate: Part, report: Part | None, teacher: nn.Module | None, recipe: Recipe
-) -> Task:
-    """Put together what is trained on what; the caller's networks are copied."""
-    network = copy_model(model).cpu()
-    example = data[0][0][None]
-    expected = Expected(tuple(example.shape[1:]), example.dtype, check_output(network, example))
-    with eval_mode(network):
-        macs = counted_macs(network, example)
-    start = fingerprint((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
-    if recipe.from_scratch:
-        reinitialise(network, seed=recipe.seed)
-    return Task(
-        model=network,
-        teacher=None if teacher is None else copy_model(teacher).eval(),
-        train=data,
-        augment="none" if recipe.augment == "auto" else recipe.augment,
-        search=evaluate if is_function(evaluate) else adapt(evaluate, "evaluate", expected),
-        report=report if report is None or is_function(report) else adapt(report, "report", expected),
-        macs=macs,
-        params=sum(parameter.numel() for parameter in network.parameters()),
-        recorded={"data": "python", "images": len(data), "weights_fingerprint": start},
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,25 @@ def frozen(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if not part.training] if module.training else []
 
 
+def train_mode(module: nn.Module, kept: Collection[nn.Module], *, leaves: bool) -> None:
+    """Put a module into train mode.
+
+    Args:
+        module: The module.
+        kept: Those that are to be in eval mode, see `frozen`.
+        leaves: Whether only modules without submodules are (norms, dropout), so that the outputs are nested and computed as
+            in eval mode, whatever the code of a detector's head does in train mode.
+    """
+    module.train()
+    for part in module.modules():
+        if part in kept or (leaves and not isinstance(part, _BatchNorm) and any(True for _ in part.children())):
+            part.training = False
+
+
 @torch.no_grad()
-def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
+def fresh_statistics(
+    module: nn.Module, batches: Iterable[Any], run: Callable[[nn.Module, Any], Any] = nn.Module.__call__
+) -> None:
     """Measure BatchNorm's running statistics anew, as the plain mean over batches; the module is left in eval mode.
 
     Those of frozen norms (see `frozen`) stay.
@@ -65,7 +83,8 @@ def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Args:
         module: Its parameters stay as they are.
-        batches: Images, each of shape (B, C, H, W).
+        batches: Inputs.
+        run: Runs the module on one of them.
     """
     kept = set(frozen(module))
     norms = [
@@ -83,7 +102,7 @@ def fresh_statistics(module: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.train()
     try:
         for images in batches:
-            module(images)
+            run(module, images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from autoprune.data import Data, Held, ImageArrays, Items, as_dataset, seeded
+from autoprune.data import UNLABELLED, Data, Held, ImageArrays, Items, as_dataset, seeded
 from autoprune.errors import UsageError
 from autoprune.finetuning._augment import Draws, crop, draw, pad
 from autoprune.support.packages import lazy
@@ -30,7 +30,7 @@ class TrainingImages:
     """Augmented training images; an epoch's are a function of the seed and its number.
 
     Args:
-        data: Items (image (C, H, W), label).
+        data: Items (image (C, H, W), label); of labels that are not learned from any number, or none in memory.
         kind: "crop-flip", "shift" or "none".
         batch_size: Images per batch; all there are, if these are fewer. A last batch that is not full is left out.
         seed: Seed of order and augmentation.
@@ -75,7 +75,8 @@ class TrainingImages:
             self._normalise = data.normalise
             self._blank = 0.0
         elif isinstance(data, TensorDataset):
-            self._images, self._labels = data.tensors[:2]
+            self._images = data.tensors[0]
+            self._labels = data.tensors[1] if len(data.tensors) > 1 else torch.full((self.size,), UNLABELLED)
             self._blank = float(self._images.min())
         elif _is_folder(data) and kind == "crop-flip" and mean:
             self._data, self._kind = _random_resized(data, mean, std), "none"

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autoprune.evaluation import Metric
+
 
 class FinetuneProgress:
     """Receives a fine-tuning's events. Override what is of interest."""
 
     def stage(self, text: str) -> None:
         """Say what is being done now."""
+
+    def measured_by(self, metric: Metric) -> None:
+        """Say what epochs are measured in, before the first."""
 
     def begin(self, name: str, epochs: int, done: int, images: int) -> None:
         """Training begins: ``epochs`` in all, ``done`` in an earlier session, each over so many images."""
@@ -35,6 +40,11 @@ class Several(FinetuneProgress):
         """Pass it on."""
         for receiver in self._receivers:
             receiver.stage(text)
+
+    def measured_by(self, metric: Metric) -> None:
+        """Pass it on."""
+        for receiver in self._receivers:
+            receiver.measured_by(metric)
 
     def begin(self, name: str, epochs: int, done: int, images: int) -> None:
         """Pass it on."""

@@ -40,7 +40,7 @@ class Recipe:
         augment: "crop-flip" (random crops of the image padded by an eighth, mirrored half the time; of image folders crops of
             random size), "shift" (by up to an eighth, not mirrored), "none", or "auto" by the data set.
         precision: "fp32", "bf16" (autocast), or "auto" for what is faster here, which is measured once.
-        patience: Epochs without a better search accuracy after which training ends early; 0 for never.
+        patience: Epochs without a better one on the search part after which training ends early; 0 for never.
         seed: The one seed.
 
     Raises:

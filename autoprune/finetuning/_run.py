@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.data import Data, Preparation
+from autoprune.data import Preparation
 from autoprune.errors import UsageError
 from autoprune.finetuning._engine import make_engine
 from autoprune.finetuning._features import boundaries
-from autoprune.finetuning._images import augmentation, training_data
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
+from autoprune.finetuning._run_data import RunData, Source, run_data
 from autoprune.finetuning._scratch import reinitialise
 from autoprune.finetuning._task import FinetuneFolder, Task, recipe_of, run_task
 from autoprune.models import LoadedModel, untrained
@@ -24,20 +24,18 @@ from autoprune.runs import (
     check_device,
     finished_policy,
     load_dense,
-    load_parts,
-    prepared_as,
     rebuild,
 )
 from autoprune.support.files import write_text_atomic
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors
-from autoprune.surgery import LOADER, Policy
+from autoprune.surgery import LOADER
 
 FOLDER = "finetune"
 _ORDER = ("distilled", "plain", "scratch-distilled", "scratch")
 
 
-@only_named_by("model", "data")
+@only_named_by("model", "data", "divergence", "run_function")
 def finetune_run(
     folder: RunFolder,
     asked: Mapping[str, Any],
@@ -46,6 +44,8 @@ def finetune_run(
     model: str | None = None,
     weights: str | None = None,
     data: str | None = None,
+    labels: bool | None = None,
+    divergence: str | None = None,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     download: bool = False,
@@ -65,6 +65,9 @@ def finetune_run(
         model: Specification of the dense network; None for the run's.
         weights: Dense weights, for the teacher; None for the run's.
         data: Specification of the data; None for the run's.
+        labels: Whether the labels of the training images are learned from; False for the dense network's outputs alone, None for
+            what the search did, where there are labels.
+        divergence: How outputs are compared, for a folder that ``prune`` wrote: a run says it.
         mean: Preprocessing; empty for the run's or the model's.
         std: Preprocessing; empty for the run's or the model's.
         download: Whether the data may be downloaded.
@@ -73,7 +76,7 @@ def finetune_run(
         workers: Processes that decode images which are not in memory; None for a default.
         preparation: What is done to the pictures of an image folder; None for the run's, or what is usual.
         progress: Receives what happens.
-        run_function: Runs the network on a batch (``--run``), which is refused with what to do instead.
+        run_function: Runs the network on a batch, ``package.module:function`` or ``file.py:function``; None for the run's.
 
     Returns:
         The result, as in ``result.json``.
@@ -85,7 +88,6 @@ def finetune_run(
     progress = progress or FinetuneProgress()
     policy = finished_policy(folder)
     config = folder.read_config() if folder.exists else None
-    _check_images(folder, policy, run_function)
     name = name if name is not None else Recipe.from_dict(asked).name
     target = FinetuneFolder(finetune_folder(folder, name))
     for path in (target.path.parent, target.path):
@@ -113,33 +115,29 @@ def finetune_run(
         data = config.data if config is not None else "digits" if dense.spec == "digits" else None
     if data is None or data == "python":
         raise UsageError(f"The data of '{folder.path}' are not known; give --data, for instance --data cifar10:ROOT.")
-    if config is not None:
-        mean, std = mean or config.mean, std or config.std
-        preparation = prepared_as(preparation, config, data)
-    images = load_parts(data, dense, mean=mean, std=std, download=download, preparation=preparation)
-    if config is not None and data == config.data and images.fingerprint != config.data_fingerprint:
-        raise UsageError(f"The data '{data}' are not those of the run in '{folder.path}'; give --data.")
-    task = _task(rebuilt, images, recipe, progress)
+    stored = target.read_config() or {}
+    labels = labels if labels is not None else stored.get("labels")
+    source = Source(
+        data=data,
+        config=config,
+        labels=labels,
+        divergence=divergence,
+        run=run_function,
+        nested=rebuilt.nested,
+        mean=mean,
+        std=std,
+        download=download,
+        preparation=preparation,
+    )
+    task = _task(rebuilt, run_data(source, dense, recipe), recipe, progress)
+    if not task.labels or "labels" in stored:
+        task = replace(task, recorded={**task.recorded, "labels": task.labels})
     task = replace(task, workers=workers, batch_size=config.batch_size if config is not None else 64)
     found = run_task(task, recipe, target, name=name, engine=engine, progress=progress)
     if engine.rank == 0:
         write_text_atomic(target.path / LOADER, rebuilt.loader)
         refresh_report(folder)
     return found
-
-
-def _check_images(folder: RunFolder, policy: Policy, run: str | None) -> None:
-    """Refuse to train a network that is called with anything but one tensor of images.
-
-    Raises:
-        UsageError: saying what trains it.
-    """
-    if run is not None or ("inputs" in policy.model and not policy.model.get("part")):
-        what = f"with the run function {run}" if run is not None else "with several inputs, or by a function"
-        raise UsageError(
-            f"autoprune finetune trains on images with class labels, but the network in '{folder.path}' is to be called {what}; "
-            f"put it into your own trainer with '{folder.path / LOADER}' or autoprune.load_pruned."
-        )
 
 
 def finetune_folder(folder: RunFolder, name: str) -> Path:
@@ -198,10 +196,9 @@ def _check_teacher(dense: LoadedModel, weights: str | None, expected: str | None
         progress.stage(f"No --weights given: {dense.spec} has random weights and teaches nothing; use --no-distill")
 
 
-def _task(rebuilt: Rebuilt, images: Data, recipe: Recipe, progress: FinetuneProgress) -> Task:
+def _task(rebuilt: Rebuilt, data: RunData, recipe: Recipe, progress: FinetuneProgress) -> Task:
     """Put together what is trained on what."""
-    train, note = training_data(images)
-    if note:
+    for note in data.notes:
         progress.stage(note)
     if recipe.from_scratch:
         reinitialise(rebuilt.model, seed=recipe.seed)
@@ -209,14 +206,16 @@ def _task(rebuilt: Rebuilt, images: Data, recipe: Recipe, progress: FinetuneProg
     return Task(
         model=rebuilt.model,
         teacher=rebuilt.loaded.model if recipe.needs_teacher else None,
-        train=train,
-        augment=augmentation(images.name, recipe.augment),
-        search=images.search,
-        report=images.report,
+        train=data.train,
+        augment=data.augment,
+        search=data.search,
+        report=data.report,
         macs=int(rebuilt.policy.achieved["macs"]),
         params=params,
-        mean=images.mean,
-        std=images.std,
+        measure=data.measure,
+        labels=data.labels,
+        mean=data.mean,
+        std=data.std,
         boundaries=boundaries(rebuilt.graph, rebuilt.policy.kept()) if recipe.feature_weight > 0 else (),
-        recorded={"data": images.name, "data_fingerprint": images.fingerprint},
+        recorded=data.recorded,
     )

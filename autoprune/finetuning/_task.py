@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from autoprune.errors import UsageError
-from autoprune.evaluation import Evaluator, Part, standard_error
+from autoprune.evaluation import ACCURACY, Evaluator, Part
+from autoprune.evaluation import Task as Measured
+from autoprune.finetuning._batches import NestedTraining, TrainingBatches
 from autoprune.finetuning._checkpoint import Checkpoint, restore
 from autoprune.finetuning._engine import Engine
 from autoprune.finetuning._features import Boundary
@@ -40,12 +42,14 @@ class Task:
     Attributes:
         model: The network; trained in place.
         teacher: The dense network, None without distillation.
-        train: Images to train on, items (image, label).
+        train: Images to train on, items (image, label), or inputs of any nesting.
         augment: "crop-flip", "shift" or "none".
         search: What the best epoch is chosen by.
         report: What the result is measured on, once; None for the search part.
         macs: Multiply-adds of one image.
         params: Number of parameters.
+        measure: What networks are measured by, completed, and how a batch is run.
+        labels: Whether the labels of the training images are learned from; else the dense network's outputs alone.
         mean: Of the images' normalisation, where it is known.
         std: Likewise.
         boundaries: Where features can be matched.
@@ -56,18 +60,40 @@ class Task:
 
     model: nn.Module
     teacher: nn.Module | None
-    train: Dataset[Any]
+    train: Dataset[Any] | NestedTraining
     augment: str
     search: Part
     report: Part | None
     macs: int
     params: int
+    measure: Measured = field(default_factory=Measured)
+    labels: bool = True
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     boundaries: tuple[Boundary, ...] = ()
     batch_size: int = 64
     workers: int | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    def evaluator(self, name: str, engine: Engine) -> Evaluator:
+        """Return what measures networks on the search part, or on the report part if there is one.
+
+        Args:
+            name: "search" or "report".
+            engine: Where.
+        """
+        part = self.search if name == "search" or self.report is None else self.report
+        return Evaluator(part, name=name, device=engine.device, batch_size=self.batch_size, task=self.measure)
+
+    def refer(self, evaluator: Evaluator) -> None:
+        """Measure the dense network first where others are compared with it: not by class labels or a function."""
+        if self.teacher is not None and not evaluator.by_function and self.measured_by_outputs:
+            evaluator.refer(self.teacher)
+
+    @property
+    def measured_by_outputs(self) -> bool:
+        """Whether the loss of a network is the divergence of its outputs, not the cross-entropy with labels."""
+        return not self.measure.labels or (self.measure.metric or ACCURACY).name != ACCURACY.name
 
 
 class FinetuneFolder:
@@ -193,35 +219,32 @@ def _trainer(
     progress: FinetuneProgress,
 ) -> Trainer:
     """Return the trainer, where an earlier session left it."""
-    images = TrainingImages(
-        task.train,
-        kind=task.augment,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        mean=task.mean,
-        std=task.std,
-        workers=task.workers,
-    )
+    images = _images(task, recipe)
     stored = folder.read_config()
     precision = stored["precision"] if stored is not None else None if recipe.precision == "auto" else recipe.precision
     if precision is None:
         progress.stage("Timing a training step in bf16 and in fp32")
+    evaluator = task.evaluator("search", engine)
     trainer = Trainer(
         task.model,
         task.teacher,
         images,
-        Evaluator(task.search, name="search", device=engine.device, batch_size=task.batch_size),
+        evaluator,
         recipe,
         engine=engine,
+        measure=task.measure,
+        labels=task.labels,
         boundaries=task.boundaries,
         precision=precision,
     )
+    task.refer(evaluator)
     if stored is None and engine.rank == 0:
         write_json_atomic(folder.config_path, {**wanted, "precision": trainer.precision, "augment": task.augment})
     engine.barrier()
     checkpoint = Checkpoint.load(folder.path)
     if checkpoint is not None:
         trainer.resume(checkpoint)
+    progress.measured_by(evaluator.metric)
     progress.begin(
         str(wanted["name"]),
         recipe.epochs,
@@ -229,6 +252,34 @@ def _trainer(
         images.steps * images.batch_size,
     )
     return trainer
+
+
+def _images(task: Task, recipe: Recipe) -> TrainingImages | TrainingBatches:
+    """Return the batches that are trained on.
+
+    Raises:
+        UsageError: if the recipe cannot be followed with them.
+    """
+    if not isinstance(task.train, NestedTraining):
+        return TrainingImages(
+            task.train,
+            kind=task.augment,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            mean=task.mean,
+            std=task.std,
+            workers=task.workers,
+        )
+    if recipe.augment not in ("auto", "none"):
+        raise UsageError(
+            f"The augmentation '{recipe.augment}' is for single images, but inputs are nested, or a function runs them; augment "
+            "in the data set, and leave it out here."
+        )
+    if recipe.accumulate > 1 and task.measure.run is not None:
+        raise UsageError(
+            f"The value of accumulate is {recipe.accumulate}, but a batch that a function runs cannot be cut; give smaller ones."
+        )
+    return TrainingBatches(task.train, batch_size=recipe.batch_size, seed=recipe.seed)
 
 
 def _train(
@@ -258,8 +309,8 @@ def _train(
 def _result(trainer: Trainer, task: Task, recipe: Recipe, name: str, engine: Engine) -> dict[str, Any]:
     """Measure the best epoch's network on the report part, the only time it is looked at."""
     restore(task.model, trainer.best_state)
-    part = task.search if task.report is None else task.report
-    evaluator = Evaluator(part, name="report", device=engine.device, batch_size=task.batch_size)
+    evaluator = task.evaluator("report", engine)
+    task.refer(evaluator)
     accuracy, loss = evaluator(task.model)
     best = trainer.best
     return {
@@ -268,10 +319,11 @@ def _result(trainer: Trainer, task: Task, recipe: Recipe, name: str, engine: Eng
         "epochs": recipe.epochs,
         "epochs_done": len(trainer.history),
         "best_epoch": best["epoch"],
-        "distilled": task.teacher is not None,
+        "distilled": task.teacher is not None and recipe.needs_teacher,
         "from_scratch": recipe.from_scratch,
+        "metric": evaluator.metric.to_dict(),
         "accuracy": accuracy,
-        "accuracy_se": standard_error(accuracy, evaluator.size),
+        "accuracy_se": evaluator.error(accuracy),
         "loss": loss if math.isfinite(loss) else None,
         "search_accuracy": best["search_accuracy"],
         "macs": task.macs,

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune.data import RunBatch
 from autoprune.errors import AutopruneError
-from autoprune.evaluation import Evaluator
-from autoprune.finetuning._average import Average, fresh_statistics, frozen
+from autoprune.evaluation import Evaluator, Task, answered
+from autoprune.finetuning._average import Average, fresh_statistics, frozen, train_mode
+from autoprune.finetuning._batches import TrainingBatches
 from autoprune.finetuning._checkpoint import Checkpoint, restore, snapshot
 from autoprune.finetuning._engine import Engine
 from autoprune.finetuning._features import Boundary, Recorder
 from autoprune.finetuning._images import TrainingImages
-from autoprune.finetuning._losses import matching, total_loss
+from autoprune.finetuning._losses import matching
+from autoprune.finetuning._objective import LabelLoss, Objective, output_loss
 from autoprune.finetuning._precision import autocast, faster
 from autoprune.finetuning._progress import FinetuneProgress
 from autoprune.finetuning._recipe import Recipe
@@ -28,6 +31,7 @@ from autoprune.surgery import copy_model, fast_layout, lay_out
 
 _STATISTICS = 5000  # training images that BatchNorm of the averaged weights is measured on
 _LOOK = 50  # steps between looks at whether the loss is finite
+_VARIANCE = 512  # training images that the variance of the dense network's outputs is measured on
 
 
 class Trainer:
@@ -40,6 +44,8 @@ class Trainer:
         evaluator: Measures a network on the search part.
         recipe: How.
         engine: Where.
+        measure: How outputs are compared, and how a batch is run.
+        labels: Whether labels are learned from; else the teacher's outputs alone.
         boundaries: Where features are matched.
         precision: "fp32" or "bf16"; None measures which is faster.
 
@@ -51,24 +57,33 @@ class Trainer:
         self,
         model: nn.Module,
         teacher: nn.Module | None,
-        images: TrainingImages,
+        images: TrainingImages | TrainingBatches,
         evaluator: Evaluator,
         recipe: Recipe,
         *,
         engine: Engine,
+        measure: Task,
+        labels: bool = True,
         boundaries: tuple[Boundary, ...] = (),
         precision: str | None = None,
     ) -> None:
         self._recipe, self._images, self._evaluator, self._engine = recipe, images, evaluator, engine
-        self._device = engine.device
+        self._device, self._run, self._labels = engine.device, measure.run, labels
         self._module, self._teacher = model, None if teacher is None else teacher.eval().requires_grad_(False)
         with _seeded(recipe.seed, 0, self._device):
             sample = next(images.sample(1)).to(self._device)
-        self._fast = lay_out([model] if teacher is None else [model, teacher], sample, self._device)
+        networks = [model] if teacher is None else [model, teacher]
+        self._fast = lay_out(networks, None if isinstance(sample, RunBatch) else sample, self._device)
         self._frozen = frozen(self._module)
         self._recorders: tuple[Recorder, ...] = ()
         if recipe.feature_weight > 0 and teacher is not None and boundaries:
             self._recorders = (Recorder(model, boundaries, select=False), Recorder(teacher, boundaries, select=True))
+        self._objective: Objective = LabelLoss(recipe)
+        if not labels:
+            assert self._teacher is not None
+            given = map(self._given, images.sample(_VARIANCE))
+            with _seeded(recipe.seed, 0, self._device):
+                self._objective = output_loss(self._teacher, given, measure, temperature=recipe.temperature)
         self.precision = precision if precision is not None else "fp32"
         self._optimizer = self._sgd(self._module)
         self._average = Average(self._module, recipe.ema) if recipe.ema > 0 else None
@@ -89,7 +104,7 @@ class Trainer:
     @property
     def best(self) -> Mapping[str, Any]:
         """The record of the best epoch."""
-        return max(self._history, key=_merit)
+        return max(self._history, key=self._merit)
 
     @property
     def best_state(self) -> Mapping[str, Tensor]:
@@ -166,7 +181,7 @@ class Trainer:
             "seconds": round(seconds, 3),
             "best": False,
         }
-        record["best"] = all(_merit(record) > _merit(other) for other in self._history)
+        record["best"] = all(self._merit(record) > self._merit(other) for other in self._history)
         if record["best"]:
             self._best = snapshot(network)
         self._epoch, self._wall = number, self._wall + seconds
@@ -178,8 +193,7 @@ class Trainer:
         recipe, images, engine = self._recipe, self._images, self._engine
         total, rate, done = torch.zeros((), device=self._device), 0.0, 0
         self._net.train()
-        for module in self._frozen:
-            module.training = False
+        train_mode(self._module, self._frozen, leaves=not self._labels)
         with _seeded(recipe.seed, number, self._device):
             for step, (x, y) in enumerate(images.epoch(number, rank=engine.rank, world=engine.world)):
                 rate = learning_rate(
@@ -206,8 +220,8 @@ class Trainer:
 
     def _step(
         self,
-        images: Tensor,
-        labels: Tensor,
+        images: Any,
+        labels: Tensor | None,
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         precision: str,
@@ -216,34 +230,36 @@ class Trainer:
         """Make one step and return its loss."""
         recipe, loss = self._recipe, torch.zeros((), device=self._device)
         optimizer.zero_grad()
-        parts = zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True)
-        for x, y in parts:
-            x, y = self._given(x), y.to(self._device)
+        for x, y, share in self._parts(images, labels):
             with autocast(self._device, precision):
                 taught = None
                 if self._teacher is not None:
                     with torch.no_grad():
-                        taught = self._teacher(x)
+                        taught = answered(self._run, self._teacher, x)
                 with SafeGradients():
-                    logits = net(x)
-            part = total_loss(
-                logits,
-                y,
-                taught,
-                distill=recipe.distill,
-                temperature=recipe.temperature,
-                label_smoothing=recipe.label_smoothing,
-            )
+                    found = answered(self._run, net, x)
+            part = self._objective(x, y, found, taught)
             if self._recorders:
                 mine, theirs = (recorder.take() for recorder in self._recorders)
                 part = part + recipe.feature_weight * matching(mine, theirs)
-            part = part * (len(x) / len(images))
+            part = part * share
             backward(part)
             loss += part.detach()
         if recipe.clip > 0:
             nn.utils.clip_grad_norm_(self._module.parameters(), recipe.clip)
         optimizer.step()
         return loss
+
+    def _parts(self, images: Any, labels: Tensor | None) -> Iterator[tuple[Any, Tensor | None, float]]:
+        """Cut a batch into what is gone through at a time: inputs, labels, and the share of the batch."""
+        if isinstance(images, RunBatch):
+            yield self._given(images), None if labels is None else labels.to(self._device), 1.0
+            return
+        size = -(-len(images) // self._recipe.accumulate)
+        for start in range(0, len(images), size):
+            some = slice(start, start + size)
+            x, y = self._given(images[some]), labels
+            yield x, None if y is None else y[some].to(self._device), len(x) / len(images)
 
     def _evaluated(self) -> nn.Module:
         """Return the network that counts: the averaged one, with statistics of its own, or the one in training."""
@@ -252,17 +268,19 @@ class Trainer:
         shadow = copy_model(self._module)
         self._average.copy_to(shadow)
         with _seeded(self._recipe.seed, 0, self._device):
-            fresh_statistics(shadow, map(self._given, self._images.sample(_STATISTICS)))
+            given = map(self._given, self._images.sample(_STATISTICS))
+            fresh_statistics(shadow, given, lambda module, inputs: answered(self._run, module, inputs))
         return shadow
 
-    def _given(self, images: Tensor) -> Tensor:
-        """Return images as the networks are given them."""
+    def _given(self, images: Any) -> Any:
+        """Return inputs as the networks are given them."""
         images = images.to(self._device)
         return fast_layout(images, self._device) if self._fast else images
 
     def _measure(self) -> str:
         """Return the faster precision, by steps of a copy of the network."""
-        copied = copy_model(self._module).train()
+        copied = copy_model(self._module)
+        train_mode(copied, (), leaves=not self._labels)
         optimizer = self._sgd(copied)
         images, labels = next(iter(self._images.epoch(1)))
         with _seeded(self._recipe.seed, 0, self._device):
@@ -273,6 +291,12 @@ class Trainer:
                 self._device,
             )
         return found
+
+    def _merit(self, record: Mapping[str, Any]) -> tuple[float, float]:
+        """Return what makes an epoch better: the metric on the search part in its direction, then less loss there."""
+        loss = record["search_loss"]
+        merit = self._evaluator.metric.sign * record["search_accuracy"]
+        return merit, -loss if loss is not None and math.isfinite(loss) else -math.inf
 
     def _sgd(self, module: nn.Module) -> torch.optim.Optimizer:
         """Return SGD over a module's parameters; only weights with two or more dimensions decay."""
@@ -286,12 +310,6 @@ class Trainer:
         return torch.optim.SGD(
             [group for group in groups if group["params"]], lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov
         )
-
-
-def _merit(record: Mapping[str, Any]) -> tuple[float, float]:
-    """Return what makes an epoch better: accuracy on the search part, then less loss there."""
-    loss = record["search_loss"]
-    return record["search_accuracy"], -loss if loss is not None and math.isfinite(loss) else -math.inf
 
 
 @contextmanager

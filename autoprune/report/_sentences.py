@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.budget import Budget, Limit, amount, noun
-from autoprune.evaluation import ACCURACY, Metric
 from autoprune.report._goals import drop_sentences, front_sentences
 from autoprune.report._rows import Row
 from autoprune.report._table import metric_of, with_error
@@ -46,13 +45,13 @@ def limit_sentences(report: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def finetuned_sentence(found: Mapping[str, Any], metric: Metric = ACCURACY) -> str:
+def finetuned_sentence(found: Mapping[str, Any]) -> str:
     """Return what is to be said about a fine-tuning: how, how long, and which epoch was kept.
 
     Args:
         found: As in its ``result.json``.
-        metric: What the run measures.
     """
+    metric = metric_of(found)
     start = "trained from random weights" if found["from_scratch"] else "fine-tuned"
     how = " with distillation from the dense network" if found["distilled"] else ""
     last = " (the last)" if found["best_epoch"] == found["epochs_done"] else ""
@@ -99,7 +98,7 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
     out = []
     if report["accuracy_part"] == "search":
         out.append("No report part was given: the results are those that the search was led by, so they flatter.")
-    out += [finetuned_sentence(found, metric_of(report)) for found in report.get("finetuned", ())]
+    out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
     own = next((row for row in report["rows"] if row["name"] == agent), final)
     count, cost = own["policies_scored"], own["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")

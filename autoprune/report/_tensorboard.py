@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from autoprune.evaluation import ACCURACY, Metric, loss_name
 from autoprune.finetuning import FinetuneProgress
 from autoprune.report._progress import Progress
 from autoprune.report._rows import Row
@@ -89,7 +90,8 @@ class SearchEvents(Progress):
     def scored(self, episode: Episode, best: Episode | None) -> None:
         """Write the policy's numbers as curves of its agent."""
         score = episode.score
-        values = {"search/accuracy": score.accuracy, "search/loss": score.loss, "search/reward": score.reward}
+        values = {f"search/{score.metric.name}": score.accuracy, f"search/{loss_name(score.metric)}": score.loss}
+        values["search/reward"] = score.reward
         values |= {"search/macs": float(score.macs)} | ({} if best is None else {"search/best": best.score.reward})
         self._writer.add(f"search-{episode.agent.replace(':', '-')}", values, episode.episode)
         self._inner.scored(episode, best)
@@ -112,6 +114,7 @@ class FinetuneEvents(FinetuneProgress):
     def __init__(self, folder: Path) -> None:
         self._writer = _Writer(folder)
         self._run = ""
+        self._metric = ACCURACY
 
     def __enter__(self) -> FinetuneEvents:
         return self
@@ -121,16 +124,24 @@ class FinetuneEvents(FinetuneProgress):
     ) -> None:
         self._writer.close()
 
+    def measured_by(self, metric: Metric) -> None:
+        """Remember what the curves are called."""
+        self._metric = metric
+
     def begin(self, name: str, epochs: int, done: int, images: int) -> None:
         """Remember whose curves come."""
         self._run = f"finetune-{name}"
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Write the epoch's numbers."""
-        names = ("lr", "train_loss", "search_accuracy", "search_loss", "seconds")
-        self._writer.add(self._run, {f"finetune/{name}": record[name] for name in names}, record["epoch"])
+        values = {f"finetune/{name}": record[name] for name in ("lr", "train_loss", "seconds")}
+        self._writer.add(self._run, {**values, **self._measured("search", record, "search_")}, record["epoch"])
 
     def finished(self, result: Mapping[str, Any]) -> None:
         """Write the result on the report part."""
-        values = {"finetune/report_accuracy": result["accuracy"], "finetune/report_loss": result["loss"]}
-        self._writer.add(self._run, values, result["best_epoch"])
+        self._writer.add(self._run, self._measured("report", result, ""), result["best_epoch"])
+
+    def _measured(self, part: str, found: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
+        """Return the metric and the loss on a part, by the names of their curves."""
+        loss = {f"finetune/{part}_{loss_name(self._metric)}": found[f"{prefix}loss"]}
+        return {**loss, f"finetune/{part}_{self._metric.name}": found[f"{prefix}accuracy"]}

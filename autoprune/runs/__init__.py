@@ -10,6 +10,7 @@ from autoprune.runs._inputs import (
     inputs_for,
     load_inputs,
     load_parts,
+    nested_inputs,
     prepared_as,
 )
 from autoprune.runs._lock import Lock
@@ -48,6 +49,7 @@ __all__ = [
     "load_dense",
     "load_inputs",
     "load_parts",
+    "nested_inputs",
     "part_of",
     "prepared_as",
     "rebuild",

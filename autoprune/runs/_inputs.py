@@ -183,21 +183,56 @@ def inputs_for(
     """
     task = task or Task()
     named = {"name": loaded.spec, "weights": weights}
+    refused: UsageError | None = None
     if task.run is None and not task.reads_targets:
         try:
             options: dict[str, Any] = {"mean": mean, "std": std, "download": download, "preparation": preparation}
-            return _image_inputs(loaded, data, task, named, say=say, **options)
+            found = _image_inputs(loaded, data, task, named, say=say, **options)
+            if found is not None:
+                return found
         except UsageError as error:
             if not is_own(data):
                 raise
             refused = error
-    else:
-        refused = None
-    parts = load_raw(data, input_shape=loaded.input_shape, download=download, mean=mean, std=std)
+    statistics: dict[str, Any] = {"mean": mean, "std": std}
+    inputs, _ = nested_inputs(
+        loaded, data, task, named, batch_size=batch_size, refused=refused, download=download, **statistics
+    )
+    return inputs
+
+
+def nested_inputs(
+    loaded: LoadedModel,
+    data: str,
+    task: Task,
+    named: Mapping[str, Any],
+    *,
+    batch_size: int,
+    refused: UsageError | None = None,
+    **options: Any,
+) -> tuple[Inputs, dict[str, Any]]:
+    """Return a network and data with nested inputs, targets, functions that evaluate, or batches that a function runs.
+
+    Args:
+        loaded: The network.
+        data: Specification, as for ``--data``.
+        task: What networks are judged by.
+        named: What the policy file says of the network.
+        batch_size: Items that are put together.
+        refused: Why the data are no images, each one tensor; raised where there are no several inputs either.
+        **options: ``mean``, ``std`` and ``download``, as for `load_inputs`.
+
+    Returns:
+        Both, and the parts as the data gave them: calibration, search and, where there are any, report and train.
+
+    Raises:
+        UsageError: if something does not fit; says what.
+    """
+    parts = load_raw(data, input_shape=loaded.input_shape, **options)
     example = None if task.run is not None else _example_of(loaded, parts)
     if refused is not None and example is None:
         raise refused
-    return _nested_inputs(loaded, parts, task, named, example, batch_size=batch_size)
+    return _nested_inputs(loaded, parts, task, named, example, batch_size=batch_size), parts
 
 
 def _image_inputs(
@@ -208,10 +243,12 @@ def _image_inputs(
     *,
     say: Callable[[str], None] | None,
     **options: Any,
-) -> Inputs:
-    """Return a network and images, one tensor each, with class labels or none."""
+) -> Inputs | None:
+    """Return a network and images, one tensor each, with class labels or none; None where targets are no class numbers."""
     outputs = check_run(loaded.model, loaded.example_input())
     task = task.suited(outputs)
+    if task.reads_targets:
+        return None
     classes = classes_of(outputs)
     parts = load_parts(data, loaded, num_classes=classes, labels=task.labels, **options)
     task = replace(task, labels=parts.labelled).completed(outputs)
@@ -272,19 +309,19 @@ def _nested_inputs(
         batch_size: Items that are put together.
     """
     runs = task.run is not None
-    given: dict[str, Any] = {"model": loaded.model, "runs": runs, "batch": batch_size, "targets": task.reads_targets}
+    given: dict[str, Any] = {"model": loaded.model, "runs": runs, "batch": batch_size}
     example = loaded.example_input() if example is None and not runs else example
-    expected = Expected.of(example, **given)
+    expected = Expected.of(example, targets=True, **given)
     calibration = Nested(parts["calibration"], name="calibration", expected=expected, labelled=False, most=CALIBRATION)
     example = calibration.first(1)[0].value if runs else example_batch(calibration)
     outputs = check_run(loaded.model, example, task.run)
-    classes = classes_of(outputs)
-    expected = Expected.of(example, classes, **given)
     search, report = parts["search"], parts.get("report")
+    classes, task = classes_of(outputs), task if is_function(search) else task.suited(outputs)
+    expected = Expected.of(example, classes, targets=task.reads_targets, **given)
     if is_function(search):
         task, _ = task.seen_in(search)
     else:
-        task, search = task.suited(outputs).seen_in(search, expected)
+        task, search = task.seen_in(search, expected)
         task = task.completed(outputs)
         search = adapt(search, "search", expected, labelled=True if task.labels else None)
     if report is not None and not is_function(report):

@@ -43,12 +43,12 @@ def inputs_passed(
     check_finite(model.state_dict(), weights="of the model")
     outputs = check_run(model, example_input, task.run)
     given: dict[str, Any] = {"model": model, "runs": task.run is not None, "batch": config.batch_size}
-    classes = classes_of(outputs)
+    classes, task = classes_of(outputs), task if is_function(evaluate) else task.suited(outputs)
     if is_function(evaluate):
         task, _ = task.seen_in(evaluate)
     else:
         expected = Expected.of(example_input, classes, targets=task.reads_targets, **given)
-        task, evaluate = task.suited(outputs).seen_in(evaluate, expected)
+        task, evaluate = task.seen_in(evaluate, expected)
         task = task.completed(outputs)
     expected = Expected.of(example_input, classes, targets=task.reads_targets, **given)
     images = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)

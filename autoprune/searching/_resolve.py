@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprune.budget import Budget
 from autoprune.errors import UsageError
-from autoprune.evaluation import SIZE_TRADING, default_reward
+from autoprune.evaluation import ACCURACY, PIXEL_ACCURACY, SIZE_TRADING, Metric, default_reward
 from autoprune.latency import Target
 from autoprune.registry import nearest
 from autoprune.runs import PRESETS, RunConfig
@@ -73,14 +73,8 @@ def metric_asked(maximize: str | None, minimize: str | None) -> dict[str, Any]:
     Raises:
         UsageError: if both are named.
     """
-    if maximize is not None and minimize is not None:
-        raise UsageError(
-            f"--maximize {maximize} and --minimize-metric {minimize} are two metrics, but one is searched for; give one of them."
-        )
-    return {
-        "metric": maximize or minimize,
-        "maximize": None if maximize is None and minimize is None else minimize is None,
-    }
+    found = Metric.asked(maximize, minimize)
+    return {"metric": None if found is None else found.name, "maximize": None if found is None else found.maximize}
 
 
 def _preset(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +165,8 @@ def _as_recorded(asked: Mapping[str, Any], stored: RunConfig) -> dict[str, Any]:
         found["input_shape"] = (*full[:1], *asked_shape * (len(full) - 1))
     elif 0 < len(asked_shape) == len(full) - 1:
         found["input_shape"] = (*full[:1], *asked_shape)
+    if found.get("metric") == ACCURACY.name and stored.metric == PIXEL_ACCURACY.name:  # what it is of maps
+        found["metric"] = stored.metric
     if found.get("target") and stored.target is not None:
         found["target"] = {**stored.target, **found["target"]}
     return found

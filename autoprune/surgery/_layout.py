@@ -53,14 +53,14 @@ def run_in_layout(model: nn.Module, images: Tensor) -> tuple[Any, bool]:
             raise error from None
 
 
-def lay_out(models: Sequence[nn.Module], images: Tensor, device: torch.device) -> bool:
+def lay_out(models: Sequence[nn.Module], images: Tensor | ModelInputs | None, device: torch.device) -> bool:
     """Move networks to a device and, on a CPU, make the weights of their convolutions channels-last if all run so.
 
     That is about twice as fast. Whether they run is tried on copies.
 
     Args:
         models: The networks, changed in place.
-        images: Some of the images that they will be given, shape (N, ...).
+        images: Some of the inputs that they will be given, shape (N, ...); None where a call does not say it.
         device: Where they will run.
 
     Returns:
@@ -68,7 +68,7 @@ def lay_out(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
     """
     for model in models:
         model.to(device)
-    if device.type != "cpu" or not all(_runs_channels_last(model, images) for model in models):
+    if images is None or device.type != "cpu" or not all(_runs_channels_last(model, images) for model in models):
         return False
     for model in models:
         model.to(memory_format=torch.channels_last)
@@ -76,11 +76,12 @@ def lay_out(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
 
 
 @torch.no_grad()
-def _runs_channels_last(model: nn.Module, images: Tensor) -> bool:
+def _runs_channels_last(model: nn.Module, images: Tensor | ModelInputs) -> bool:
     trial = copy_model(model).eval()
     try:
         trial.to(memory_format=torch.channels_last)  # not weights of 3-D convolutions
-        trial(fast_layout(images, images.device))
+        given = fast_layout(images, images.device)
+        _ = given.call(trial) if isinstance(given, ModelInputs) else trial(given)
     except Exception:  # whatever the user's forward raises: the run that matters says it
         return False
     return True

@@ -10,7 +10,7 @@ from torch import nn
 
 from autoprune.data import Expected, Preparation
 from autoprune.errors import AutopruneError, UsageError
-from autoprune.evaluation import Evaluator, Task, error_of
+from autoprune.evaluation import Evaluator, Task
 from autoprune.exporting import load_exported
 from autoprune.finetuning import finetuned_weights
 from autoprune.models import LoadedModel, load_model
@@ -126,7 +126,7 @@ def evaluate_target(
         "images": evaluator.size,
         "metric": evaluator.metric.to_dict(),
         "accuracy": accuracy,
-        "accuracy_se": _error(evaluator, accuracy),
+        "accuracy_se": evaluator.error(accuracy),
         "loss": loss,
     }
 
@@ -166,11 +166,6 @@ def _dense(folder: RunFolder, config: RunConfig) -> LoadedModel:
             "--model that has the run's."
         )
     return found
-
-
-def _error(evaluator: Evaluator, value: float) -> float | None:
-    by_image = None if evaluator.answers is None else evaluator.each(evaluator.answers).cpu().numpy()
-    return error_of(value, by_image, evaluator.size, share=evaluator.metric.share)
 
 
 def _exported(file: Path) -> nn.Module:

@@ -65,6 +65,10 @@ def oracle(name: str, outputs: Tensor, targets: Tensor) -> float:
             return float(torchmetrics.functional.jaccard_index(found, targets, **given))
         return float(torchmetrics.functional.f1_score(found, targets, **given))
     functional = torchmetrics.functional
+    if name == "pixel-accuracy":
+        kind = {"task": "multiclass", "num_classes": outputs.shape[1]} if outputs.shape[1] > 1 else {"task": "binary"}
+        found = outputs if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+        return float(functional.accuracy(found, targets, ignore_index=255, average="micro", **kind))
     if name == "psnr":
         return float(functional.image.peak_signal_noise_ratio(outputs, targets, data_range=span, dim=(1, 2, 3)))
     if name == "ssim":
@@ -78,6 +82,10 @@ CASES = {
     "miou": (seeded(COUNT, 4, 5, 6), maps(4)),
     "miou of one map": (seeded(COUNT, 1, 5, 6), maps(2)),
     "miou with places left out": (seeded(COUNT, 3, 5, 6), torch.where(maps(4) == 3, 255, maps(4))),
+    "pixel-accuracy": (seeded(COUNT, 4, 5, 6), maps(4)),
+    "pixel-accuracy of one map": (seeded(COUNT, 1, 5, 6), maps(2)),
+    "pixel-accuracy with places left out": (seeded(COUNT, 3, 5, 6), torch.where(maps(4) == 3, 255, maps(4))),
+    "pixel-accuracy of series": (seeded(COUNT, 4, 7), maps(4).flatten(1)[:, :7]),
     "dice": (seeded(COUNT, 4, 5, 6), maps(4)),
     "psnr": (seeded(COUNT, 2, 8, 8), seeded(COUNT, 2, 8, 8, seed=1)),
     "ssim": (seeded(COUNT, 1, 16, 16), seeded(COUNT, 1, 16, 16, seed=1)),
@@ -103,6 +111,23 @@ def test_metrics_are_those_of_torchmetrics_and_their_errors_the_jackknifes(case:
     assert each.std(ddof=1) / np.sqrt(COUNT) == pytest.approx(error, rel=1e-6)
     if name in ("mae", "psnr", "ssim"):
         assert each.mean() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_pixel_accuracy_counts_places_that_count(left_out: bool) -> None:
+    outputs, targets = seeded(COUNT, 4, 5, 6), maps(5 if left_out else 4)
+    targets = torch.where(targets == 4, -100, targets)
+    right = (outputs.argmax(1) == targets).sum((1, 2)).double().numpy()
+    counted = (targets >= 0).sum((1, 2)).double().numpy()
+    found, answers = judged("pixel-accuracy", outputs, targets)
+    assert found.metric.share
+    assert found.total(answers) == pytest.approx(right.sum() / counted.sum())
+    error = found.error(found.total(answers))
+    if left_out:  # the linearised error of a ratio, which the jackknife's comes near
+        rest = right - right.sum() / counted.sum() * counted
+        assert error == pytest.approx(rest.std(ddof=1) / np.sqrt(COUNT) / counted.mean(), rel=0.05)
+    else:  # of images of one size it is a mean of shares
+        assert error == pytest.approx((right / 30).std(ddof=1) / np.sqrt(COUNT), rel=1e-6)
 
 
 def test_targets_of_any_nesting_are_read_by_their_first_tensor() -> None:
@@ -220,7 +245,7 @@ def test_a_function_without_an_accuracy_is_asked_what_counts() -> None:
         searched(seeded(30, 1, 8, 8, seed=5), maximize="map50")
     with pytest.raises(UsageError, match="The metric miou needs labels"):
         searched(seeded(30, 1, 8, 8, seed=5), maximize="miou")
-    with pytest.raises(UsageError, match="two metrics, but one is searched for"):
+    with pytest.raises(UsageError, match="two metrics, but one counts"):
         searched(lambda model: {"a": 0.4, "b": 0.1}, maximize="a", minimize_metric="b")
 
 
@@ -241,6 +266,73 @@ def judging() -> dict[str, Any]:
         return {"spread": float(model(seeded(10, 1, 8, 8)).detach().std())}
 
     return {"calibration": seeded(20, 1, 8, 8, seed=4), "search": evaluate, "report": evaluate}
+
+
+class Segmenter(nn.Module):
+    """Class scores of places, under a name, as torchvision's networks give them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.out = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return {"out": self.out(self.body(x))}
+
+
+def segmented(seed: int) -> TensorDataset:
+    images = seeded(20, 1, 8, 8, seed=seed)
+    with torch.no_grad():
+        noisy: Tensor = Segmenter()(images)["out"] + 0.05 * seeded(20, 3, 8, 8, seed=seed + 1)
+    return TensorDataset(images, noisy.argmax(1))
+
+
+def test_the_accuracy_of_maps_is_that_of_their_places(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"budget": 0.6, "episodes": 1, "finish_steps": 0, "baselines": [], "maximize": "accuracy"}
+    options |= {
+        "calibration": seeded(20, 1, 8, 8),
+        "evaluate": segmented(5),
+        "report": segmented(7),
+        "out": tmp_path / "run",
+    }
+    found = autoprune.search(Segmenter(), torch.zeros(2, 1, 8, 8), **options)
+    assert found.report["metric"] == {"name": "pixel-accuracy", "maximize": True, "share": True}
+    images, targets = segmented(7).tensors
+    for model, row in ((Segmenter(), found.report["dense"]), (found.model, found.report["final"])):
+        with torch.no_grad():
+            right = (model(images)["out"].argmax(1) == targets).double().mean((1, 2)).numpy()
+        assert row["accuracy"] == pytest.approx(right.mean())
+        assert row["accuracy_se"] == pytest.approx(right.std(ddof=1) / np.sqrt(20))
+    assert found.report["final"]["drop_se"] > 0
+    again = autoprune.search(Segmenter(), torch.zeros(2, 1, 8, 8), **options)  # asked for in the same words
+    assert again.report == found.report
+
+
+def test_outputs_without_an_accuracy_are_refused_in_a_sentence() -> None:
+    class Head(nn.Module):
+        def __init__(self, out: int) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 8, 3), nn.Linear(8, out)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.out(self.conv(x).relu().mean((2, 3)))
+            return found
+
+    def searched(out: int, targets: Tensor, **options: Any) -> autoprune.SearchResult:
+        part = TensorDataset(seeded(20, 1, 8, 8), targets)
+        options = {"budget": 0.6, "episodes": 1, "finish_steps": 0, "baselines": [], **options}
+        return autoprune.search(Head(out), torch.zeros(2, 1, 8, 8), calibration=part, evaluate=part, **options)
+
+    yes = torch.arange(20) % 2
+    for options in ({"labels": True}, {"maximize": "accuracy"}):
+        with pytest.raises(
+            UsageError, match=r"gives \(2, 1\), not class scores \(N, classes\) of at least two classes"
+        ):
+            searched(1, yes, **options)
+    with pytest.raises(UsageError, match=r"not one-hot.*where several are right at once, evaluate with a function"):
+        searched(3, torch.ones(20, 3), labels=True)
+    assert searched(1, yes).report["metric"]["name"] == "divergence"  # of itself no label is read then
 
 
 @pytest.mark.parametrize(("data", "metric"), [("masked", "miou"), ("judging", "spread")])
