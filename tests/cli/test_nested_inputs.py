@@ -205,11 +205,16 @@ def test_export_and_verify(case: Case, told: Callable[..., Any], tmp_path: Path)
     np.testing.assert_allclose(output, expected.numpy(), atol=1e-5)
 
 
-def test_finetune_and_profile_say_what_to_do(case: Case, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["finetune", str(case.folder), "--epochs", "1", *case.trusted, *case.run]) == 2
-    said = capsys.readouterr().err
-    assert "load.py" in said
-    assert said.count("\n") == 1
+def test_finetune_learns_the_dense_networks_outputs(case: Case, told: Callable[..., Any]) -> None:
+    quick = ["--epochs", "2", "--precision", "fp32", "--batch-size", "16"]
+    tuned = told("finetune", str(case.folder), *quick, *case.trusted, *case.run)
+    assert tuned["metric"] == case.report["metric"]
+    assert tuned["macs"] == case.report["final"]["macs"]
+    found = told("eval", str(case.folder), *case.trusted, *case.run, "--finetuned", "distilled")
+    assert found["accuracy"] == pytest.approx(tuned["accuracy"], rel=1e-5)
+
+
+def test_profile_says_what_to_do(case: Case, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["profile", "--model", case.model, "--out", str(tmp_path / "p.jsonl"), *case.run]) == 2
     said = capsys.readouterr().err
     assert "budget of macs" in said
