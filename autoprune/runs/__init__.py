@@ -1,12 +1,9 @@
 """The run folder on disk, its configuration, and what is made again from it."""
 
+from autoprune.runs._checks import check_device, check_output, check_run, classes_of
 from autoprune.runs._config import DEFAULT_EPISODES, PRESETS, RunConfig
 from autoprune.runs._inputs import (
     Inputs,
-    check_device,
-    check_output,
-    check_run,
-    classes_of,
     inputs_for,
     load_inputs,
     load_parts,
