@@ -30,6 +30,8 @@ NEAR = 32
 """Policies one exchange of channels away that are considered where the best policy was scored already."""
 WIDTHS = (0.05, 0.1, 0.1, 0.2, 0.2, 0.4)
 """Standard deviations of the noise on the best policy's keep ratios that makes others to consider."""
+FEWEST = 6
+"""Policies that are scored before what is expected of others says that they are not worth it."""
 _WORST = math.log(1e3)  # the most that a loss is taken to grow
 
 
@@ -72,6 +74,7 @@ class Auto(Agent):
         self._scores: list[Score] = []
         self._asked: tuple[int, Counts | None] | None = None
         self._ended = False
+        self._gains: list[float] = []
 
     @cached_property
     def _sensitivities(self) -> tuple[FloatArray, float] | None:
@@ -113,6 +116,35 @@ class Auto(Agent):
         self._scores.append(score)
         self._asked = None
 
+    def expected_gain(self) -> float | None:
+        """Return the larger gain of the last two proposals, of which one is the most promising and one may be better still.
+
+        None before `FEWEST` policies are scored, and where the scores say nothing of the metric.
+        """
+        return max(self._gains[-2:]) if len(self._counts) >= FEWEST and len(self._gains) > 1 else None
+
+    def _expect(self, counts: Counts, scored: list[Counts], values: list[float]) -> None:
+        """Remember the expected improvement of a policy (Jones et al., "EGO", J. Global Optimization 1998), in the metric's unit.
+
+        How much of the metric a unit of what is modelled costs is fitted to the scores so far, by least squares through the
+        dense network.
+        """
+        inside = [value for some, value in zip(scored, values, strict=True) if self.problem.projector.fits(some)]
+        if not inside:
+            return
+        mean, deviation = (float(some[0]) for some in self._surrogate.predict(np.asarray([counts], dtype=np.int64)))
+        ahead, sigma = min(inside) - mean, max(deviation, 1e-12)
+        z = ahead / sigma
+        gain = sigma * math.exp(-z * z / 2) / math.sqrt(2 * math.pi) + ahead * (1 + math.erf(z / math.sqrt(2))) / 2
+        known = dict(zip(scored, values, strict=True))
+        pairs = [(known[c], self.problem.dense.quality - s.quality) for c, s in self._told() if c in known]
+        total = sum(value * value for value, _ in pairs)
+        if total > 0:
+            self._gains.append(gain * max(sum(value * given for value, given in pairs) / total, 0.0))
+
+    def _told(self) -> list[tuple[Counts, Score]]:
+        return list(zip(self._counts, self._scores, strict=True))
+
     def _propose(self, episode: int) -> Counts | None:
         if episode < len(self._first):
             return self._first[episode]
@@ -125,9 +157,12 @@ class Auto(Agent):
             return mean - credit * deviation
 
         best = [scored[int(place)] for place in np.argsort(values, kind="stable")[:2]]
-        return self._best(
+        found = self._best(
             objective, self._surrogate.weights, [k for k in best if self.problem.projector.fits(k)], episode
         )
+        if found is not None:
+            self._expect(found, scored, values)
+        return found
 
     def _seen(self) -> tuple[list[Counts], list[float]]:
         """Return the policies to learn from, and for each what is to become small, 0 for the dense network.

@@ -69,6 +69,13 @@ class Agent(ABC):
     def tell(self, episode: int, counts: Counts, score: Score) -> None:  # noqa: B027  (nothing to learn by default)
         """Learn that ``counts``, proposed for ``episode``, got ``score``."""
 
+    def expected_gain(self) -> float | None:
+        """Return by how much what it proposed last is expected to be better than the best so far; None if it cannot tell.
+
+        In the metric's own unit. The driver ends a search where that is below the noise.
+        """
+        return None
+
     def save(self, folder: Path) -> None:  # noqa: B027  (nothing to save by default)
         """Save what cannot be recomputed from the history cheaply into ``folder``, atomically."""
 

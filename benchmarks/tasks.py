@@ -438,7 +438,7 @@ def pruned(name: str, model: nn.Module, agent: str, seed: int, episodes: int, fo
         agent=agent,
         episodes=episodes,
         seed=seed,
-        baselines=("uniform",) if agent != "uniform" else (),
+        baselines="none",
         out=folder,
     )
     return found.model

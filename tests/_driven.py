@@ -17,11 +17,12 @@ from autoprune.budget import Budget
 from autoprune.graph import IntArray
 from autoprune.problem import Finished
 from autoprune.report import Progress
-from autoprune.runs import RunConfig, RunFolder
-from autoprune.searching import Driver
+from autoprune.runs import BASELINES, RunConfig, RunFolder
+from autoprune.searching import Driver, Ending
 from autoprune.testing import ToyProblem
 
 EPISODES = 5
+ALL = (*BASELINES, "random")
 WALL_TIME = ("wall_s", "elapsed_s")
 
 
@@ -32,6 +33,7 @@ class Problem(ToyProblem):
         super().__init__(4, budget=budget, steps=steps)
         self.gain = finish_gain
         self.setup_images = 7.0
+        self.setup_cost = 2.0
         self.report_images = 100
         self.dense_right = None
         self.notes = ("One thing to know.",)
@@ -51,6 +53,10 @@ class Problem(ToyProblem):
     def timed(self, network: nn.Module, /) -> None:
         return None
 
+    def as_scored(self, counts: Sequence[int], /) -> tuple[nn.Module, dict[str, IntArray]]:
+        kept = {g.name: np.arange(n) for g, n in zip(self.decisions, counts, strict=True)}
+        return nn.Linear(2, sum(counts)), kept
+
     def finish(self, counts: Sequence[int], /) -> Finished:
         self.finished.append(tuple(counts))
         self.scored -= 1
@@ -64,8 +70,9 @@ class Problem(ToyProblem):
         return Finished(network, kept, better, replace(better, accuracy=better.accuracy - 0.02))
 
 
-def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = None) -> RunConfig:
+def config_for(agent: str, episodes: int = EPISODES, budget: Budget | None = None, **options: Any) -> RunConfig:
     return RunConfig(
+        **options,
         model="toy",
         data="none",
         budget=budget or Budget(0.5),
@@ -84,9 +91,11 @@ def run(
     problem: Problem | None = None,
     episodes: int = EPISODES,
     workers: int = 1,
+    ending: Ending | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     own, agent = agent, agent if isinstance(agent, str) else agent.__name__
-    config = config_for(agent, episodes, None if problem is None else problem.budget)
+    config = config_for(agent, episodes, None if problem is None else problem.budget, **options)
     folder = RunFolder(path)
     folder.check_writable()
     with folder.lock():
@@ -101,6 +110,7 @@ def run(
             started=time.monotonic(),
             agent=own,
             workers=workers,
+            ending=ending,
         ).run("0")
 
 

@@ -98,7 +98,7 @@ except autoprune.UsageError as error:
     lines = _run(packages, code).splitlines()
     assert lines[0] == "[8, 8]"
     assert lines[1] == "torch.Size([32, 4]) torch.Size([4, 4, 3, 3])"
-    assert lines[2] == "['dense', 'shallow', 'deep', 'random', 'uniform'] True"
+    assert lines[2] == "['dense', 'uniform'] True"
     assert lines[3] == "A text table needs the package 'rich', which is not installed: pip install rich."
 
 

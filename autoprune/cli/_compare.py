@@ -43,7 +43,6 @@ def compare(
     select: search_options.Select = None,
     score: search_options.Score = None,
     race: options.Race = None,
-    baselines: search_options.Baselines = None,
     decide: search_options.Decide = None,
     ignore: options.Ignore = None,
     bounds: options.Bounds = None,

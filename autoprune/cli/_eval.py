@@ -70,6 +70,7 @@ def evaluate(
         device=device or "cpu",
         finetuned=finetuned,
         preparation=Preparation(**options.preparation(resize, crop, transform)),
+        say=say,
     )
     if as_json:
         result_json(found)

@@ -28,6 +28,11 @@ class RichProgress(StderrBar, Progress):
         self._metric = ACCURACY
         self.folder: RunFolder | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether a policy was scored."""
+        return self._done > 0
+
     def opened(self, folder: RunFolder) -> None:
         """Remember where the run can be continued."""
         self.folder = folder

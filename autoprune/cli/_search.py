@@ -10,7 +10,7 @@ import typer
 from autoprune.cli import _options as options
 from autoprune.cli import _search_options as search_options
 from autoprune.cli._output import complain, result, result_json, say
-from autoprune.cli._signals import stopped
+from autoprune.cli._signals import ends_early, stopped
 
 EPILOG = """\b
 Examples:
@@ -90,6 +90,10 @@ def search(
     input_size: options.InputSize = None,
     batch_size: search_options.BatchSize = None,
     workers: search_options.Workers = 1,
+    timeout: search_options.Timeout = None,
+    max_passes: search_options.MaxPasses = None,
+    patience: search_options.Patience = "converged",
+    row: search_options.Row = None,
     resize: options.Resize = None,
     crop: options.Crop = None,
     transform: options.Transform = None,
@@ -115,7 +119,7 @@ def search(
     from autoprune.runs import RunFolder
     from autoprune.searching import search_to_folder
 
-    wanted = search_options.asked(ctx.params)
+    wanted, ending = search_options.asked(ctx.params), search_options.ending(ctx.params)
     if not quiet and not (out is not None and RunFolder(out).exists) and model is None and data is None:
         say(
             "No --model or --data given: using the embedded default, a small residual network for scikit-learn's "
@@ -125,7 +129,10 @@ def search(
     with ExitStack() as stack:
         progress, events = search_progress(stack, tensorboard=tensorboard, quiet=quiet)
         try:
-            folder = search_to_folder(wanted, out, progress=events, download=download, workers=workers)
+            with ends_early(ending.stop, lambda: progress.begun):
+                folder = search_to_folder(
+                    wanted, out, progress=events, download=download, workers=workers, ending=ending
+                )
         except KeyboardInterrupt as stop:
             if debug:
                 raise

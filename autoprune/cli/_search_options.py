@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli import _options as options
 from autoprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from autoprune.searching import Ending
 
 Budget = Annotated[
     str | None,
@@ -146,19 +149,53 @@ Baselines = Annotated[
     str | None,
     typer.Option(
         "--baselines",
-        metavar="A,B,..",
-        help="Simple rules (and random) that are scored too.  [default: uniform,shallow,deep,random]",
+        metavar="SET",
+        help="What is scored beside the agent: none, rules (one policy each), all (random search with as many policies too), or "
+        "names with commas between.  [default: rules]",
     ),
 ]
 FinishPolicies = Annotated[
     int | None,
-    typer.Option("--finish-policies", help="How many of each agent's best policies are finished.  [default: 3]"),
+    typer.Option(
+        "--finish-policies",
+        help="How many of the best policies are finished at most, whoever proposed them.  [default: 2]",
+    ),
 ]
 MostTried = Annotated[
     int | None,
     typer.Option(
         "--most-tried",
         help="How many are finished at most until one is within the drop, or measured to be fast enough.  [default: 8]",
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help="End with the best so far after 90s, 10m, 1.5h; the same command with more goes on.",
+    ),
+]
+MaxPasses = Annotated[
+    float | None,
+    typer.Option(
+        "--max-passes", help="End after so many passes of the dense network over the search images, scores included."
+    ),
+]
+Patience = Annotated[
+    str,
+    typer.Option(
+        "--patience",
+        help="End after so many policies without a better one; converged: once the agent expects none that is better by more "
+        "than the noise (auto alone can tell); none: after all --episodes.",
+    ),
+]
+Row = Annotated[
+    str | None,
+    typer.Option(
+        "--row",
+        metavar="NAME",
+        help="Make the best network of this agent or rule the result.  [default: the best of all]",
     ),
 ]
 Finetune = Annotated[int | None, typer.Option("--finetune", metavar="EPOCHS", help="Then fine-tune the network found.")]
@@ -171,11 +208,12 @@ Distill = Annotated[
 NOT_OF_THE_SEARCH = {
     *("agents", "seeds", "out", "workers", "download", "finetune", "distill"),
     *("tensorboard", "allow", "as_json", "quiet", "debug"),
+    *("timeout", "max_passes", "patience", "row"),
 }
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {
     *("target", "batch", "threads", "dtype", "mean", "std", "input_size", "resize", "crop", "transform"),
-    *("round_to", "agent_option", "baselines", "decide", "ignore", "bounds", "part"),
+    *("round_to", "agent_option", "decide", "ignore", "bounds", "part"),
     *("maximize", "minimize_metric"),
 }
 """Options whose text is read before it is asked for; the others are asked for as they are."""
@@ -204,13 +242,36 @@ def asked(given: Mapping[str, Any]) -> dict[str, Any]:
         **options.preparation(text["resize"], text["crop"], text["transform"]),
         "round_to": None if text["round_to"] is None else options.multiple(text["round_to"]) or 0,
         "agent_options": options.settings(text["agent_option"]) if text["agent_option"] else None,
-        "baselines": None if text["baselines"] is None else names(text["baselines"]),
         **metric_asked(text["maximize"], text["minimize_metric"]),
         "decide": None if text["decide"] is None else names(text["decide"]),
         "part": tuple(text["part"]) if text["part"] else None,
         "ignore": tuple(text["ignore"]) if text["ignore"] else None,
         "bounds": options.bounds(text["bounds"]),
     }
+
+
+def ending(given: Mapping[str, Any]) -> Ending:
+    """Return when and how a search is to end, of a verb's options.
+
+    Raises:
+        UsageError: if a value cannot be read, or is out of its range.
+    """
+    from autoprune.searching import CONVERGED, Ending, parse_seconds
+
+    patience = given["patience"]
+    if patience not in (CONVERGED, "none"):
+        try:
+            patience = int(patience)
+        except ValueError:
+            raise UsageError(
+                f"The value of --patience is '{patience}', but must be a whole number, converged or none."
+            ) from None
+    return Ending(
+        timeout_s=None if given["timeout"] is None else parse_seconds(given["timeout"]),
+        max_passes=given["max_passes"],
+        patience=None if patience == "none" else patience,
+        row=given["row"],
+    )
 
 
 def names(text: str) -> tuple[str, ...]:

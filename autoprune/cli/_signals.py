@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from autoprune.cli._output import say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -26,6 +28,31 @@ class Terminated(KeyboardInterrupt):
 def stopped(by: KeyboardInterrupt) -> tuple[str, int]:
     """Return the word for what stopped a verb, and its exit code."""
     return ("Terminated", TERMINATED) if isinstance(by, Terminated) else ("Interrupted", INTERRUPTED)
+
+
+@contextmanager
+def ends_early(stop: threading.Event, begun: Callable[[], bool]) -> Iterator[None]:
+    """Let the first Ctrl-C end a search with the best so far, and the second stop it at once.
+
+    Args:
+        stop: Set by the first.
+        begun: Whether there is something to end with; if not, the first Ctrl-C stops at once too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() or not begun():
+            raise KeyboardInterrupt
+        stop.set()
+        say("Ending with the best so far; Ctrl-C again stops at once.")
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 _installed = False

@@ -28,6 +28,7 @@ from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import RunFolder
 from autoprune.searching import (
+    Ending,
     check_plugins,
     check_score,
     drive,
@@ -147,9 +148,8 @@ def compare(
     if others:
         raise UsageError(f"Options are given for '{others[0]}', but the agents compared are {', '.join(agents)}.")
     tuned = None if recipe is None else Recipe.from_dict(recipe).name  # a slip is to be reported before the searches
+    asked = {**asked, "baselines": ()}  # so that a run's result is its agent's own
     plain = resolve(asked)
-    if plain.budget.max_drop is not None:  # a run's result is then its agent's own
-        asked = {**asked, "baselines": ()}
     own = {agent: {**asked, "agent": agent, "agent_options": (agent_options or {}).get(agent)} for agent in agents}
     check_workers(workers, plain.device)
     if recipe is not None and plain.budget.minimize is not None:
@@ -159,6 +159,7 @@ def compare(
     for agent in agents:
         check_plugins(resolve(own[agent]))
     inputs = load_asked(plain, download=download, say=progress.stage)
+    ending = Ending(patience=None)  # equal effort
     for seed in seeds:
         shared: SharedProblem | None = None
         for agent in agents:
@@ -182,7 +183,9 @@ def compare(
                 folder.begin(config)
                 progress.opened(folder)
                 # What the shared problem lacks it takes from the problem.
-                drive(shared, config, inputs, folder, progress=progress, started=started, workers=workers)
+                drive(
+                    shared, config, inputs, folder, progress=progress, started=started, workers=workers, ending=ending
+                )
                 shared.learn(folder)
     runs = {(a, s): run_folder(out, a, s) for s in seeds for a in agents}
     if recipe is not None:

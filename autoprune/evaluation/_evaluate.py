@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any, cast
@@ -24,6 +23,7 @@ from autoprune.evaluation._significance import error_of
 from autoprune.evaluation._task import Task, answered, notes_of, outputs_to
 from autoprune.evaluation._user import Evaluate, UserEvaluation
 from autoprune.model_guard import ModelInputs, eval_mode, unchanged
+from autoprune.support.device import clock
 from autoprune.surgery import run_in_layout
 
 Part = Images | Evaluate
@@ -241,7 +241,7 @@ class Evaluator:
         """Return what a model answers, and the seconds an image took in each batch."""
         found, paces = [], []
         for first, images, labels in batches:
-            began = time.perf_counter()
+            began = clock(self.device)
             images = images.to(self.device)
             outputs = self._outputs(model, images)
             count = outputs.count
@@ -252,7 +252,7 @@ class Evaluator:
             found.append(self._judged(model, outputs, images, labels, seen))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            paces.append((time.perf_counter() - began) / count)
+            paces.append((clock(self.device) - began) / count)
         return joined(found), paces
 
     def _judged(self, model: nn.Module, outputs: Outputs, images: Any, labels: Any, seen: Tensor) -> Answers:

@@ -23,7 +23,7 @@ class Score:
         distance: How far the answers are from the dense network's, see `autoprune.evaluation.divergences`: for class scores the
             Kullback-Leibler divergence in nats; NaN where they are not known one by one.
         reward: What the reward function made of it (NaN before it was asked; it is never asked about the report part).
-        seconds: Wall-clock time the score took.
+        seconds: Time the score took, by `autoprune.support.device.clock`.
         images: The same in dense-image equivalents: multiply-adds, of forward passes and least squares, over those of one image
             through the dense network; independent of the machine. NaN where the number of search images is not known, and on
             the report part.

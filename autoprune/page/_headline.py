@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from autoprune.evaluation import ACCURACY, Metric, loss_name, loss_text
 from autoprune.page._cells import table_box, value_cell
 from autoprune.page._html import Html, el, join
@@ -114,6 +117,7 @@ def table(run: Run) -> Html | None:
         "images",
     )
     lines = [_line(run, row, dense) for row in run.rows]
+    lines += [_scored_line(run, found, dense) for found in run.scored]
     lines += [_tuned_line(metric, tuned, dense) for tuned in run.tuned if tuned.result is not None]
     part = "held-out images" if run.part == "report" else "the search part, which flatters"
     error = " ± one standard error" if any(row.accuracy_se is not None for row in run.rows) else ""
@@ -136,7 +140,7 @@ def _tile(name: str, value: object, more: str) -> Html:
 
 
 def _line(run: Run, row: Row, dense: Row | None) -> Html:
-    own = row.name == run.config.agent
+    own = row.name == (run.final.name if run.final is not None else run.config.agent)
     name = row.name + (" (best of its policies)" if row.policies_scored > 1 else "")
     return el(
         "tr",
@@ -153,6 +157,26 @@ def _line(run: Run, row: Row, dense: Row | None) -> Html:
         value_cell(row.name, "images", row.images, "–" if row.images is None else f"{row.images:,.0f}"),
         class_="own" if own else None,
     )  # fmt: skip
+
+
+def _scored_line(run: Run, found: Mapping[str, Any], dense: Row | None) -> Html:
+    """Return the line of a policy that was not finished: the metric as it was scored, none on the report part."""
+    name, several = str(found["name"]), found["policies_scored"] > 1
+    metric = run.metric
+    return el(
+        "tr",
+        el("th", f"{name} ({'best of its policies, ' if several else ''}as scored, not finished)", scope="row"),
+        el("td", "–"),
+        value_cell(name, "search_accuracy", found["accuracy"], metric.text(found["accuracy"])),
+        el("td", "–"),
+        value_cell(name, "macs", found["macs"], f"{found['macs']:,}"),
+        el("td", f"{found['macs'] / dense.macs:.3f}" if dense else "–"),
+        value_cell(name, "params", found["params"], f"{found['params']:,}"),
+        el("td", f"{found['params'] / dense.params:.3f}" if dense else "–"),
+        value_cell(name, "policies_scored", found["policies_scored"], f"{found['policies_scored']:,}"),
+        el("td", "–" if found["score_cost"] is None else f"{found['score_cost']:.2f}"),
+        el("td", "–"),
+    )
 
 
 def tuned_name(tuned: Tuned) -> str:

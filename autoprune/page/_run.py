@@ -110,6 +110,12 @@ class Run:
         """Return a line of the table, None if it is not there."""
         return next((row for row in self.rows if row.name == name), None)
 
+    @property
+    def scored(self) -> list[Mapping[str, Any]]:
+        """What agents and rules found that was scored only, not finished; see `autoprune.report.scored_row`."""
+        names = {row.name for row in self.rows}
+        return [found for found in (self.report or {}).get("scored", ()) if found["name"] not in names]
+
     def sizes(self) -> dict[str, int]:
         """Return group name -> channels of the dense network, for the groups a policy decides; empty if not known."""
         if self.dense is not None:
@@ -188,11 +194,14 @@ def _row(values: Mapping[str, Any]) -> Row:
 
 def _check_report(report: Mapping[str, Any]) -> None:
     names = [values["name"] for values in report["rows"]]
-    for needed in ("dense", report["agent"]):
+    for needed in ("dense", report["exported"]):
         if needed not in names:
             raise ValueError(f"no row '{needed}'")
     for key in ("wall_s", "total_cost", "policies_scored", "policies_scored_in_all"):
         _number(report[key], key)
+    for found in report["scored"]:
+        for key in ("accuracy", "macs", "params", "policies_scored"):
+            _number(found[key], key)
     if not isinstance(report["notes"], list):
         raise TypeError("notes is no list")
 

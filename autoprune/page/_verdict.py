@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from autoprune.agents import RULES
 from autoprune.evaluation import ACCURACY, Difference, Metric, Networks
 from autoprune.page._html import Html, el
 from autoprune.page._numbers import said
@@ -14,6 +16,8 @@ from autoprune.page._run import Run
 from autoprune.report import Row, drop_sentences, front_sentences, images_of
 
 Outcome = Literal["for", "open", "against"]
+CLEARLY = 2.0
+"""Standard errors by which one policy is clearly better than another as scored."""
 
 
 def compare(rows: Sequence[Row], first: int, second: int, metric: Metric = ACCURACY) -> Difference:
@@ -51,10 +55,12 @@ def verdict(run: Run) -> tuple[Outcome, list[str]]:
     if budget.minimize is not None and run.report is not None:
         text = drop_sentences(run.report, budget) if budget.max_drop is not None else front_sentences(run.report)
         return "open", [sentence.removeprefix("* ") for sentence in text]
+    if final is not None and final.name in RULES:  # it won, or was asked for: the agent is to be compared with it
+        final = run.row(run.config.agent) or final
     if final is None:
         return "open", ["The run is not finished, so there is no verdict yet."]
     if rule is None:
-        return "open", ["The run has no simple rule to compare with within the budget."]
+        return _as_scored(run, final)
     pruned = [row for row in run.rows if row.name != "dense"]
     metric = run.metric
     agent, found = final.name, compare(pruned, pruned.index(final), pruned.index(rule), metric)
@@ -71,7 +77,7 @@ def verdict(run: Run) -> tuple[Outcome, list[str]]:
     elif outcome == "against":
         text = [
             f"A simple rule wins: {rule.name} ({said(metric, rule.accuracy, rule.accuracy_se)}) beats {agent} by "
-            f"{by}, which is more than chance. Take its network with --agent {rule.name}."
+            f"{by}, which is more than chance. Take its network with --row {rule.name}."
         ]
     elif found.value > 0:
         text = [
@@ -97,6 +103,28 @@ def verdict(run: Run) -> tuple[Outcome, list[str]]:
             "each would be another one, see autoprune compare."
         )
     return outcome, text
+
+
+def _as_scored(run: Run, final: Row) -> tuple[Outcome, list[str]]:
+    """Return the verdict where no simple rule was finished: from the scores of all on the search part."""
+    scored = {str(found["name"]): found for found in (run.report or {}).get("scored", ())}
+    own, metric = scored.get(final.name), run.metric
+    rules = [found for name, found in scored.items() if name in RULES and name != final.name]
+    if own is None or not rules:
+        return "open", ["The run has no simple rule to compare with within the budget."]
+    best = max(rules, key=lambda found: metric.sign * float(found["accuracy"]))
+    ahead = metric.sign * (own["accuracy"] - best["accuracy"])
+    errors = [found["drop_se"] for found in (own, best)]
+    error = math.nan if None in errors else math.hypot(*errors)
+    clear = ahead > CLEARLY * error
+    lead = "ahead of" if ahead > 0 else "level with" if ahead == 0 else "behind"
+    return "for" if clear else "open", [
+        f"As scored, on the search part, {final.name}'s best is {lead} the best simple rule, {best['name']} "
+        f"({metric.text(own['accuracy'])} against {said(metric, best['accuracy'])})"
+        + (", by more than chance." if clear else "; no difference is shown."),
+        f"The rules were not among the best and so not finished; --row {best['name']} finishes that one, to compare what is left "
+        "after the final reconstruction.",
+    ]
 
 
 def size(found: Difference, metric: Metric) -> str:

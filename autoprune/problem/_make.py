@@ -26,7 +26,7 @@ from autoprune.problem._traced import Traced, trace
 from autoprune.reconstruct import FINISH_STEPS, affordable_rows
 from autoprune.runs import check_run, classes_of
 from autoprune.select import selections
-from autoprune.support.device import resolve_device
+from autoprune.support.device import clock, resolve_device
 
 
 @unchanged()  # the global random numbers
@@ -107,6 +107,7 @@ def make_problem(
     Raises:
         UsageError: for an impossible budget, unknown names, empty data, images that do not fit, NaN weights.
     """
+    began = clock(resolve_device(device))
     check_score(score)  # what can be refused at once is
     selections.get(select)
     limits = as_budget(budget)
@@ -152,7 +153,7 @@ def make_problem(
     scorer = Scorer(budgeted, search, held_out)
     _ = scorer.dense_report  # what is wrong with its images is to be said now
     notes += data_notes(given, images, search, held_out)
-    return Problem(budgeted, pruner, scorer, reward=reward, notes=notes)
+    return Problem(budgeted, pruner, scorer, reward=reward, notes=notes, seconds=clock(where) - began)
 
 
 def _calibration(

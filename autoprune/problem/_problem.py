@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from autoprune.problem._scorer import Scorer
 from autoprune.reconstruct import Refit
 from autoprune.registry import nearest
 from autoprune.support.answers import ByImage
+from autoprune.support.device import clock
 from autoprune.support.packages import require
 from autoprune.surgery import loader_text
 
@@ -44,11 +44,13 @@ class Problem:
         scorer: Says how good they are.
         reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
         notes: Further sentences that the user should read.
+        seconds: What making the parts took, by `autoprune.support.device.clock`.
 
     Attributes:
         dense: The dense network's score on the search part.
         setup_images: What preparing the search computed, in images through the dense network: the statistics of the calibration
             images, second moments included, and one pass over the search images (four where its time is not known from one).
+        setup_cost: The same in dense passes over the search images, by the clock, with tracing and the proof.
         notes: Sentences that the user should read before the search.
         reward: What is maximised.
 
@@ -64,6 +66,7 @@ class Problem:
         *,
         reward: str | RewardFn = "accuracy",
         notes: Sequence[str] = (),
+        seconds: float = 0.0,
     ) -> None:
         self._budgeted, self._pruner, self._scorer = budgeted, pruner, scorer
         self.reward: RewardFn = resolve_reward(reward)
@@ -71,6 +74,7 @@ class Problem:
         self._baseline: Answers | None = None
         self.dense = scorer.dense
         self.dense = self._rewarded(scorer.dense)
+        self.setup_cost = seconds / scorer.dense_seconds
         self.setup_images = pruner.statistics_macs / self.cost.dense_macs + scorer.setup_images
         self.notes: tuple[str, ...] = (*budgeted.notes, *pruner.notes, *notes)
 
@@ -231,9 +235,9 @@ class Problem:
         Args:
             counts: Channels to keep, one per decision.
         """
-        began = time.perf_counter()
+        began = clock(self.device)
         score = self._scorer.score(self.prune(counts), counts, self._baseline)
-        seconds = time.perf_counter() - began
+        seconds = clock(self.device) - began
         images = self._dense_images(counts, share=score.share)
         return self._rewarded(replace(score, seconds=seconds, cost=seconds / self.dense_seconds, images=images))
 
@@ -273,20 +277,29 @@ class Problem:
         return macs / self.cost.dense_macs
 
     @unchanged()
+    def as_scored(self, counts: Sequence[int]) -> tuple[nn.Module, dict[str, IntArray]]:
+        """Return a policy's network as it is scored, before any final reconstruction, and the units it keeps, by name."""
+        refit = self._pruner.as_scored(counts)
+        return self._pruner.network(refit), refit.kept
+
+    @unchanged()
     def finish(self, counts: Sequence[int]) -> Finished:
         """Return a policy's network after the final reconstruction: sequential, on more calibration images and positions."""
-        return self._finished(self._pruner.best(counts), counts)
+        began = clock(self.device)
+        return self._finished(self._pruner.best(counts), counts, began)
 
     @unchanged()
     def finish_kept(self, kept: Mapping[str, IntArray]) -> Finished:
         """Return the network that keeps exactly these channels (a policy file's), after the final reconstruction."""
-        return self._finished(self._pruner.best_of(kept), self._pruner.counts_of(kept))
+        began = clock(self.device)
+        return self._finished(self._pruner.best_of(kept), self._pruner.counts_of(kept), began)
 
-    def _finished(self, refit: Refit, counts: Sequence[int]) -> Finished:
+    def _finished(self, refit: Refit, counts: Sequence[int], began: float) -> Finished:
         model = self._pruner.network(refit)
         search, report, right, drop = self._scorer.finished(model, counts)
         images = self._dense_images(counts, finish=True)
-        search = self._rewarded(replace(search, images=images, cost=search.seconds / self.dense_seconds))
+        seconds = clock(self.device) - began
+        search = self._rewarded(replace(search, images=images, seconds=seconds, cost=seconds / self.dense_seconds))
         return Finished(model, refit.kept, search, report, right, drop)
 
     def rebuilt(self, kept: Mapping[str, IntArray], state: Mapping[str, Tensor]) -> nn.Module:

@@ -143,10 +143,14 @@ class Pruner:
         Args:
             counts: Channels to keep, one per decision.
         """
+        return self.network(self.as_scored(counts))
+
+    def as_scored(self, counts: Sequence[int]) -> Refit:
+        """Return the units and weights of a policy as the search sees it."""
         if not self.refits:
-            return self.network(self._with_others(counts, self.backend.slice_only))
+            return self._with_others(counts, self.backend.slice_only)
         cached = self._score_kind == "cached"
-        return self.network(self._with_others(counts, self.backend.cached if cached else self.backend.sequential))
+        return self._with_others(counts, self.backend.cached if cached else self.backend.sequential)
 
     def _with_others(self, counts: Sequence[int], refit: Callable[[Sequence[int]], Refit]) -> Refit:
         """Refit what keeps so many channels, and add the units that stay of other decisions, the first ones."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,6 +19,7 @@ from autoprune.problem._budgeted import Budgeted
 from autoprune.problem._finished import half
 from autoprune.problem._pruner import PROBED
 from autoprune.support.answers import ByImage
+from autoprune.support.device import clock
 
 
 class Scorer:
@@ -41,6 +41,7 @@ class Scorer:
     def __init__(self, budgeted: Budgeted, search: Evaluator, report: Evaluator | None = None) -> None:
         self._cost, self._costs = budgeted.decided.cost, budgeted.decided.costs
         self._model, self._sizes = budgeted.traced.model, budgeted.sizes
+        self._device = budgeted.traced.device
         self._halved = budgeted.budget.max_drop is not None
         self._search, self._report = search, report
         self._dense_answers: dict[str, Answers | None] = {}
@@ -99,10 +100,10 @@ class Scorer:
         *,
         refer: bool = False,
     ) -> Score:
-        began = time.perf_counter()
+        began = clock(self._device)
         with unchanged(model) if model is self._model else nullcontext():
             accuracy, loss = evaluator.refer(model) if refer else evaluator(model, baseline)
-            seconds = time.perf_counter() - began
+            seconds = clock(self._device) - began
         dense, own, distance = self._dense_answers.get(evaluator.name), evaluator.answers, evaluator.distance
         share = 1.0 if own is None or not evaluator.size else len(own.seen) / evaluator.size
         if own is not None and self._halved and evaluator is self._search:

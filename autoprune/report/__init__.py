@@ -3,7 +3,7 @@
 from autoprune.report._goals import drop_sentences, front_sentences
 from autoprune.report._plot import WHOLE, Picture, check_path, draw, picture
 from autoprune.report._progress import Progress
-from autoprune.report._rows import Row, build_report, images_of, make_row
+from autoprune.report._rows import Row, build_report, images_of, make_row, scored_row
 from autoprune.report._sentences import finetuned_sentence, limit_sentences, sentences
 from autoprune.report._study import write_study
 from autoprune.report._table import front_table, metric_of, short_name, table, with_error
@@ -31,6 +31,7 @@ __all__ = [
     "metric_of",
     "picture",
     "read_timing",
+    "scored_row",
     "sentences",
     "short_name",
     "table",

@@ -156,6 +156,31 @@ def make_row(
     )
 
 
+def scored_row(name: str, best: Episode, episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return what an agent or rule found as it was scored, on the search part, before any final reconstruction.
+
+    Args:
+        name: Who proposed the policies.
+        best: The best of them within the budget.
+        episodes: All of them.
+    """
+    score = best.score
+    costs = [episode.score.cost for episode in episodes if not episode.reused]
+    return {
+        "name": name,
+        "accuracy": score.accuracy,
+        "loss": score.loss if math.isfinite(score.loss) else None,
+        "reward": score.reward if math.isfinite(score.reward) else None,
+        "drop_se": score.drop_se if math.isfinite(score.drop_se) else None,
+        "macs": score.macs,
+        "params": score.params,
+        "costs": dict(score.costs),
+        "counts": dict(best.counts),
+        "policies_scored": len(distinct(episodes)),
+        "score_cost": median(costs) if costs else None,
+    }
+
+
 def build_report(
     config: RunConfig,
     rows: Sequence[Row],
@@ -168,12 +193,16 @@ def build_report(
     front: Mapping[str, Any] | None = None,
     exported: str | None = None,
     drop: Mapping[str, Any] | None = None,
+    scored: Sequence[Mapping[str, Any]] = (),
+    stopped: Mapping[str, Any] | None = None,
+    passes: Mapping[str, float] | None = None,
+    dense_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return the report as JSON-ready values.
 
     Args:
         config: The run's configuration.
-        rows: The dense network first, the run's own agent among the others.
+        rows: Of what was finished: the dense network first.
         episodes: Everything that was scored.
         held_out: Whether ``accuracy`` is measured on a part that the search never saw.
         wall_s: Wall time of all sessions of the run.
@@ -183,6 +212,10 @@ def build_report(
         exported: Whose policy is the run's result; by default the agent's.
         drop: Where a drop of accuracy was the budget, what decided: of the result (the dense network where no smaller one was
             confirmed) and of the first that failed, the counts of `autoprune.budget.Drop`.
+        scored: The best of each agent and rule as it was scored (`scored_row`), finished or not.
+        stopped: Why the search ended before its agent had proposed all it may; None if it did not.
+        passes: What the run took, in dense passes over the search images, by what for.
+        dense_seconds: What one such pass took, by the clock of `Score.seconds`.
     """
     exported = exported or config.agent
     dense, final = rows[0], next(row for row in rows if row.name == exported)
@@ -207,7 +240,11 @@ def build_report(
         "score_cost": final.score_cost,
         "total_cost": sum(episode.score.cost for episode in fresh),
         "wall_s": wall_s,
+        "dense_seconds": dense_seconds,
         "macs_ratio": final.macs / dense.macs,
+        "scored": [dict(found) for found in scored],
+        "stopped": None if stopped is None else dict(stopped),
+        "passes": dict(passes or {}),
         "notes": list(notes),
         "dense": dense.to_dict(),
         "final": final.to_dict(),

@@ -72,25 +72,47 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     if budget.minimize is not None:
         return [*front_sentences(report), *report["notes"], *_cost_sentences(report)]
     out = [
-        f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent} with the best reward on the "
-        "search part, within the budget.",
+        f"* exported, at {final['macs'] / dense['macs']:.3f} of the MACs: the policy of {agent}, the best by its reward on the "
+        "search part of those that were finished.",
         *limit_sentences(report),
+        *_choice_sentences(report),
     ]
-    baselines = [row for row in report["rows"] if row["name"] not in ("dense", agent)]
-    metric = metric_of(report)
-    better = [row for row in baselines if _merit(row, metric.sign) > _merit(final, metric.sign)]
-    if better:
-        best = max(better, key=lambda row: _merit(row, metric.sign))
-        if report["reward"] == "accuracy" or best["search_reward"] is None or final["search_reward"] is None:
-            by = f"{metric.text(best['search_accuracy'])} against {metric.text(final['search_accuracy'])}"
-        else:
-            by = f"reward {best['search_reward']:.4g} against {final['search_reward']:.4g}"
-        out.append(
-            f"Note: {best['name']} did better than {agent} on the search part ({by}); "
-            f"get its network with --agent {best['name']}"
-            + (f", or give {agent} more --episodes." if final["policies_scored"] > 1 else ".")
-        )
     return [*out, *report["notes"], *_cost_sentences(report)]
+
+
+def _choice_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said about rows that are not the result: those that did better, and the unfinished."""
+    final, own, metric = report["final"], report["agent"], metric_of(report)
+    rows = {row["name"]: row for row in report["rows"]}
+    out = []
+
+    def against(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+        if report["reward"] == "accuracy" or one["search_reward"] is None or other["search_reward"] is None:
+            return f"{metric.text(one['search_accuracy'])} against {metric.text(other['search_accuracy'])}"
+        return f"reward {one['search_reward']:.4g} against {other['search_reward']:.4g}"
+
+    others = [row for name, row in rows.items() if name not in ("dense", final["name"])]
+    best = max(others, key=lambda row: _merit(row, metric.sign), default=None)
+    if best is not None and _merit(best, metric.sign) > _merit(final, metric.sign):
+        out.append(
+            f"Note: {best['name']} did better than {final['name']} on the search part ({against(best, final)}); get its network "
+            f"with --row {best['name']}."
+        )
+    elif final["name"] != own and own in rows:
+        out.append(
+            f"Note: {final['name']} did better than {own} on the search part ({against(final, rows[own])}), so its network is "
+            f"the result; get the other with --row {own}."
+        )
+    elif final["name"] != own and own not in [found["name"] for found in report["scored"]]:
+        out.append(f"Note: {own} proposed no policy within the budget, so {final['name']}'s network is the result.")
+    unfinished = [found["name"] for found in report["scored"] if found["name"] not in rows]
+    if unfinished:
+        some = ", ".join(unfinished)
+        out.append(
+            f"As scored, before the final reconstruction, {some} {'are' if len(unfinished) > 1 else 'is'} not among the best; "
+            f"--row {unfinished[0]} finishes it."
+        )
+    return out
 
 
 def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
@@ -100,11 +122,15 @@ def _cost_sentences(report: Mapping[str, Any]) -> list[str]:
         out.append("No report part was given: the results are those that the search was led by, so they flatter.")
     out += [finetuned_sentence(found) for found in report.get("finetuned", ())]
     own = next((row for row in report["rows"] if row["name"] == agent), final)
-    count, cost = own["policies_scored"], own["score_cost"]
+    asked = next((found for found in report["scored"] if found["name"] == agent), own)
+    count, cost = asked["policies_scored"], asked["score_cost"]
     each = "" if cost is None else f", {cost:.2f} dense passes" + (" each" if count > 1 else "")
+    stopped, spent = report["stopped"], report["passes"]
+    ended = "" if stopped is None else f" It ended there because {stopped['text']}."
+    parts = ", ".join(f"{value:.1f} for {what}" for what, value in spent.items())
     out.append(
-        f"{agent} had {count} {'policies' if count > 1 else 'policy'} scored{each}. The whole run, with the simple rules' "
-        f"rows, scored {report['policies_scored_in_all']}: {report['total_cost']:.0f} dense passes, {report['wall_s']:.0f} s."
+        f"{agent} had {count} {'policies' if count != 1 else 'policy'} scored{each}.{ended} The whole run took "
+        f"{sum(spent.values()):.0f} passes of the dense network over the search images ({parts}), {report['wall_s']:.0f} s."
         + (
             ""
             if own["images"] is None

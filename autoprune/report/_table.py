@@ -13,12 +13,14 @@ from autoprune.support.tables import aligned
 def table(report: Mapping[str, Any]) -> str:
     """Return the report's rows as an aligned text table."""
     dense, metric = report["dense"], metric_of(report)
+    scored = {found["name"]: found for found in report["scored"]}
     head = (
         "",
         "MACs",
         "ratio",
         "params",
         "ratio",
+        "as scored",
         f"search {short_name(metric)}",
         f"{report['accuracy_part']} {short_name(metric)}",
         loss_name(metric),
@@ -29,29 +31,46 @@ def table(report: Mapping[str, Any]) -> str:
         *(("predicted", "measured") if "latency" in dense["costs"] else ()),
     )
     lines: list[tuple[str, ...]] = []
-    for row in report["rows"]:
-        own = " *" if row["name"] == report["exported"] else ""
-        several = " best" if row["policies_scored"] > 1 else ""
-        cost = "-" if row["score_cost"] is None else f"{row['score_cost']:.2f}"
-        policies = str(row["policies_scored"] or "-")
-        effort = "-" if row["images"] is None else f"{row['images'] / 1e3:,.1f}k"
-        lines.append(
-            (f"{row['name']}{several}{own}", *_cells(row, dense, metric), policies, cost, effort, *_costs(row, dense))
-        )
+    finished = {row["name"]: row for row in report["rows"]}
+    for name in dict.fromkeys(["dense", *scored, *finished]):
+        row = finished.get(name)
+        found = scored[name] if row is None else row
+        own = " *" if name == report["exported"] else ""
+        several = " best" if found["policies_scored"] > 1 else ""
+        cost = "-" if found["score_cost"] is None else f"{found['score_cost']:.2f}"
+        policies = str(found["policies_scored"] or "-")
+        effort = "-" if row is None or row["images"] is None else f"{row['images'] / 1e3:,.1f}k"
+        measured = _measured_cells(row, metric)
+        as_scored = metric.text(scored[name]["accuracy"]) if name in scored else "-"
+        sizes = (*_sizes(found, dense), as_scored)
+        lines.append((f"{name}{several}{own}", *sizes, *measured, policies, cost, effort, *_costs(found, dense)))
     lines += [
-        (f"+ {found['name']}, {found['epochs_done']} ep", *_cells(found, dense, metric), *(["-"] * (len(head) - 8)))
+        (
+            f"+ {found['name']}, {found['epochs_done']} ep",
+            *(*_sizes(found, dense), "-"),
+            *_measured_cells(found, metric),
+            *(["-"] * (len(head) - 9)),
+        )
         for found in report.get("finetuned", ())
     ]
     return aligned(head, lines)
 
 
-def _cells(found: Mapping[str, Any], dense: Mapping[str, Any], metric: Metric) -> tuple[str, ...]:
-    """Return the cells that a row and a fine-tuning have in common: size, metric, loss."""
+def _sizes(found: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells about a network's size."""
     return (
         f"{found['macs']:,}",
         f"{found['macs'] / dense['macs']:.3f}",
         f"{found['params']:,}",
         f"{found['params'] / dense['params']:.3f}",
+    )
+
+
+def _measured_cells(found: Mapping[str, Any] | None, metric: Metric) -> tuple[str, ...]:
+    """Return the cells about how good a finished or fine-tuned network is: the metric on both parts, the loss."""
+    if found is None:
+        return ("-", "-", "-")
+    return (
         metric.text(found["search_accuracy"]),
         with_error(found, metric),
         "-" if found["loss"] is None else loss_text(metric, found["loss"]),
@@ -73,7 +92,7 @@ def _costs(row: Mapping[str, Any], dense: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _measured(row: Mapping[str, Any]) -> str:
-    found = row["measured"]
+    found = row.get("measured")
     return "-" if found is None else f"{amount('latency', found['seconds'])} ({found['ratio']:.3f})"
 
 

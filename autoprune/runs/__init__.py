@@ -1,7 +1,8 @@
 """The run folder on disk, its configuration, and what is made again from it."""
 
 from autoprune.runs._checks import check_device, check_output, check_run, classes_of
-from autoprune.runs._config import DEFAULT_EPISODES, PRESETS, RunConfig
+from autoprune.runs._best import lay_out_best, remove_best, write_best
+from autoprune.runs._config import BASELINES, DEFAULT_EPISODES, PRESETS, RunConfig
 from autoprune.runs._inputs import (
     Inputs,
     inputs_for,
@@ -27,6 +28,7 @@ from autoprune.runs._task import run_function, task_of
 
 __all__ = [
     "DEFAULT_EPISODES",
+    "BASELINES",
     "PRESETS",
     "Episode",
     "Inputs",
@@ -43,6 +45,7 @@ __all__ = [
     "finished_policy",
     "graph_of",
     "inputs_for",
+    "lay_out_best",
     "load_dense",
     "load_inputs",
     "load_parts",
@@ -53,5 +56,7 @@ __all__ = [
     "rebuild_run",
     "run_function",
     "task_of",
+    "remove_best",
     "weights_beside",
+    "write_best",
 ]

@@ -22,7 +22,7 @@ SCORES = ("sequential", "cached")
 DEFAULT_EPISODES = 100
 MOST_SEED = 2**63 - 1
 """The largest seed: the generators of torch take 64 bits."""
-BASELINES = ("uniform", "shallow", "deep", "random")
+BASELINES = ("uniform", "shallow", "deep")
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "amc": {
         "agent": "amc",
@@ -64,7 +64,7 @@ class RunConfig:
         select: How the channels of a policy are chosen.
         score: How the policies are scored during the search, "sequential" or "cached".
         race: Whether scoring stops at policies that are clearly worse than the best simple rule.
-        baselines: Agents that are scored beside it: the simple rules, and random search with as many policies.
+        baselines: Agents that are scored beside it: the simple rules, or random search with as many policies.
         labels: Whether labels (or other targets) of the search and report images are read.
         metric: What networks are measured in: "accuracy", "agreement", "divergence", another that is built in, or what a
             function that evaluates calls one of its numbers.
@@ -72,7 +72,7 @@ class RunConfig:
         divergence: How outputs are compared with the dense network's: names in `autoprune.evaluation.divergences` or
             ``module:function``, one for all or, with commas between, one for each tensor; None for what suits their shapes.
         run: ``module:function`` that runs the network on a batch, ``run(model, batch)``; None for what the batch's form says.
-        finish_policies: Policies of each agent that are finished: scores are on fewer images than the refit of the result takes.
+        finish_policies: Policies that are finished at most to choose the result of, whoever proposed them.
         most_tried: Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
@@ -119,7 +119,7 @@ class RunConfig:
     maximize: bool = True
     divergence: str | None = None
     run: str | None = None
-    finish_policies: int = 3
+    finish_policies: int = 2
     most_tried: int = 8
     finish_steps: int = FINISH_STEPS
     include_residual: bool = False

@@ -3,8 +3,10 @@
     config.json         what was asked (RunConfig)
     episodes.jsonl      every proposed policy with its score, one line each, appended and synced
     agents/NAME/        what an agent keeps (safetensors and JSON)
-    rows/NAME.json      finished lines of the table
-    finished/           finished networks, until the run ends
+    rows/NAME.json      lines of what was finished for a drop of accuracy or a front
+    finished/           finished networks: of a fixed budget kept for good, so that the run can go on or hand over another
+    best.safetensors    the best network so far, with its policy, until the run ends
+    best/               the same as a folder, where it was exported
     front/              policies and weights along a front (--pareto)
     policy.json         the result
     model.safetensors   its weights
@@ -36,7 +38,7 @@ from autoprune.support.reading import reason
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.support.tensors import load_safetensors
 
-_FOLDERS = ("agents", "finished", "front", "rows")
+_FOLDERS = ("agents", "best", "finished", "front", "rows")
 _MEASURED = ("profile.jsonl", "costs.json")
 _FILES = (
     "config.json",
@@ -44,6 +46,7 @@ _FILES = (
     "policy.json",
     "model.safetensors",
     "load.py",
+    "best.safetensors",
     *_MEASURED,
     "report.json",
     ".lock",
@@ -132,6 +135,7 @@ class RunFolder:
         self.episodes_path = path / "episodes.jsonl"
         self.policy_path = path / "policy.json"
         self.model_path = path / "model.safetensors"
+        self.best_path = path / "best.safetensors"
         self.report_path = path / "report.json"
         self.profile_path = path / "profile.jsonl"
         self._lock: Lock | None = None
@@ -207,6 +211,10 @@ class RunFolder:
         """End the run with its report."""
         self.check_in_place()
         write_json_atomic(self.report_path, report)
+
+    def remove_report(self) -> None:
+        """Make a finished run that goes on an unfinished one, before its result is written again."""
+        self.report_path.unlink(missing_ok=True)
 
     def begin(self, config: RunConfig) -> None:
         """Make the folder with its configuration, or check that the one there is equal.

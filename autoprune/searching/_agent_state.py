@@ -97,34 +97,52 @@ def side_by_side(
     *,
     scored: Callable[[Counts, Score], None],
     tell: Callable[[AgentState], None],
+    goes_on: Callable[[AgentState], bool],
+    is_converged: Callable[[AgentState], bool],
+    leader: str,
     matched: str,
     at_the_end: bool,
-) -> None:
+) -> dict[str, AgentState]:
     """Let agents propose at the same time until none does; each is told of its policies in the order of its own.
 
     Args:
         state_of: Makes an agent's state, given its name.
-        names: The agents, those first whose policies are scored first; the run's own is the first.
+        names: The agents, those first whose policies are scored first.
         workers: What scores policies.
         known: The scores known, which ``scored`` adds to.
         scored: Called with every new score.
         tell: Called with a state whose first waiting policy has a score.
-        matched: The matched-budget baseline: it proposes as many policies as the first agent did, maybe fewer than allowed.
+        goes_on: Whether a state's agent is to be asked for more.
+        is_converged: Whether what it proposed last need not be scored, and nothing after it.
+        leader: The run's own agent.
+        matched: The matched-budget baseline: it proposes as many policies as the run's own agent did, maybe fewer than allowed.
         at_the_end: Whether it has to know how many that is before it begins.
+
+    Returns:
+        The states in the end, by name.
     """
     states: dict[str, AgentState] = {}
     while True:
         moved = False
         for name in names:
-            leader = states.get(names[0]) if name == matched and name != names[0] else None
+            first = states.get(leader) if name == matched and name != leader else None
             if name not in states:
-                if leader is not None and at_the_end and not (leader.ended and not leader.waiting):
+                if first is not None and at_the_end and not (first.ended and not first.waiting):
                     continue
                 states[name] = state_of(name)
             state = states[name]
-            limit = None if leader is None else len(distinct(leader.history))
-            while workers.free and (counts := state.ask(limit)) is not None:
+            limit = None if first is None else len(distinct(first.history))
+            while workers.free and not state.ended:
+                if not goes_on(state):
+                    state.ended = True
+                    break
+                if (counts := state.ask(limit)) is None:
+                    break
                 moved = True
+                if is_converged(state):
+                    state.waiting.pop()
+                    state.ended = True
+                    break
                 if counts not in known and counts not in workers.busy:
                     workers.submit(counts)
             while state.waiting and state.waiting[0] in known:
@@ -132,5 +150,5 @@ def side_by_side(
                 moved = True
         if not moved:
             if not workers.busy:
-                return
+                return states
             scored(*workers.wait())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +19,17 @@ from autoprune.data import Images, moved, name_of
 from autoprune.decisions import Bounds, Ignore, network_of, restrictions_of
 from autoprune.errors import UsageError
 from autoprune.evaluation import DivergenceFn, Part, Run, Score
+from autoprune.exporting import SUFFIXES, export_model
 from autoprune.graph import build_graph, parts_and_inputs, view
 from autoprune.latency import Target
 from autoprune.model_guard import unchanged
-from autoprune.report import Progress, sentences, table
+from autoprune.report import Progress, metric_of, sentences, table, with_error
 from autoprune.runs import RunFolder
+from autoprune.searching._ending import CONVERGED, Ending, parse_seconds
 from autoprune.searching._passed import inputs_passed
+from autoprune.searching._plugins import check_plugins
 from autoprune.searching._resolve import DEFAULT_BUDGET, asks_no_size, metric_asked, resolve
-from autoprune.searching._session import as_found, check_plugins, execute, task_asked
+from autoprune.searching._session import as_found, execute, task_asked
 from autoprune.support.files import write_text_atomic
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
@@ -52,6 +56,36 @@ class SearchResult:
     def table(self) -> str:
         """The report as a text table, with what there is to say about it below."""
         return "\n".join([table(self.report), "", *sentences(self.report)])
+
+    def __repr__(self) -> str:
+        """Return what was found on one line, without weights."""
+        final, dense, metric = self.report["final"], self.report["dense"], metric_of(self.report)
+        return (
+            f"<SearchResult: {final['macs'] / dense['macs']:.3f} of the MACs, {final['params'] / dense['params']:.3f} of the "
+            f"parameters, {metric.name} {with_error(final, metric)}{metric.unit} (dense {metric.text(dense['accuracy'])}), "
+            f"{final['name']}'s policy>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        return f"<pre>{html.escape(self.table)}</pre>"
+
+    def export(self, path: str | Path, example_input: Any) -> None:
+        """Write the small network to a file that other tools read, as its suffix says: ``.onnx``, ``.pt2`` or ``.safetensors``.
+
+        Args:
+            path: The file.
+            example_input: A batch of at least two items, as for `search`.
+
+        Raises:
+            UsageError: for another suffix, or where what ONNX needs is not installed.
+            AutopruneError: if the network cannot be exported.
+        """
+        suffix = Path(path).suffix
+        formats = {ending: name for name, ending in SUFFIXES.items()}
+        if suffix not in formats:
+            raise UsageError(f"The file '{path}' must end in {', '.join(formats)}, which says its format.")
+        export_model(self.model, example_input, Path(path), format=formats[suffix])
 
     def save(self, folder: str | Path) -> None:
         """Write ``policy.json``, ``model.safetensors``, ``load.py`` and ``report.json`` into a folder, which is made if need be.
@@ -91,7 +125,7 @@ def search(
     select: str | None = None,
     score: Literal["sequential", "cached"] | None = None,
     race: bool | None = None,
-    baselines: Sequence[str] | None = None,
+    baselines: str | Sequence[str] | None = None,
     finish_policies: int | None = None,
     most_tried: int | None = None,
     finish_steps: int | None = None,
@@ -109,6 +143,10 @@ def search(
     profile: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 1,
+    timeout: float | str | None = None,
+    max_passes: float | None = None,
+    patience: int | Literal["converged"] | None = CONVERGED,
+    row: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search for the best pruned network within a budget, and compare it with the simple rules.
@@ -152,8 +190,9 @@ def search(
         select: How the channels of a policy are chosen.
         score: How policies are scored during the search.
         race: Whether scoring stops, after a part of the images, at policies that are clearly worse than the best simple rule.
-        baselines: The simple rules (and "random") that are scored too.
-        finish_policies: How many of each agent's best policies are finished, since scores are on fewer images than results.
+        baselines: What is scored beside the agent: "none", "rules" (the default), "all" (random search with as many policies
+            too), or names.
+        finish_policies: How many of the best policies are finished at most to choose the result of, whoever proposed them.
         most_tried: How many are finished at most until one is within the drop of accuracy, and measured to be fast enough.
         finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
             the closed form alone.
@@ -173,6 +212,11 @@ def search(
         profile: File of times measured on this target before, which need not be measured again.
         out: Run folder; an unfinished run there is continued, a finished one returned. None keeps nothing on disk.
         workers: Processes that score policies at the same time, with one thread each; what is found does not depend on it.
+        timeout: Seconds (or "10m") after which the search ends with the best so far; with ``out`` more time goes on with it.
+        max_passes: Passes of the dense network over the search images, for preparing and scores, after which it ends likewise.
+        patience: Policies without a better one after which it ends; "converged": once the agent expects none that is better by
+            more than the noise; None: after all ``episodes``.
+        row: The agent or rule whose best network is to be the result; by default the best of all.
         progress: Receives what happens.
 
     Raises:
@@ -183,6 +227,8 @@ def search(
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model is a {type(model).__name__}, but must be a torch.nn.Module.")
     restrictions = restrictions_of(model, ignore, bounds)
+    seconds = parse_seconds(timeout) if isinstance(timeout, str) else timeout
+    ending = Ending(timeout_s=seconds, max_passes=max_passes, patience=patience, row=row)
     asked = {
         "model": name_of(type(model)),
         "data": "python",
@@ -203,7 +249,7 @@ def search(
         "select": select,
         "score": score,
         "race": race,
-        "baselines": None if baselines is None else tuple(baselines),
+        "baselines": baselines if baselines is None or isinstance(baselines, str) else tuple(baselines),
         "finish_policies": finish_policies,
         "most_tried": most_tried,
         "finish_steps": finish_steps,
@@ -241,6 +287,7 @@ def search(
                 started=started,
                 agent=agent,
                 workers=workers,
+                ending=ending,
             )
             policy = Policy.load(folder.policy_path)
             state = load_safetensors(folder.model_path)

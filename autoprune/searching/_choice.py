@@ -12,6 +12,8 @@ from autoprune.runs import Episode
 
 MOST_POINTS = 16
 """Points of a front that are finished."""
+CLEARLY = 2.0
+"""Standard errors by which a policy is clearly worse than another."""
 
 
 def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
@@ -32,7 +34,7 @@ def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
             seen.add(counts)
             found.append(episode)
     if budget.minimize is None:
-        return sorted(found, key=lambda e: (-e.score.reward, _finite(e.score.loss)))
+        return sorted(found, key=_place)
     kind = budget.minimize
     if budget.max_drop is not None:
         return sorted(found, key=lambda e: (e.score.of(kind), -e.score.quality))
@@ -41,6 +43,34 @@ def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
         return []
     middle = points.index(knee(points, kind))
     return [points[place] for place in sorted(range(len(points)), key=lambda place: abs(place - middle))]
+
+
+def candidates(own: Sequence[Episode], others: Sequence[Episode], most: int) -> tuple[list[Episode], int]:
+    """Return in which order policies of a fixed budget are to be finished, and how many of them are in any case.
+
+    The agent's best and the best of the others come first, whichever is better, so that the simple rules are measured where
+    they may win; then all the rest, the best first. Of the first few those are left for later that are clearly worse than the
+    best: by more than `CLEARLY` standard errors, each of its difference to the dense network (which errs on the safe side).
+
+    Args:
+        own: The agent's policies within the budget, the best first.
+        others: Those of the simple rules (and of random search), likewise.
+        most: How many are finished at most to choose between.
+    """
+    seen = {tuple(episode.counts.values()) for episode in own}
+    others = [episode for episode in others if tuple(episode.counts.values()) not in seen]
+    order = [*sorted([*own[:1], *others[:1]], key=_place), *sorted([*own[1:], *others[1:]], key=_place)]
+    first = [episode for episode in order[:most] if not _clearly_worse(episode.score, order[0].score)]
+    return [*first, *(episode for episode in order if episode not in first)], len(first)
+
+
+def _place(episode: Episode) -> tuple[float, float]:
+    return -episode.score.reward, _finite(episode.score.loss)
+
+
+def _clearly_worse(score: Score, best: Score) -> bool:
+    error = math.hypot(score.drop_se, best.drop_se)
+    return best.quality - score.quality > CLEARLY * error  # False where an error is not known
 
 
 def front(episodes: Iterable[Episode], kind: str) -> list[Episode]:

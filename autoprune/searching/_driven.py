@@ -55,6 +55,10 @@ class DrivenProblem(ProblemLike, Protocol):
         """What preparing the search computed, in images through the dense network."""
 
     @property
+    def setup_cost(self) -> float:
+        """What preparing the search took, in dense passes over the search images."""
+
+    @property
     def report_images(self) -> int | None:
         """Number of images that accuracy is reported on, if known."""
 
@@ -65,6 +69,9 @@ class DrivenProblem(ProblemLike, Protocol):
     @property
     def dense_right(self) -> ByImage | None:
         """Which images of the report part the dense network gets right."""
+
+    def as_scored(self, counts: Sequence[int], /) -> tuple[nn.Module, Mapping[str, IntArray]]:
+        """Return a policy's network as it is scored, and the units that it keeps, by name."""
 
     def finish(self, counts: Sequence[int], /) -> Finished:
         """Return the network of a policy after the final reconstruction."""

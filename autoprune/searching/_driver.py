@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from autoprune.agents import RULES, STEPS, Agent, Counts, agent_for_budget
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, UsageError
 from autoprune.evaluation import Score
-from autoprune.report import Progress, Row, build_report
-from autoprune.runs import Episode, RunConfig, RunFolder, distinct
+from autoprune.registry import nearest
+from autoprune.report import Progress, Row, build_report, scored_row
+from autoprune.runs import Episode, RunConfig, RunFolder, distinct, remove_best
 from autoprune.searching._agent_state import AgentState, side_by_side
-from autoprune.searching._choice import ranked
+from autoprune.searching._choice import candidates, ranked
 from autoprune.searching._driven import DrivenProblem
+from autoprune.searching._ending import Ending, Stop
 from autoprune.searching._finishing import Finishing
 from autoprune.searching._front import finish_front
 from autoprune.searching._journal import Journal, dense_episode
 from autoprune.searching._kept import remove_kept
-from autoprune.searching._recheck import read_row
 from autoprune.searching._smallest import export_smallest
 from autoprune.workers import Workers
 
@@ -27,8 +29,8 @@ class Driver:
     """Runs one search in one folder, from wherever an earlier session of it got to.
 
     Policies that keep equally many channels everywhere are scored once, whoever proposes them: the score is a function
-    of the counts. The policy of a row is the best within the budget (see `autoprune.searching.ranked`), chosen on the search
-    part once more when the first few are finished.
+    of the counts. The best few within the budget are finished, whoever proposed them (see `autoprune.searching.candidates`), and
+    the one that is then the best on the search part is the run's result.
 
     Args:
         problem: What is pruned and how it is scored.
@@ -40,6 +42,7 @@ class Driver:
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
         workers: How many processes score policies, if more than one; what is found does not depend on it.
+        ending: When the search ends early, and whose network it hands over.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Driver:
         started: float,
         agent: str | type[Agent] | None = None,
         workers: int = 1,
+        ending: Ending | None = None,
     ) -> None:
         self._workers = workers
         self._problem = problem
@@ -62,7 +66,11 @@ class Driver:
         self._progress = progress
         self._agent = agent if agent is not None else config.agent
         self._held_out = held_out
-        proposers = [config.agent, *(name for name in config.baselines if name != config.agent)]
+        others = [name for name in config.baselines if name != config.agent]
+        rules = [name for name in others if name in RULES]
+        proposers = [*rules, config.agent, *(name for name in others if name not in RULES)]
+        self._ending = ending or Ending()
+        self._stop = Stop.from_report(folder.read_report()) if self._ending.only_row else None
         self._journal = Journal(problem, folder, proposers, started=started)
         self._full: dict[Counts, bool] = {}
         self._finishing = Finishing(
@@ -76,37 +84,100 @@ class Driver:
             version: autoprune's version, for the report.
 
         Raises:
-            AutopruneError: if the agent proposes no policy within the budget.
+            AutopruneError: if nobody proposes a policy within the budget.
         """
-        own, journal = self._config.agent, self._journal
+        journal = self._journal
         for note in self._problem.notes:
             self._progress.stage(note)
         self._progress.begin(sum(map(self._allowed, journal.proposers)), len(journal.episodes))
         if self._workers > 1:
             self._search_together(journal.proposers)
-        rows = {name: row for name in journal.proposers if (row := self._run_agent(name)) is not None}
-        order = [name for name in self._config.baselines if name in rows and name != own]
-        exported, drop = own, None
-        if self._problem.budget.max_drop is not None:
-            exported, drop = export_smallest(self._finishing, rows)
-        front = finish_front(self._finishing, own)
+        else:
+            for name in journal.proposers:
+                self._search(name)
+        rows, exported, others = self._finish()
         self._folder.check_in_place()
-        remove_kept(self._folder.finished_folder)
+        if self._problem.budget.minimize is not None:
+            remove_kept(self._folder.finished_folder)
+        order = [name for name in (*self._config.baselines, self._config.agent) if name in rows]
         report = build_report(
             self._config,
-            [self._finishing.dense_row(), *(rows[name] for name in order), rows[own]],
+            [self._finishing.dense_row(), *(rows[name] for name in dict.fromkeys(order))],
             episodes=journal.episodes,
             held_out=self._held_out,
             wall_s=journal.elapsed_s(),
             version=version,
             notes=self._problem.notes,
-            front=front,
             exported=exported,
-            drop=drop,
+            scored=self._scored(),
+            stopped=None if self._stop is None else asdict(self._stop),
+            passes=self._passes(),
+            dense_seconds=self._problem.dense.seconds,
+            **others,
         )
         report |= {"episodes": len(journal.episodes), "digests": self._folder.digests()}
         self._folder.write_report(report)
+        remove_best(self._folder)
         return report
+
+    def _finish(self) -> tuple[dict[str, Row], str, dict[str, Any]]:
+        """Finish the best policies and export one; return the rows, whose network was exported, and what else was decided."""
+        own, budget, names = self._config.agent, self._problem.budget, self._journal.proposers
+        if budget.max_drop is not None:
+            rows: dict[str, Row] = {}
+            exported, drop = export_smallest(self._finishing, rows)
+            return rows, exported, {"drop": drop}
+        best = self._ranked(self._journal.of(own))
+        others = self._ranked([e for name in names if name != own for e in self._journal.of(name)])
+        if not best and not others:
+            raise AutopruneError(
+                f"The agent '{own}' proposed no policy within the budget ({len(distinct(self._journal.of(own)))} scored); "
+                "give it more --episodes or use another --agent."
+            )
+        if budget.minimize is not None:
+            order, first = (best or others)[:1], 1
+        elif self._ending.row is not None or own in RULES:  # a rule that is asked for by name is what is wanted
+            order, first = self._of_row(self._ending.row or own), 1
+        else:
+            hurried = self._stop is not None and self._stop.hurried
+            order, first = candidates(best, others, 1 if hurried else self._config.finish_policies)
+        self._progress.stage(f"Final reconstruction of the best {'network' if first == 1 else f'{first} networks'}")
+        episode, finished, measured = self._finishing.best(order, first)
+        self._finishing.export(episode.agent, finished)
+        rows = {} if budget.minimize is not None else self._finishing.rows(names)
+        rows[episode.agent] = self._finishing.row(episode.agent, episode, finished, measured)
+        for name in rows:
+            self._progress.finished(rows[name])
+        front = finish_front(self._finishing, own)
+        return rows, episode.agent, {} if front is None else {"front": front}
+
+    def _of_row(self, name: str) -> list[Episode]:
+        """Return the policies within the budget of the agent or rule whose network is to be the result.
+
+        Raises:
+            UsageError: if it has none, or proposes nothing in this run.
+        """
+        names = self._journal.proposers
+        if name not in names:
+            raise UsageError(f"The run has no row '{name}'.{nearest(name, names)} It has: {', '.join(names)}.")
+        best = self._ranked(self._journal.of(name))
+        if not best:
+            raise UsageError(f"The row '{name}' has no policy within the budget; take another.")
+        return best
+
+    def _scored(self) -> list[dict[str, Any]]:
+        """Return for each agent and rule its best policy within the budget, by its score, before any final reconstruction."""
+        found = []
+        for name in self._journal.proposers:
+            best = self._ranked(self._journal.of(name))
+            if best and best[0].agent == name:
+                found.append(scored_row(name, best[0], self._journal.of(name)))
+        return found
+
+    def _passes(self) -> dict[str, float]:
+        """Return what the run cost in dense passes over the search images, by what for."""
+        scoring = sum(episode.score.cost for episode in distinct(self._journal.episodes))
+        return {"preparing": self._problem.setup_cost, "scoring": scoring, "finishing": self._finishing.cost}
 
     def _allowed(self, name: str) -> int:
         """Return how many policies one of them may propose: as many as the agent, but a rule has one for each budget."""
@@ -114,54 +185,59 @@ class Driver:
             return STEPS if self._problem.budget.minimize is not None else 1
         return self._config.episodes
 
-    def _run_agent(self, name: str) -> Row | None:
-        """Let one agent propose all its policies, and finish the best; None if none is within the budget."""
-        kept = read_row(self._folder, name, self._problem, episodes=len(self._journal.of(name)))
-        if kept is not None:
-            return kept
-        best = self._search(name)
-        if not best:
-            if name != self._config.agent:
-                return None
-            raise AutopruneError(
-                f"The agent '{name}' proposed no policy within the budget ({len(distinct(self._journal.of(name)))} scored); "
-                "give it more --episodes or use another --agent."
-            )
-        row = self._finish(name, best)
-        self._folder.write_row(name, {**row.to_dict(), "episodes": len(self._journal.of(name))})
-        self._progress.finished(row)
-        return row
-
-    def _search(self, name: str) -> list[Episode]:
-        """Return the agent's policies within the budget after all its episodes, the best first."""
+    def _search(self, name: str) -> None:
+        """Let one agent propose its policies, as many as it may and as the limits allow."""
         state = self._state(name)
-        while state.ask() is not None:
+        while self._goes_on(state) and state.ask() is not None and not self._is_converged(state):
             self._tell(state)
         self._journal.probed[name] = state.agent.images
-        return self._ranked(state.history)
+
+    def _goes_on(self, state: AgentState) -> bool:
+        """Return whether an agent is to be asked for another policy, as far as the limits say."""
+        if self._ending.only_row:
+            return False
+        if state.name == self._config.agent and state.history:
+            tried, best = distinct(state.history), self._ranked(state.history)
+            since = len(tried) - 1 - tried.index(best[0]) if best and best[0] in tried else 0
+            self._stop = self._stop or self._ending.is_spent(since)
+        elif self._stop is not None and not self._stop.hurried:  # the agent's search ended, not that of another
+            return True
+        if self._stop is None and any(episode.feasible for episode in self._journal.episodes):
+            scoring = sum(episode.score.cost for episode in distinct(self._journal.episodes))
+            self._stop = self._ending.reached(self._journal.elapsed_s(), self._problem.setup_cost + scoring)
+        return self._stop is None
+
+    def _is_converged(self, state: AgentState) -> bool:
+        """Return whether the policy that the run's own agent proposed last promises too little to be scored."""
+        best = self._ranked(state.history)
+        if state.name == self._config.agent and best and self._problem.budget.minimize is None:
+            self._stop = self._stop or self._ending.is_converged(state.agent, best[0].score)
+            return self._stop is not None
+        return False
 
     def _search_together(self, names: Sequence[str]) -> None:
         """Score what all agents and rules propose, at the same time."""
-        if all(self._folder.read_row(name) is not None for name in names):
-            return
-        after = (
-            self._problem.budget.minimize is not None
-        )  # a bisection over budgets divides the episodes that there are
+        # A bisection over budgets divides the episodes that there are.
+        after = self._problem.budget.minimize is not None
 
         def scored(counts: Counts, score: Score) -> None:
             self._journal.scores[counts] = score
 
         with Workers(self._problem.score, self._workers) as workers:
-            side_by_side(
+            states = side_by_side(
                 partial(self._state, after=after),
                 names,
                 workers,
                 self._journal.scores,
                 scored=scored,
                 tell=self._tell,
+                goes_on=self._goes_on,
+                is_converged=self._is_converged,
+                leader=self._config.agent,
                 matched="random",
                 at_the_end=after,
             )
+        self._journal.probed |= {name: state.agent.images for name, state in states.items()}
 
     def _state(self, name: str, *, after: bool = True) -> AgentState:
         """Return an agent with what it did so far; ``after`` the run's own agent, of which random proposes as many."""
@@ -187,6 +263,8 @@ class Driver:
         episode = self._journal.add(state.name, len(state.history), counts)
         state.history.append(episode)
         best = self._ranked(state.history)
+        if self._problem.budget.minimize is None and self._ranked(self._journal.episodes)[:1] == [episode]:
+            self._finishing.keep_best(episode)
         self._progress.scored(episode, best[0] if best else None)
         state.agent.tell(episode.episode, counts, episode.score)
         self._folder.check_in_place()
@@ -208,11 +286,3 @@ class Driver:
         if counts not in self._full:
             self._full[counts] = tuple(self._problem.projector.fill(counts)) == counts
         return self._full[counts]
-
-    def _finish(self, name: str, best: Sequence[Episode]) -> Row:
-        """Give an agent's best policies the final reconstruction and return the row of the one that is then the best."""
-        self._progress.stage(f"Final reconstruction of {name}'s best network")
-        episode, finished, measured = self._finishing.best(best)
-        if name == self._config.agent:
-            self._finishing.export(name, finished)
-        return self._finishing.row(name, episode, finished, measured)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from torch import nn
+
 from autoprune.agents import Counts
 from autoprune.decisions import entries_of
 from autoprune.evaluation import Score
@@ -16,7 +18,7 @@ from autoprune.latency import Ratio
 from autoprune.problem import Finished as FinishedNetwork
 from autoprune.problem import excess, measured_values, met
 from autoprune.report import Progress, Row, make_row
-from autoprune.runs import Episode, RunConfig, RunFolder
+from autoprune.runs import Episode, RunConfig, RunFolder, write_best
 from autoprune.searching._driven import DrivenProblem, Finished
 from autoprune.searching._journal import Journal
 from autoprune.searching._kept import read_kept, write_kept
@@ -56,39 +58,75 @@ class Finishing:
         self.folder = folder
         self.progress = progress
         self._model_spec = model_spec
+        self._done: dict[Counts, Finished] = {}
+        self._paid: dict[Counts, float] = {}
+
+    @property
+    def cost(self) -> float:
+        """What the final reconstructions took, in dense passes over the search images."""
+        return sum({**self._paid, **{counts: found.search.cost for counts, found in self._done.items()}}.values())
+
+    def paid(self, episode: Episode, cost: float) -> None:
+        """Count what finishing a policy took in an earlier session, where its network is not read again."""
+        self._paid[self.journal.counts(episode)] = cost
 
     def finished(self, episode: Episode) -> Finished:
         """Return the network of an episode's policy after the final reconstruction."""
         return self._finished(self.journal.counts(episode))
 
     def _finished(self, counts: Counts) -> Finished:
-        folder = self.folder.finished_folder
-        stored = read_kept(folder, counts, self.problem.dense.metric)
-        if stored is not None:
-            model = self.problem.rebuilt(stored.kept, stored.state)
-            return FinishedNetwork(model, stored.kept, stored.search, stored.report, stored.right, stored.drop)
-        found = self.problem.finish(counts)
-        self.folder.check_in_place()
-        write_kept(folder, counts, found)
+        found = self._known(counts)
+        if found is None:
+            found = self._done[counts] = self.problem.finish(counts)
+            self.folder.check_in_place()
+            write_kept(self.folder.finished_folder, counts, found)
+            if self.problem.budget.minimize is None and found is min(self._done.values(), key=_by_reward):
+                self._keep_best(
+                    found.model, found.kept, found.search, self._finder(counts), "after the final reconstruction"
+                )
         return found
 
-    def best(self, ranked: Sequence[Episode]) -> tuple[Episode, Finished, Ratio | None]:
-        """Return which of an agent's policies is the best once finished and timed, its network, and its time if latency counts.
+    def keep_best(self, episode: Episode) -> None:
+        """Keep the network of a policy that was just scored as the best so far."""
+        model, kept = self.problem.as_scored(self.journal.counts(episode))
+        self._keep_best(model, kept, episode.score, episode.agent, "as scored, before any final reconstruction")
+
+    def _keep_best(self, model: nn.Module, kept: Mapping[str, IntArray], score: Score, agent: str, how: str) -> None:
+        metric = score.metric
+        what = f"{agent}'s best, {how} ({metric.name} {metric.text(score.accuracy)}{metric.unit} on the search part)"
+        loader = self.problem.loader(model)
+        write_best(self.folder, model, self.policy(agent, kept, score), loader=loader, what=what)
+
+    def _finder(self, counts: Counts) -> str:
+        """Return who proposed a policy first; the run's own agent where nobody did, as it was tightened."""
+        names = (episode.agent for episode in self.journal.episodes if self.journal.counts(episode) == counts)
+        return next(names, self.config.agent)
+
+    def _known(self, counts: Counts) -> Finished | None:
+        """Return a network that was finished before, maybe in an earlier session; None if there is none."""
+        if counts not in self._done:
+            stored = read_kept(self.folder.finished_folder, counts, self.problem.dense.metric)
+            if stored is None:
+                return None
+            model = self.problem.rebuilt(stored.kept, stored.state)
+            scores = stored.search, stored.report, stored.right, stored.drop
+            self._done[counts] = FinishedNetwork(model, stored.kept, *scores)
+        return self._done[counts]
+
+    def best(self, order: Sequence[Episode], first: int) -> tuple[Episode, Finished, Ratio | None]:
+        """Return which of some policies is the best once finished and timed, its network, and its time if latency counts.
 
         Args:
-            ranked: Policies within the budget, the best by their scores first. At a fixed budget the first few are finished and
-                compared by their scores then; of all the first that is fast enough and within the drop of accuracy is taken.
+            order: Policies within the budget, in the order in which they are to be finished.
+            first: How many are finished in any case and compared by their scores then; the others one by one, up to the first
+                that is fast enough, where none of these is.
         """
         budget, dense = self.problem.budget, self.problem.dense
-        first: list[tuple[Episode, Finished]] = []
-        if budget.minimize is None:
-            first = [(episode, self.finished(episode)) for episode in ranked[: self.config.finish_policies]]
-            first.sort(key=lambda pair: (-pair[1].search.reward, _finite(pair[1].search.loss)))
-        elif budget.max_drop is None:
-            ranked = ranked[:1]
-        others = ((episode, self.finished(episode)) for episode in ranked[len(first) : self.config.most_tried])
+        chosen = [(episode, self.finished(episode)) for episode in order[:first]]
+        chosen.sort(key=_place)
+        others = ((episode, self.finished(episode)) for episode in order[first : self.config.most_tried])
         slow: list[tuple[Episode, Finished, Ratio]] = []
-        for episode, found in chain(first, others):
+        for episode, found in chain(chosen, others):
             if not found.search.within(budget, dense):
                 continue
             measured = self.problem.timed(found.model)
@@ -97,8 +135,19 @@ class Finishing:
             slow.append((episode, found, measured))
         if slow:  # each was predicted to be fast enough, and none was
             return self._tightened(slow)
-        found = self.finished(ranked[-1])
-        return ranked[-1], found, self.problem.timed(found.model)
+        found = self.finished(order[-1])
+        return order[-1], found, self.problem.timed(found.model)
+
+    def rows(self, names: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of those of whose policies one is finished, each of the best that is; without times."""
+        rows = {}
+        for name in names:
+            tried = {self.journal.counts(episode): episode for episode in reversed(self.journal.of(name))}
+            done = [(tried[counts], found) for counts in tried if (found := self._known(counts)) is not None]
+            if done:
+                episode, found = min(done, key=_place)
+                rows[name] = self.row(name, episode, found)
+        return rows
 
     def _tightened(self, slow: list[tuple[Episode, Finished, Ratio]]) -> tuple[Episode, Finished, Ratio]:
         """Shrink the best of networks that are slower than predicted until it is measured to be fast enough.
@@ -127,6 +176,7 @@ class Finishing:
     def export(self, name: str, finished: Finished) -> None:
         """Make a finished network of an agent's the run's result."""
         self.folder.check_in_place()
+        self.folder.remove_report()
         save_safetensors_atomic(self.folder.model_path, finished.model.state_dict())
         write_text_atomic(self.folder.path / LOADER, self.problem.loader(finished.model))
         self.policy(name, finished.kept, finished.search).save(self.folder.policy_path)
@@ -176,6 +226,15 @@ class Finishing:
             counts={group.name: group.size for group in self.problem.decisions},
             right=self.problem.dense_right,
         )
+
+
+def _place(pair: tuple[Episode, Finished]) -> tuple[float, float]:
+    """Return what finished networks are sorted by: the reward, then the loss."""
+    return _by_reward(pair[1])
+
+
+def _by_reward(found: Finished) -> tuple[float, float]:
+    return -found.search.reward, _finite(found.search.loss)
 
 
 def _finite(loss: float) -> float:

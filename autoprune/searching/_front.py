@@ -40,8 +40,9 @@ def finish_front(finishing: Finishing, name: str) -> dict[str, Any] | None:
             save_safetensors_atomic(folder.front_folder / f"{label}.safetensors", finished.model.state_dict())
             finishing.policy(name, finished.kept, finished.search).save(folder.front_folder / f"{label}.json")
             row = finishing.row(label, episode, finished, problem.timed(finished.model))
-            kept = {**row.to_dict(), "cost": finished.search.of(kind)}
+            kept = {**row.to_dict(), "cost": finished.search.of(kind), "passes": finished.search.cost}
             folder.write_row(label, kept)
+        finishing.paid(episode, kept["passes"])
         rows.append(kept)
     return {
         "kind": kind,

@@ -7,7 +7,7 @@ from typing import Any
 
 from autoprune.budget import Budget, read_drop
 from autoprune.envs import ProblemLike
-from autoprune.errors import AutopruneError, UsageError
+from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 from autoprune.report import Row
 from autoprune.runs import Episode, RunFolder
@@ -46,33 +46,6 @@ def check_episodes(
         seen.add((episode.agent, counts))
 
 
-def read_row(folder: RunFolder, name: str, problem: ProblemLike, *, episodes: int) -> Row | None:
-    """Return a finished line of the table, None if there is none.
-
-    Args:
-        folder: The run.
-        name: The line's name.
-        problem: The problem that it is about.
-        episodes: How many lines of the journal are of that name; a finished line of the table says how many there were.
-
-    Raises:
-        UsageError: if it is damaged or not about this problem.
-        AutopruneError: if lines of the journal are missing.
-    """
-    kept = folder.read_row(name)
-    if kept is None:
-        return None
-    row = _row(folder, name, kept, problem, of=name)
-    told = kept.get("episodes", episodes)
-    if told != episodes:
-        path = folder.episodes_path
-        raise AutopruneError(
-            f"The journal '{path}' has {episodes} lines of {name}, but its row was made of {told!r:.20}; restore the file or "
-            "begin another run with a new --out."
-        )
-    return row
-
-
 def read_tried(folder: RunFolder, label: str, problem: ProblemLike, episode: Episode) -> dict[str, Any] | None:
     """Return what a run with ``--max-drop`` wrote of a policy that it finished, None if it did not.
 
@@ -93,6 +66,8 @@ def read_tried(folder: RunFolder, label: str, problem: ProblemLike, episode: Epi
     drop, allowed = kept.get("drop"), float(problem.budget.max_drop or 0.0) / problem.dense.metric.scale
     if wrong is None and not all(type(kept.get(key)) is bool for key in ("fast", "confirmed")):
         wrong = "it does not say whether the policy is within the budget"
+    elif wrong is None and type(kept.get("passes")) not in (int, float):
+        wrong = "it does not say what finishing it took"
     elif wrong is None and drop is not None:
         try:
             confirmed = read_drop(drop).confirms(allowed)

@@ -11,7 +11,7 @@ from autoprune.errors import UsageError
 from autoprune.evaluation import ACCURACY, PIXEL_ACCURACY, SIZE_TRADING, Metric, default_reward
 from autoprune.latency import Target
 from autoprune.registry import nearest
-from autoprune.runs import PRESETS, RunConfig
+from autoprune.runs import BASELINES, PRESETS, RunConfig
 
 DEFAULT_BUDGET = 0.5
 """Share of the dense MACs that may stay where nothing is said from Python; the command line asks for one."""
@@ -39,6 +39,8 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
     """
     given = {key: value for key, value in asked.items() if value is not None}
     given = {**_preset(given.pop("preset", None), given), **given}
+    if isinstance(given.get("baselines"), str):
+        given["baselines"] = _baselines(given["baselines"])
     budget = _budget({key: given.pop(key) for key in GOALS if key in given}, given.get("reward"), stored)
     if stored is not None:
         values = {item.name: getattr(stored, item.name) for item in fields(stored)} | _as_recorded(given, stored)
@@ -58,6 +60,16 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
         raise UsageError(f"Unknown option '{unknown[0]}' of a search.{nearest(unknown[0], known)}")
     target = _target(budget, values.get("target"), values.get("device", RunConfig.device))
     return RunConfig(**{**values, "budget": budget, "target": target})
+
+
+BASELINE_SETS = {"none": (), "rules": BASELINES, "all": (*BASELINES, "random")}
+"""What is scored beside the agent, by one word: nothing, the simple rules, or random search with as many policies too."""
+
+
+def _baselines(text: str) -> tuple[str, ...]:
+    """Read "none", "rules", "all" or names with commas between."""
+    names = tuple(name for part in text.split(",") if (name := part.strip()))
+    return BASELINE_SETS[names[0]] if len(names) == 1 and names[0] in BASELINE_SETS else names
 
 
 def asks_no_size(asked: Mapping[str, Any], stored: RunConfig | None = None) -> bool:

@@ -8,18 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.agents import Agent, agent_for_budget, resolve_agent, rule_policies
-from autoprune.decisions import CHANNELS, find
+from autoprune.agents import Agent, agent_for_budget, rule_policies
 from autoprune.errors import UsageError
 from autoprune.evaluation import (
-    DivergenceFn,
     Metric,
-    RewardFn,
     Task,
-    check_divergence,
-    check_reward,
     default_reward,
-    resolve_reward,
 )
 from autoprune.latency import Profile, Target
 from autoprune.models import untrained
@@ -29,8 +23,9 @@ from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs, run_function, task_of
 from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._driver import Driver
+from autoprune.searching._ending import Ending, has_ended
+from autoprune.searching._plugins import check_plugins
 from autoprune.searching._resolve import resolve
-from autoprune.select import Selection, selections
 from autoprune.support.files import write_bytes_atomic
 from autoprune.support.threads import pinned_threads
 from autoprune.workers import check_workers
@@ -49,6 +44,7 @@ def search_to_folder(
     download: bool = False,
     root: Path = Path("runs"),
     workers: int = 1,
+    ending: Ending | None = None,
 ) -> RunFolder:
     """Run a search, continue it, or just find it finished.
 
@@ -60,6 +56,7 @@ def search_to_folder(
         download: Whether the data may be downloaded.
         root: Where run folders go that are not named.
         workers: Processes that score policies at the same time, with one thread each.
+        ending: When the search ends early, and whose network it hands over.
 
     Returns:
         The finished run's folder.
@@ -76,7 +73,7 @@ def search_to_folder(
     config = resolve(asked, stored)
     if begun is not None and stored is not None:
         refuse_differences(begun, stored, config)
-        if begun.finished and not any(asked.get(key) is not None for key in INPUT_KEYS):
+        if has_ended(begun, ending) and not any(asked.get(key) is not None for key in INPUT_KEYS):
             progress.stage(FINISHED.format(begun.path))
             return begun
     check_plugins(config)
@@ -87,7 +84,7 @@ def search_to_folder(
     config = as_found(config, inputs, asked)
     folder = RunFolder(out if out is not None else root / config.default_name())
     progress.opened(folder)
-    execute(config, inputs, folder, progress=progress, started=started, workers=workers)
+    execute(config, inputs, folder, progress=progress, started=started, workers=workers, ending=ending)
     return folder
 
 
@@ -100,6 +97,7 @@ def execute(
     started: float,
     agent: str | type[Agent] | None = None,
     workers: int = 1,
+    ending: Ending | None = None,
 ) -> None:
     """Run or continue a configured search in a folder; does nothing if it is finished already.
 
@@ -111,6 +109,7 @@ def execute(
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
         workers: Processes that score policies at the same time, with one thread each.
+        ending: When the search ends early, and whose network it hands over.
 
     Raises:
         UsageError: if the folder holds another run, or cannot be written.
@@ -118,7 +117,7 @@ def execute(
     """
     if folder.exists:
         refuse_differences(folder, folder.read_config(), config)
-        if folder.finished:
+        if has_ended(folder, ending):
             progress.stage(FINISHED.format(folder.path))
             return
     check_workers(workers, config.device)
@@ -136,9 +135,19 @@ def execute(
             options=config.agent_options,
         )
         folder.begin(config)
-        if folder.finished:  # another process ended it while this one waited or loaded
+        if has_ended(folder, ending):  # another process ended it while this one waited or loaded
             return
-        drive(problem, config, inputs, folder, progress=progress, started=started, agent=agent, workers=workers)
+        drive(
+            problem,
+            config,
+            inputs,
+            folder,
+            progress=progress,
+            started=started,
+            agent=agent,
+            workers=workers,
+            ending=ending,
+        )
 
 
 def drive(
@@ -151,6 +160,7 @@ def drive(
     started: float,
     agent: str | type[Agent] | None = None,
     workers: int = 1,
+    ending: Ending | None = None,
 ) -> None:
     """Search on a problem that is ready, in a folder that was begun and is locked, up to the report.
 
@@ -163,12 +173,16 @@ def drive(
         started: ``time.monotonic()`` when this session began.
         agent: The agent's class, where the configuration's name for it cannot be imported.
         workers: Processes that score policies at the same time, with one thread each.
+        ending: When the search ends early, and whose network it hands over.
 
     Raises:
         AutopruneError: if the agent proposes no policy within the budget, or something fails.
     """
     from autoprune import __version__
 
+    ending = ending or Ending()
+    if folder.finished and not ending.goes_on(folder.read_report()):
+        ending = replace(ending, only_row=True)
     Driver(
         problem,
         config=config,
@@ -179,6 +193,7 @@ def drive(
         started=started,
         agent=agent,
         workers=workers,
+        ending=ending,
     ).run(__version__)
 
 
@@ -332,37 +347,3 @@ def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) 
             f"The run in '{folder.path}' was begun differently ({'; '.join(differences)}); "
             "give the same options or another --out."
         )
-
-
-def check_plugins(
-    config: RunConfig,
-    *,
-    agent: str | type[Agent] | None = None,
-    reward: str | RewardFn | None = None,
-    divergence: str | DivergenceFn | None = None,
-) -> None:
-    """Look up every plug-in by name, so that a slip is reported before anything is loaded.
-
-    Args:
-        config: The configuration.
-        agent: The agent itself, where its name in the configuration may lead nowhere.
-        reward: The reward function itself, likewise.
-        divergence: The divergence itself, likewise.
-
-    Raises:
-        UsageError: for an unknown name (with the nearest), or a reward that does not go with the budget.
-    """
-    for kind in config.decide:
-        if kind != CHANNELS:
-            find(kind)
-    resolve_agent(config.agent if agent is None else agent)
-    selection: object = selections.get(config.select)
-    if not (isinstance(selection, type) and issubclass(selection, Selection)):
-        raise UsageError(
-            f"The selection '{config.select}' is not a subclass of autoprune.select.Selection; derive it from that."
-        )
-    if not callable(divergence):
-        check_divergence(config.divergence)
-    reward = config.reward if reward is None else reward
-    resolve_reward(reward)
-    check_reward(reward, config.budget)

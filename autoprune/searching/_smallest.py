@@ -17,12 +17,12 @@ from autoprune.searching._recheck import read_tried
 def export_smallest(finishing: Finishing, rows: dict[str, Row]) -> tuple[str, dict[str, Any]]:
     """Make the smallest network that loses no more than allowed the run's result.
 
-    It is confirmed on the half of the search images that no policy was scored on (see `autoprune.searching.descent`). Its row
-    takes the place of its finder's. Where none is confirmed the dense network is the result, under the agent's name.
+    It is confirmed on the half of the search images that no policy was scored on (see `autoprune.searching.descent`). Where none
+    is confirmed the dense network is the result, under the agent's name.
 
     Args:
         finishing: Finishes policies of the run.
-        rows: The agents' rows; the finder's is replaced.
+        rows: Gets the row of the result.
 
     Returns:
         Whose row the result is, and what was decided.
@@ -52,6 +52,7 @@ def _tried(finishing: Finishing, label: str, episode: Episode) -> dict[str, Any]
     """Return a policy's row once finished, whether it is fast enough, and whether its drop is confirmed; kept in the folder."""
     kept = read_tried(finishing.folder, label, finishing.problem, episode)
     if kept is not None:
+        finishing.paid(episode, kept["passes"])
         return kept
     finishing.progress.stage(
         f"Final reconstruction of {episode.agent}'s policy {episode.episode + 1}, which may be within the drop"
@@ -62,6 +63,7 @@ def _tried(finishing: Finishing, label: str, episode: Episode) -> dict[str, Any]
         **finishing.row(episode.agent, episode, finished, measured).to_dict(),
         "fast": measured is None or met(finishing.problem.budget, measured),
         "confirmed": _confirmed(finishing, finished),
+        "passes": finished.search.cost,
         "drop": None if finished.drop is None else finished.drop.to_dict(),
     }
     finishing.folder.write_row(label, kept)

@@ -1,6 +1,8 @@
-"""From a device's name to the device."""
+"""From a device's name to the device, and what computing there takes."""
 
 from __future__ import annotations
+
+import time
 
 import torch
 
@@ -20,3 +22,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"The device '{device}' was asked for but torch finds no CUDA here; use --device cpu.")
     return found
+
+
+def clock(device: torch.device) -> float:
+    """Return seconds that differences are taken of: CPU time of this process, which other work does not lengthen.
+
+    On another device than the CPU it is wall time.
+    """
+    return time.process_time() if device.type == "cpu" else time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from autoprune.runs import (
     check_run,
     classes_of,
     inputs_for,
+    lay_out_best,
     prepared_as,
     rebuild_run,
     run_function,
@@ -51,6 +53,7 @@ def evaluate_target(
     finetuned: str | None = None,
     preparation: Preparation | None = None,
     run: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a run's network, an exported file's, or a dense one; returns JSON-ready values.
 
@@ -70,6 +73,7 @@ def evaluate_target(
         finetuned: Which fine-tuning of the run; None for the network as the search left it.
         run: Runs a network on a batch of the data, ``package.module:function`` or ``file.py:function``; None for the run's own
             function, if it has one.
+        say: Told what the user should know.
 
     Raises:
         UsageError: if anything is missing or does not fit.
@@ -88,7 +92,8 @@ def evaluate_target(
         _refuse_dense_options(target, weights, input_shape)
         data = data or _known_data(folder, model)
         tuned = None if finetuned is None else finetuned_weights(folder, finetuned)
-        rebuilt = rebuild_run(folder, model=model, weights=tuned)
+        best = lay_out_best(folder, say or (lambda text: None))
+        rebuilt = rebuild_run(folder if best is None else RunFolder(best), model=model, weights=tuned)
         network, loaded = rebuilt.model, rebuilt.loaded
         config = folder.read_config() if folder.exists else None
         task = task_of(config, run) if config is not None or rebuilt.nested else task

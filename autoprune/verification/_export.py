@@ -13,6 +13,7 @@ from autoprune.errors import AutopruneError, UsageError
 from autoprune.exporting import SUFFIXES, check_format, export_model
 from autoprune.finetuning import finetuned_weights
 from autoprune.registry import only_named_by
+from autoprune.runs import RunFolder, lay_out_best
 from autoprune.support.checksums import file_digest
 from autoprune.support.files import write_atomic
 from autoprune.surgery import Policy
@@ -72,6 +73,10 @@ def export_run(
     check_format(format)
     if limit is not None and limit < 1:
         raise UsageError(f"The number of images is {limit}, but must be at least 1.")
+    best = lay_out_best(RunFolder(run), say)
+    if best is not None:
+        known = RunFolder(run).read_config().data
+        data, run = data or (None if known == "python" else known), best
     source = load_source(run, finetuned=finetuned, model=model)
     folder = source.folder.path
     weights = source.folder.model_path if finetuned is None else finetuned_weights(source.folder, finetuned)

@@ -53,11 +53,12 @@ def test_first_line_tells_of_the_embedded_default(
 def test_run_folder_holds_what_it_should(finished: Path) -> None:
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
     files = {"config.json", "episodes.jsonl", "load.py", "policy.json", "model.safetensors", "report.json"}
-    assert names == files | {"rows"}
+    assert names == files | {"finished"}
     report = read_json(finished / "report.json")
     assert report["budget"] == {"limits": [{"kind": "macs", "value": 0.5, "unit": "ratio"}], "mode": "exact"}
     assert {"agent", "seed", "policies_scored", "score_cost", "wall_s", "dense", "final", "rows"} <= set(report)
-    assert [row["name"] for row in report["rows"]] == ["dense", "shallow", "deep", "random", "uniform"]
+    assert [row["name"] for row in report["rows"]] == ["dense", "uniform"]
+    assert [found["name"] for found in report["scored"]] == ["shallow", "deep", "uniform"]
     for row in report["rows"]:
         assert 0 <= row["accuracy"] <= 1
         assert {"search_accuracy", "loss", "macs", "params"} <= set(row)
@@ -84,7 +85,7 @@ def test_finished_run_is_printed_again_and_never_searched(
     lines = (finished / "episodes.jsonl").read_bytes()
     monkeypatch.setattr("autoprune.searching._session.Driver", None)
     out, _ = said(capsys, "search", "--out", str(finished))
-    assert [line.split()[0] for line in out.splitlines()[2:7]] == ["dense", "shallow", "deep", "random", "uniform"]
+    assert [line.split()[0] for line in out.splitlines()[2:6]] == ["dense", "shallow", "deep", "uniform"]
     again, _ = said(capsys, "search", "--out", str(finished), "--model", "digits", "--data", "digits", "--json")
     assert json.loads(again) == read_json(finished / "report.json")
     assert (finished / "episodes.jsonl").read_bytes() == lines
@@ -222,9 +223,9 @@ def wait_for_lines(path: Path, lines: int, process: subprocess.Popen[str]) -> No
 def comparable(path: Path) -> dict[str, Any]:
     """The report without what is measured with a clock."""
     report = read_json(path / "report.json")
-    for key in ("wall_s", "score_cost", "total_cost"):
+    for key in ("wall_s", "score_cost", "total_cost", "passes", "dense_seconds"):
         report.pop(key)
-    for row in [report["dense"], report["final"], *report["rows"]]:
+    for row in [report["dense"], report["final"], *report["rows"], *report["scored"]]:
         row.pop("score_cost")
     return report
 
@@ -248,7 +249,11 @@ def test_killed_and_continued(agent: str, lines: int, tmp_path: Path) -> None:
 
 def test_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     with start(*SEARCH, "--agent", "random", "--episodes", "5000", "--out", "run", cwd=tmp_path) as process:
-        wait_for_lines(tmp_path / "run" / "episodes.jsonl", 1, process)
+        wait_for_lines(tmp_path / "run" / "episodes.jsonl", 3, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "Ending with the best so far; Ctrl-C again stops at once" not in process.stderr.readline():
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert process.returncode == 130

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from autoprune.budget import Budget
 from autoprune.evaluation import Score, standard_error
-from autoprune.report import Row, build_report, make_row, sentences, table
+from autoprune.report import Row, build_report, make_row, scored_row, sentences, table
 from autoprune.runs import Episode, RunConfig
 
 CONFIG = RunConfig(
@@ -31,8 +32,8 @@ def row(name: str, accuracy: float, *, macs: int = 500, reward: float | None = N
     return make_row(name, search=search, report=report, images=400, episodes=own, counts={"a": 5})
 
 
-def report(*rows: Row, held_out: bool = True) -> dict[str, object]:
-    return build_report(CONFIG, rows, episodes=EPISODES, held_out=held_out, wall_s=12.3, version="1")
+def report(*rows: Row, held_out: bool = True, **more: Any) -> dict[str, object]:
+    return build_report(CONFIG, rows, episodes=EPISODES, held_out=held_out, wall_s=12.3, version="1", **more)
 
 
 def test_standard_error_is_that_of_a_share() -> None:
@@ -80,12 +81,26 @@ def test_table_is_aligned() -> None:
     assert "85.00 ± 1.79" in lines[4]
 
 
+def test_what_was_scored_only_has_a_line_and_the_way_to_finish_it() -> None:
+    scored = [scored_row(name, EPISODES[at], [EPISODES[at]]) for name, at in (("uniform", 3), ("tpe", 0))]
+    made = report(row("dense", 0.95, macs=1000), row("tpe", 0.9), scored=scored)
+    lines = table(made).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["dense", "uniform", "tpe"]
+    assert lines[3].split()[1:9] == ["500", "0.500", "50", "1.000", "90.00", "-", "-", "-"]
+    assert lines[4].split()[7:9] == ["90.00", "90.00"]
+    said = " ".join(sentences(made))
+    assert "uniform is not among the best; --row uniform finishes it" in said
+    assert "did better" not in said
+
+
 def test_a_rule_that_wins_is_named_with_the_way_to_its_network() -> None:
     dense = row("dense", 0.95, macs=1000)
     said = " ".join(sentences(report(dense, row("uniform", 0.92), row("tpe", 0.9))))
     assert "uniform did better than tpe on the search part (92.00 against 90.00)" in said
-    assert "--agent uniform" in said
+    assert "--row uniform" in said
     assert "did better" not in " ".join(sentences(report(dense, row("uniform", 0.9), row("tpe", 0.9))))
+    result = report(dense, row("uniform", 0.92), row("tpe", 0.9), exported="uniform")
+    assert "uniform did better than tpe on the search part (92.00 against 90.00), so its" in " ".join(sentences(result))
     by_reward = report(dense, row("uniform", 0.92, reward=-3.0), row("tpe", 0.9, reward=-1.0))
     assert "did better" not in " ".join(sentences(by_reward))
     by_reward = report(dense, row("uniform", 0.88, reward=-0.5), row("tpe", 0.9, reward=-1.0)) | {"reward": "my:fn"}

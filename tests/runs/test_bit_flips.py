@@ -117,7 +117,7 @@ class Stopped(BaseException):
     pass
 
 
-def stopped(agent: str, path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> int:
+def stopped(agent: str, path: Path, monkeypatch: pytest.MonkeyPatch, at: int, **options: Any) -> int:
     """Search until the at-th sync of a file; returns how many there were."""
     sync, syncs = os.fsync, 0
 
@@ -131,7 +131,7 @@ def stopped(agent: str, path: Path, monkeypatch: pytest.MonkeyPatch, at: int) ->
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", stopping)
         with suppress(Stopped):
-            run(agent, path)
+            run(agent, path, **options)
     return syncs
 
 
@@ -211,7 +211,7 @@ def test_a_journal_that_no_search_wrote_is_refused_though_its_checksums_are_righ
 
     journal = RunFolder(tmp_path).episodes_path
     for at in range(20, 40):  # four policies
-        stopped("random", tmp_path, monkeypatch, at)
+        stopped("random", tmp_path, monkeypatch, at, baselines=())
         lines = read_jsonl(journal)
         if len(lines) >= 4:
             break
@@ -219,7 +219,7 @@ def test_a_journal_that_no_search_wrote_is_refused_though_its_checksums_are_righ
     change(lines)
     journal.write_text("".join(map(to_line, lines)), encoding="utf-8")
     with pytest.raises(AutopruneError, match=says) as caught:
-        run("random", tmp_path)
+        run("random", tmp_path, baselines=())
     assert "Line " in str(caught.value)
     assert "restore" in str(caught.value)
 

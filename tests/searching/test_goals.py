@@ -226,7 +226,7 @@ def test_of_the_first_few_the_best_once_finished_is_the_result(tmp_path: Path) -
             better = replace(found.search, reward=found.search.reward + gain)
             return Finished(found.model, found.kept, better, found.report)
 
-    report = run("random", tmp_path, problem=Reordering())
+    report = run("random", tmp_path, problem=Reordering(), baselines=(), finish_policies=3)
     own = [e for e in RunFolder(tmp_path).read_episodes() if e.agent == "random"]
     unique = {tuple(e.counts.values()): e for e in own}.values()
     third = sorted(unique, key=lambda e: -e.score.reward)[2]
@@ -249,7 +249,7 @@ def test_the_first_that_is_measured_to_be_fast_enough_is_the_result(slow: int, t
     problem = Timed(steps=12)
     problem.slow = slow
     problem.budget = Budget(latency=0.5, macs=0.5)
-    report = run("random", tmp_path, problem=problem, episodes=20)
+    report = run("random", tmp_path, problem=problem, episodes=20, baselines=())
     own = {tuple(e.counts.values()): e for e in RunFolder(tmp_path).read_episodes() if e.agent == "random"}
     order = sorted(own.values(), key=lambda e: -e.score.reward)
     assert report["final"]["counts"] == order[slow].counts

@@ -54,7 +54,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "score": (["--budget", "0.5", "--score", "cached"], {"budget": 0.5, "score": "cached"}),
     "race": (["--budget", "0.5", "--race"], {"budget": 0.5, "race": True}),
     "baselines": (["--budget", "0.5", "--baselines", "deep,random"], {"budget": 0.5, "baselines": ["deep", "random"]}),
-    "finish_policies": (["--budget", "0.5", "--finish-policies", "2"], {"budget": 0.5, "finish_policies": 2}),
+    "finish_policies": (["--budget", "0.5", "--finish-policies", "3"], {"budget": 0.5, "finish_policies": 3}),
     "most_tried": (["--budget", "0.5", "--most-tried", "5"], {"budget": 0.5, "most_tried": 5}),
     "finish_steps": (["--budget", "0.5", "--finish-steps", "0"], {"budget": 0.5, "finish_steps": 0}),
     "include_residual": (["--budget", "0.5", "--include-residual"], {"budget": 0.5, "include_residual": True}),
@@ -88,6 +88,8 @@ OF_DATA = {"model", "weights", "data", "mean", "std", "input_size", "resize", "c
 """What Python passes as objects."""
 OF_THE_TERMINAL = {"allow", "as_json", "quiet", "debug", "finetune", "distill", "tensorboard"}
 OF_THE_CALL = {"out", "workers"}
+OF_THE_END = {"timeout", "max_passes", "patience", "row"}
+"""When a search ends, which is no part of what it is; a comparison has none of it, as effort is equal."""
 NAMED_IN_PYTHON = {"agent_option": "agent_options", "batch": "target", "threads": "target", "dtype": "target"}
 """Options of the command line that are one argument from Python."""
 
@@ -100,12 +102,14 @@ def test_every_option_is_in_the_table() -> None:
     named = {name.split()[0] for name in OPTIONS}
     typed = {
         NAMED_IN_PYTHON.get(name, name)
-        for name in options_of(search_verb.search) - OF_DATA - OF_THE_TERMINAL - OF_THE_CALL
+        for name in options_of(search_verb.search) - OF_DATA - OF_THE_TERMINAL - OF_THE_CALL - OF_THE_END
     }
-    passed = options_of(autoprune.search) - OF_THE_CALL
+    passed = options_of(autoprune.search) - OF_THE_CALL - OF_THE_END
+    assert options_of(search_verb.search) & options_of(autoprune.search) >= OF_THE_END
     assert typed == named
     assert passed == named | {"model", "example_input", "calibration", "evaluate", "report", "progress"}
-    assert options_of(compare_verb.compare) == options_of(search_verb.search) - {"agent", "seed"} | {"agents", "seeds"}
+    own = {"agent", "seed", "baselines"} | OF_THE_END
+    assert options_of(compare_verb.compare) == options_of(search_verb.search) - own | {"agents", "seeds"}
 
 
 def on_images(model: Any, batch: Any) -> Any:

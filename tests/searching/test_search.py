@@ -13,6 +13,7 @@ import autoprune
 from autoprune import Budget, Policy, Score, SearchResult, UsageError
 from autoprune.agents import Uniform
 from autoprune.cli import main
+from autoprune.exporting import load_exported
 from autoprune.graph import build_graph
 from autoprune.searching import search_to_folder
 from autoprune.support.strict_json import read_json
@@ -96,7 +97,7 @@ def test_result_is_a_smaller_network_of_the_same_class_and_the_original_is_untou
     x, y = REPORT.tensors
     with torch.no_grad():
         assert result.report["final"]["accuracy"] == (result.model(x).argmax(1) == y).double().mean().item()
-    for name in ("dense", "uniform", "shallow", "deep", "random", "report acc"):
+    for name in ("dense", "uniform", "shallow", "deep", "report acc"):
         assert name in result.table
     result.save(tmp_path / "kept")
     policy = Policy.load(tmp_path / "kept" / "policy.json")
@@ -292,6 +293,24 @@ def test_a_run_folder_has_a_loader_that_no_verb_runs(tmp_path: Path, monkeypatch
     assert main(["eval", str(folder.path), "--model", "nets.py:net", "--data", "nets.py:data"]) == 0
     assert main(["report", str(folder.path)]) == 0
     assert (folder.path / "load.py").read_text() == "raise SystemExit('it was run')"
+
+
+def test_a_result_shows_itself_and_writes_files_that_other_tools_read(net: Net, tmp_path: Path) -> None:
+    result = search(net, finish_steps=0, episodes=1)
+    said = repr(result)
+    assert said.count("\n") == 0
+    assert f"{result.report['final']['macs'] / result.report['dense']['macs']:.3f} of the MACs" in said
+    assert "report acc" in result._repr_html_()
+    example = torch.zeros(2, 2, 6, 6)
+    result.export(tmp_path / "net.safetensors", example)
+    result.export(tmp_path / "net.pt2", example)
+    again = load_exported(tmp_path / "net.pt2")
+    x = torch.randn(3, 2, 6, 6)
+    with torch.no_grad():
+        assert torch.allclose(again(x), result.model(x), atol=1e-5)
+    assert load_safetensors(tmp_path / "net.safetensors").keys() == result.model.state_dict().keys()
+    with pytest.raises(UsageError, match=r"must end in \.onnx"):
+        result.export(tmp_path / "net.bin", example)
 
 
 def test_what_is_saved_from_python_loads_without_the_search(net: Net, tmp_path: Path) -> None:
