@@ -94,7 +94,7 @@ FinishSteps = Annotated[
     typer.Option(
         "--finish-steps",
         help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
-        "0: closed form only. Fewer where there are few search images.  [default: 120]",
+        "0: closed form only. Fewer where there are few search images.  [default: 200]",
     ),
 ]
 BudgetMode = Annotated[
