@@ -63,5 +63,5 @@ class Halves(Agent):
 def test_the_driver_stops_with_a_sentence_and_keeps_what_was_scored(tmp_path: Path) -> None:
     problem = Problem()
     with pytest.raises(AutopruneError, match=r"where group 'conv0' keeps 1.5, but must keep one of "):
-        run(Halves, tmp_path, problem=problem)
+        run(Halves, tmp_path, problem=problem, baselines=())
     assert len(RunFolder(tmp_path).read_episodes()) == problem.scored == 1
