@@ -99,6 +99,7 @@ def search(
     transform: options.Transform = None,
     download: options.Download = False,
     device: options.Device = None,
+    no_time: options.NoTime = False,
     finetune: search_options.Finetune = None,
     distill: search_options.Distill = None,
     tensorboard: options.TensorBoard = False,
@@ -158,12 +159,13 @@ def search(
         )
         if ended != 0:
             return ended
-    show(folder, as_json=as_json)
+    show(folder, as_json=as_json, time=not (no_time or quiet))
     return 0
 
 
-def show(folder: Any, *, as_json: bool) -> None:
-    """Print a finished run."""
+def show(folder: Any, *, as_json: bool, time: bool = False) -> None:
+    """Print a finished run, with what its network takes beside the dense one if that is wanted and can be measured."""
+    from autoprune.errors import AutopruneError
     from autoprune.report import front_table, sentences, table
     from autoprune.support.reading import reading
 
@@ -175,4 +177,11 @@ def show(folder: Any, *, as_json: bool) -> None:
         lines = [table(report), "", *([front_table(report), ""] if "front" in report else []), *sentences(report)]
     for line in lines:
         result(line)
+    if time:
+        from autoprune.report import time_result
+
+        try:
+            result(time_result(folder.path))
+        except AutopruneError as error:
+            say(f"Its time was not measured: {error}")
     result(f"Policy, weights and report are in {folder.path}")

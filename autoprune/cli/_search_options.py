@@ -94,7 +94,7 @@ FinishSteps = Annotated[
     typer.Option(
         "--finish-steps",
         help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
-        "0: closed form only. Fewer where there are few search images.  [default: 200]",
+        "0: closed form only. Fewer where there are few search images.  [default: 160]",
     ),
 ]
 BudgetMode = Annotated[
@@ -208,7 +208,7 @@ Distill = Annotated[
 NOT_OF_THE_SEARCH = {
     *("agents", "seeds", "out", "workers", "download", "finetune", "distill"),
     *("tensorboard", "allow", "as_json", "quiet", "debug"),
-    *("timeout", "max_passes", "patience", "row"),
+    *("timeout", "max_passes", "patience", "row", "no_time"),
 }
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {

@@ -44,7 +44,7 @@ those of groups pruned alone, and are smaller at the start, as what goes wrong t
 CALIBRATION_IMAGES = 400
 FINISH_IMAGES = 256, 1024
 """Calibration images of a final reconstruction, at least and at most: as many as there are search images. What it computes is
-bounded in passes over these: 1 for the dense network's outputs, 3 for the closed form, 10 for the blocks."""
+bounded in passes over these: 1 for the dense network's outputs, 3 for the closed form, 8 for the blocks."""
 
 
 class Pruner:

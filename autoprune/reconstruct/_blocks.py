@@ -27,7 +27,7 @@ CHUNK = 256  # images at a time where no gradient is needed
 MOST_STORED_BYTES = 2**30
 """Of a block's values that a step keeps for its gradients, in bytes. Where a step's images take more, their gradients are added
 up over fewer at a time, one at least."""
-FINISH_STEPS = 200
+FINISH_STEPS = 160
 """Steps for each block in the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
 
 
@@ -51,11 +51,11 @@ class Descent:
 
     @classmethod
     def within(cls, steps: int, images: int) -> Descent:
-        """Return so many steps, or fewer: forward and back, they cost at most ten dense passes over so many images.
+        """Return so many steps, or fewer: forward and back, they cost at most eight dense passes over so many images.
 
         Where more steps are asked for than `FINISH_STEPS`, they may cost as much more.
         """
-        return cls(min(steps, math.ceil(3.2 * images / cls.batch * max(1.0, steps / FINISH_STEPS))))
+        return cls(min(steps, math.ceil(2.5 * images / cls.batch * max(1.0, steps / FINISH_STEPS))))
 
 
 def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:

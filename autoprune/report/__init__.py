@@ -8,7 +8,7 @@ from autoprune.report._sentences import finetuned_sentence, limit_sentences, sen
 from autoprune.report._study import write_study
 from autoprune.report._table import front_table, metric_of, short_name, table, with_error
 from autoprune.report._tensorboard import FinetuneEvents, SearchEvents
-from autoprune.report._timing import FILE, read_timing, time_run
+from autoprune.report._timing import FILE, read_timing, time_result, time_run
 
 __all__ = [
     "FILE",
@@ -35,6 +35,7 @@ __all__ = [
     "sentences",
     "short_name",
     "table",
+    "time_result",
     "time_run",
     "with_error",
     "write_study",

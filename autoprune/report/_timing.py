@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from autoprune.surgery import Policy
 from autoprune.timing import TARGETS, TIMING_VERSION, time_networks
 
 FILE = "timing.json"
+NO_FASTER = 0.97
+"""Share of the dense network's time from which on a network is hardly faster."""
 
 
 @only_named_by("model")
@@ -54,22 +56,7 @@ def time_run(
         AutopruneError: if the file cannot be written.
     """
     folder = RunFolder(run).require()
-    report = folder.read_report()
-    policy = Policy.load(folder.policy_path)
-    dense = load_dense(policy.model, model=model)
-    example = example_of(policy, dense)
-    if example is None:
-        raise UsageError(
-            f"The run in '{run}' prunes a part, and its files do not tell what the whole network is called with, so that it "
-            "cannot be timed; give --no-time."
-        )
-    graph = graph_of(policy, dense)
-    decisions = decisions_of(policy, dense.model, graph)
-    networks: dict[str, nn.Module] = {"dense": dense.model}
-    for row in report["rows"]:
-        if row["name"] in (*RULES, report["agent"]):
-            units = {name: np.arange(count, dtype=np.int64) for name, count in row["counts"].items()}  # the first ones
-            networks[row["name"]] = applied(dense.model, graph, decisions, units)
+    networks, example = _networks(folder, model, (*RULES, folder.read_report()["agent"]))
     found = time_networks(
         networks,
         example,
@@ -81,6 +68,58 @@ def time_run(
     )
     write_json_atomic(folder.path / FILE, found)
     return found
+
+
+@only_named_by("model")
+def time_result(run: Path, *, model: str | None = None, budget_s: float = 1.5) -> str:
+    """Return a sentence on how long a finished run's network takes beside the dense one, in PyTorch, one item at a time.
+
+    Args:
+        run: The run folder.
+        model: Specification of the dense network, for one that was passed from Python.
+        budget_s: About how long that may take.
+
+    Raises:
+        UsageError: if there is no finished run, or its model cannot be made.
+        AutopruneError: if it cannot be timed.
+    """
+    networks, example = _networks(RunFolder(run).require(), model, ())
+    found = time_networks(networks, example, batches=(1,), targets=("eager",), budget_s=budget_s)
+    dense, small = found["rows"][0], found["rows"][-1]
+    about, threads = "" if small["precise"] else "about ", int(found["threads"])
+    said = (
+        f"Measured in PyTorch on this machine, one item at a time, {threads} thread{'s' if threads > 1 else ''}: {about}"
+        f"{small['ratio']:.2f} of the dense network's time ({dense['ms']:.3g} ms)."
+    )
+    if len(networks) > 1 and small["ratio"] > NO_FASTER:
+        said += (
+            " It is hardly faster: layers as small as these take as long as calling them; in larger batches it may be "
+            "(autoprune report), and --budget latency=0.8 searches for what is measured to be faster."
+        )
+    return said
+
+
+def _networks(folder: RunFolder, model: str | None, names: Collection[str]) -> tuple[dict[str, nn.Module], Any]:
+    """Return the dense network, those of some rows and the run's result by name, and an example for them.
+
+    The networks are rebuilt from the number of channels that each keeps.
+    """
+    report, policy = folder.read_report(), Policy.load(folder.policy_path)
+    dense = load_dense(policy.model, model=model)
+    example = example_of(policy, dense)
+    if example is None:
+        raise UsageError(
+            f"The run in '{folder.path}' prunes a part, and its files do not tell what the whole network is called with, so that "
+            "it cannot be timed; give --no-time."
+        )
+    graph = graph_of(policy, dense)
+    decisions = decisions_of(policy, dense.model, graph)
+    networks: dict[str, nn.Module] = {"dense": dense.model}
+    for row in report["rows"]:
+        if row["name"] in (*names, report["exported"]) and row["name"] != "dense":
+            units = {name: np.arange(count, dtype=np.int64) for name, count in row["counts"].items()}  # the first ones
+            networks[row["name"]] = applied(dense.model, graph, decisions, units)
+    return networks, example
 
 
 def read_timing(run: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -322,3 +323,14 @@ def test_a_race_and_the_closed_form_alone(tmp_path: Path, capsys: pytest.Capture
     assert (config["race"], config["finish_steps"]) == (True, 0)
     assert main(["search", "--budget", "0.5", "--budget-mode", "at-most", "--race"]) == 2
     assert "leave --race out" in capsys.readouterr().err
+
+
+def test_a_search_ends_with_what_its_network_takes_unless_told_not_to(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = said(capsys, "search", "--out", str(finished))
+    found = re.search(r"Measured in PyTorch .*: (about )?([0-9.]+) of the dense network's time \(([0-9.]+) ms\)", out)
+    assert found is not None
+    assert 0.1 < float(found[2]) < 10
+    assert "Measured" not in said(capsys, "search", "--out", str(finished), "--no-time")[0]
+    assert "Measured" not in said(capsys, "search", "--out", str(finished), "--quiet")[0]

@@ -86,7 +86,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
 
 OF_DATA = {"model", "weights", "data", "mean", "std", "input_size", "resize", "crop", "transform", "download"}
 """What Python passes as objects."""
-OF_THE_TERMINAL = {"allow", "as_json", "quiet", "debug", "finetune", "distill", "tensorboard"}
+OF_THE_TERMINAL = {"no_time", "allow", "as_json", "quiet", "debug", "finetune", "distill", "tensorboard"}
 OF_THE_CALL = {"out", "workers"}
 OF_THE_END = {"timeout", "max_passes", "patience", "row"}
 """When a search ends, which is no part of what it is; a comparison has none of it, as effort is equal."""
@@ -108,7 +108,7 @@ def test_every_option_is_in_the_table() -> None:
     assert options_of(search_verb.search) & options_of(autoprune.search) >= OF_THE_END
     assert typed == named
     assert passed == named | {"model", "example_input", "calibration", "evaluate", "report", "progress"}
-    own = {"agent", "seed", "baselines"} | OF_THE_END
+    own = {"agent", "seed", "baselines", "no_time"} | OF_THE_END
     assert options_of(compare_verb.compare) == options_of(search_verb.search) - own | {"agents", "seeds"}
 
 
