@@ -115,10 +115,8 @@ class Ending:
         if gain is None or not gain <= ENOUGH * best.drop_se:  # which may be NaN
             return None
         metric = best.metric
-        return Stop(
-            "converged",
-            f"no policy is expected to be better by more than {metric.error_text(gain)}{metric.difference_unit}",
-        )
+        most = metric.error_text(max(gain, 1e-4) if metric.share else gain)
+        return Stop("converged", f"no policy is expected to be better by more than {most}{metric.difference_unit}")
 
     def goes_on(self, report: Mapping[str, Any]) -> bool:
         """Return whether a finished run that ended early has something left to do under these limits."""
