@@ -1,7 +1,7 @@
 """Images in three disjoint parts, calibration, search and report, and the door for a user's own."""
 
 from autoprune.data._adapt import Adapted, Images, adapt, as_dataset, by_index, is_function, sampled_order
-from autoprune.data._check import Expected, failed, image_keys
+from autoprune.data._check import Expected, failed, image_keys, to_tensor
 from autoprune.data._example import examples_in
 from autoprune.data._factory import data_sources
 from autoprune.data._fingerprint import fingerprint_parts, name_of
@@ -48,4 +48,5 @@ __all__ = [
     "name_of",
     "sampled_order",
     "seeded",
+    "to_tensor",
 ]

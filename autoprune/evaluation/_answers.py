@@ -120,7 +120,7 @@ class Agreement(Measure):
 
 
 class Apart(Measure):
-    """The divergence from the dense network's outputs."""
+    """The divergence from the dense network's outputs, or what a function of the user's says of each sample."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric

@@ -47,7 +47,7 @@ class Evaluator:
         task: What models are judged by. Without labels the first model is to be referred to, see `refer`.
 
     Attributes:
-        answers: What the last model answered; None if a callable does the work.
+        answers: What the last model answered; None if a callable does the work that gives one number only.
         distance: How far the last model's answers are from the reference's; NaN where there is none.
         seconds: What the last model takes for all images by the median of its batches, so that no hiccup and no warming up
             counts; NaN where images are not held in memory, or in too few batches to tell.
@@ -166,7 +166,7 @@ class Evaluator:
         self.distance = math.nan
         with eval_mode(model):
             if self._call is not None:
-                return self._call(model)
+                return self._called(model, self._call)
             assert self._batches is not None
             if baseline is not None and self.races:
                 return self._raced(model, baseline, list(enumerate(self._batches)))
@@ -174,6 +174,15 @@ class Evaluator:
             self.answers, paces = self._answered(model, self._batches)
             self.seconds = len(self.answers.seen) * median(paces) if held and len(paces) >= ENOUGH else math.nan
             return self._told(self._means(self.answers))
+
+    def _called(self, model: nn.Module, call: UserEvaluation) -> tuple[float, float]:
+        """Return what a function of the user's says, and keep what it says of each sample."""
+        found = call(model)
+        self._measure, self.answers = self._measure or Apart(self.metric), None
+        if call.by_sample is not None:
+            unknown = torch.full_like(call.by_sample, math.nan)
+            self.answers = Answers(call.by_sample, unknown, unknown, torch.arange(len(unknown)))
+        return found
 
     def _raced(self, model: nn.Module, baseline: Answers, left: list[tuple[int, Batch]]) -> tuple[float, float]:
         done: list[Answers] = []

@@ -25,6 +25,13 @@ def data_notes(
         report: The report part, None if there is none.
     """
     notes = [*given.notes, *search.notes, *(() if report is None else report.notes)]
+    shown = search if report is None else report
+    if shown.by_function and shown.answers is None:
+        notes.append(
+            f"No standard error of the {shown.metric.name} is known: the evaluate function for the {shown.name} part gives one "
+            f"number; return it sample by sample, {{'{shown.metric.name}': tensor of shape (n,)}}, its mean, and there is "
+            "one."
+        )
     if len(calibration) <= FEW:
         notes.append(
             f"There are only {len(calibration)} calibration images: some hundreds, best of the training images, refit "

@@ -51,7 +51,7 @@ class Scorer:
             passes += [self._evaluated(search, self._model, self._sizes) for _ in range(3)]
             seconds = median(score.seconds for score in passes[1:])
         self.dense_seconds = max(seconds, 1e-9)
-        known = (math.nan, math.nan) if search.answers is None else (0.0, float(search.size or 0))
+        known = (math.nan if search.answers is None else 0.0, math.nan if search.size is None else float(search.size))
         self.dense = replace(passes[0], seconds=self.dense_seconds, cost=1.0, drop_se=known[0], images=known[1])
         self.setup_images = len(passes) * (search.size or 0)
         self._dense_answers["search"] = search.answers

@@ -220,8 +220,50 @@ def test_a_search_goes_by_any_number_of_a_function() -> None:
     assert rows["dense"]["accuracy"] == pytest.approx(-60.0)
     assert rows["auto"]["search_reward"] == -rows["auto"]["search_accuracy"]
     assert rows["auto"]["accuracy_se"] is None
+    said = [note for note in found.report["notes"] if "No standard error of the error_db is known" in note]
+    assert len(said) == 1
+    assert "the search part gives one number; return it sample by sample" in said[0]
     best = min(row["search_accuracy"] for row in found.report["rows"][1:])
     assert rows["auto"]["search_accuracy"] == best
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "list"])
+def test_what_a_function_gives_by_sample_has_a_standard_error(kind: str) -> None:
+    images = seeded(30, 1, 8, 8, seed=5)
+    with torch.no_grad():
+        dense = Small()(images) + 0.1 * seeded(30, 1, 8, 8, seed=6)
+
+    def errors(model: nn.Module) -> np.ndarray:
+        found: np.ndarray = (model(images) - dense).abs().mean((1, 2, 3)).double().numpy()
+        return found
+
+    def evaluate(model: nn.Module) -> dict[str, Any]:
+        each = errors(model)
+        return {"deviation": {"tensor": torch.from_numpy(each), "array": each, "list": each.tolist()}[kind]}
+
+    found = searched(evaluate, evaluate, minimize_metric="deviation")
+    with torch.no_grad():
+        own, theirs = errors(found.model), errors(Small())
+    final = found.report["final"]
+    assert final["accuracy"] == pytest.approx(own.mean(), rel=1e-4)
+    assert final["accuracy_se"] == pytest.approx(own.std(ddof=1) / np.sqrt(30), rel=1e-3)
+    assert final["drop_se"] == pytest.approx((own - theirs).std(ddof=1) / np.sqrt(30), rel=1e-2)
+    assert final["images"] is None  # what the search cost in images is not known
+    assert not any("standard error" in note for note in found.report["notes"])
+    part = Evaluator(evaluate, name="search", device=CPU, task=Task(metric=Metric.named("deviation", maximize=False)))
+    value, _ = part(Small())
+    with torch.no_grad():
+        assert part.error(value) == pytest.approx(errors(Small()).std(ddof=1) / np.sqrt(30))
+
+
+def test_as_many_samples_for_every_network() -> None:
+    counts = iter([30, 30, 29])
+
+    def evaluate(model: nn.Module) -> dict[str, Any]:
+        return {"deviation": torch.zeros(next(counts))}
+
+    with pytest.raises(AutopruneError, match="returned 29 numbers as deviation, but 30 numbers the first time"):
+        searched(evaluate, minimize_metric="deviation")
 
 
 @pytest.mark.parametrize(
@@ -230,6 +272,8 @@ def test_a_search_goes_by_any_number_of_a_function() -> None:
         ({"map50": float("nan")}, "returned map50 nan; it must be a finite number"),
         ({"map50": "0.4"}, "must return a dict with 'map50', which is a number"),
         ({"map": 0.4}, "must return a dict with 'map50', which is a number"),
+        ({"map50": torch.zeros(3, 2)}, "must return a dict with 'map50', which is a number"),
+        ({"map50": [0.4, float("nan")]}, "returned map50 nan; it must be a finite number"),
         (0.4, "must return a dict with 'map50'"),
     ],
 )
