@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autoprune.errors import UsageError
+from autoprune.model_guard._guard import eval_mode, unchanged
 from autoprune.model_guard._inputs import ModelInputs, as_inputs
 
 _WRAP = "pass a module whose forward(images) calls the model with what it needs"
@@ -57,7 +58,30 @@ def check_inputs(example: Any, model: nn.Module) -> ModelInputs:
         )
     if not len(inputs):
         raise UsageError(f"The example input, of {inputs.text}, must hold at least one item.")
+    if isinstance(example, list) and all(isinstance(item, Tensor) and item.dim() == 3 for item in example):
+        _check_batches(model, inputs, len(example))
     return inputs
+
+
+def _check_batches(model: nn.Module, inputs: ModelInputs, count: int) -> None:
+    """Refuse a list of single images (C, H, W), whose first dimension is no batch: another number of items does not run then.
+
+    Raises:
+        UsageError: saying what to give.
+    """
+    with unchanged(model), eval_mode(model), torch.no_grad():
+        try:
+            inputs.call(model)
+        except Exception:  # whoever runs it next says what is wrong
+            return
+        with suppress(Exception):
+            inputs[[0] * (len(inputs) + 1)].call(model)
+            return
+    raise UsageError(
+        f"The example input is a list of {count} single images (C, H, W), as detectors take them, but the first dimension of "
+        "every tensor must be the batch; prune the part that gets a batch, its backbone for instance (--part backbone, "
+        "part='backbone'), and for a search give a tensor (N, C, H, W) and run=lambda model, batch: model(list(batch))."
+    )
 
 
 def _check_tensor(tensor: Tensor, found: str, *, empty: bool = False) -> None:

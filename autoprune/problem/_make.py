@@ -16,7 +16,7 @@ from autoprune.decisions import CHANNELS, Bounds, Ignore, restrictions_of
 from autoprune.evaluation import Evaluator, Part, RewardFn, Task, check_reward, resolve_reward
 from autoprune.graph import PruningGraph
 from autoprune.latency import Target
-from autoprune.model_guard import ModelInputs, unchanged
+from autoprune.model_guard import ModelInputs, check_inputs, unchanged
 from autoprune.problem._budgeted import as_budget, under_budget
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._problem import Problem
@@ -178,6 +178,8 @@ def _calibration(
 def _task(task: Task, model: nn.Module, example: Any, part: Part, batch_size: int) -> tuple[Task, Part, Expected]:
     """Return the task, which then says whether labels are read, the search part that it was seen from, and what is expected."""
     classes = None
+    if isinstance(example, list) and task.run is None:
+        check_inputs(example, model)  # single images are no batch
     if task.run is not None or not isinstance(example, Tensor) or (task.labels is None and not is_function(part)):
         outputs = None
         with suppress(Exception), unchanged(model):  # what goes wrong says the trace

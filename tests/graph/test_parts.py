@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import autoprune
 from autoprune.errors import AutopruneError, UsageError
 from autoprune.graph import captured, parts_and_inputs, proved_graph
 from autoprune.surgery import prune_model
@@ -175,3 +176,54 @@ def test_what_hides_tensors_is_no_input_of_a_part() -> None:
 def test_paths_that_name_no_parts_are_refused(part: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         proved_graph(make(), IMAGES, part=part)
+
+
+class OfList(nn.Module):
+    """Takes images one by one in a list, of any sizes, as torchvision's detectors do."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.backbone, self.mean = (
+            nn.Sequential(nn.Conv2d(channels, 10, 3), nn.ReLU(), nn.Conv2d(10, 4, 3)),
+            [0.1] * channels,
+        )
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        side = min(min(image.shape[1:]) for image in images)
+        batch = torch.stack([image[:, :side, :side] - torch.tensor(self.mean)[:, None, None] for image in images])
+        return [{"scores": scores} for scores in self.backbone(batch)]
+
+
+class Sequences(nn.Module):
+    """A list of batches (N, T, C), which is none of single images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 9), nn.Linear(9, 2)
+
+    def forward(self, given: list[Tensor]) -> Tensor:
+        return sum(self.last(F.relu(self.first(one))) for one in given)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_list_of_single_images_goes_with_a_part_and_says_so_without(channels: int) -> None:
+    torch.manual_seed(0)
+    model = OfList(channels).double().eval()
+    images = [torch.randn(channels, side, 12, dtype=torch.float64) for side in (12, 14, 15)]
+    graph = proved_graph(model, images, part="backbone")
+    assert [group.name for group in graph.groups if group.reason is None] == ["backbone.0"]
+    traced, inputs = parts_and_inputs(model, images, "backbone")
+    assert len(inputs) == 3
+    found = check_surgery(traced, graph, inputs, policies=3)
+    assert found.distance < 1e-12 < found.effect
+    with pytest.raises(UsageError, match=r"a list of 3 single images \(C, H, W\).*--part backbone"):
+        proved_graph(model, images)
+    for part in ((), "backbone"):
+        with pytest.raises(UsageError, match=r"part='backbone'.*run=lambda model, batch"):
+            autoprune.search(model, images, calibration=[images], evaluate=[images], part=part)
+
+
+def test_a_list_of_batches_is_no_list_of_images() -> None:
+    torch.manual_seed(0)
+    graph = proved_graph(Sequences().double().eval(), [torch.randn(3, 4, 5).double(), torch.randn(3, 4, 5).double()])
+    assert [group.name for group in graph.groups if group.reason is None] == ["first"]
