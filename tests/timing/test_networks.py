@@ -117,7 +117,6 @@ def test_times_of_a_run_are_of_networks_as_large_as_its_report_says(
     monkeypatch.setattr(_run, "time_networks", sizes)
     found = time_run(run)
     rows = {row["name"]: row["params"] for row in read_json(run / "report.json")["rows"]}
-    del rows["random"]  # neither a simple rule nor the agent
     assert seen == rows
     assert read_timing(run) == found
     write_json_atomic(run / "timing.json", {"version": 2})
