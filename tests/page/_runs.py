@@ -66,6 +66,7 @@ def tune(path: Path, name: str, *, epochs: int = 4, done: bool = True, scratch: 
     ]
     (folder / "history.jsonl").write_text("".join(map(to_line, lines)), encoding="utf-8")
     result = {
+        "metric": RunFolder(path).read_config().measure.to_dict(),
         "version": 1, "name": name, "epochs": epochs, "epochs_done": epochs, "best_epoch": epochs, "distilled": True,
         "from_scratch": scratch, "accuracy": 0.9106, "accuracy_se": 0.00523, "loss": 0.31, "search_accuracy": 0.9015,
         "macs": 500, "params": 50, "seed": 3, "wall_s": 9.0, "settings": {},
