@@ -71,6 +71,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, .
         ["backbone"],
         0.9,
     ),
+    "Mask R-CNN": (
+        lambda: DETECTORS.maskrcnn_resnet50_fpn(**BARE, min_size=64, max_size=96),
+        (3, 64, 64),
+        (3, 96, 96),
+        ["backbone"],
+        0.9,
+    ),
+    "Keypoint R-CNN": (
+        lambda: DETECTORS.keypointrcnn_resnet50_fpn(**BARE, min_size=64, max_size=96),
+        (3, 64, 64),
+        (3, 96, 96),
+        ["backbone"],
+        0.9,
+    ),
 }
 """Networks, shapes of their inputs, the part that is pruned, and the least share of its layers whose channels can go."""
 
