@@ -203,7 +203,7 @@ class Driver:
         elif self._stop is not None and not self._stop.hurried:  # the agent's search ended, not that of another
             return True
         if self._stop is None and any(episode.feasible for episode in self._journal.episodes):
-            scoring = sum(episode.score.cost for episode in distinct(self._journal.episodes))
+            scoring = sum(score.cost for score in self._journal.scores.values())  # told yet or not
             self._stop = self._ending.reached(self._journal.elapsed_s(), self._problem.setup_cost + scoring)
         return self._stop is None
 
