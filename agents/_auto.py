@@ -137,13 +137,11 @@ class Auto(Agent):
         z = ahead / sigma
         gain = sigma * math.exp(-z * z / 2) / math.sqrt(2 * math.pi) + ahead * (1 + math.erf(z / math.sqrt(2))) / 2
         known = dict(zip(scored, values, strict=True))
-        pairs = [(known[c], self.problem.dense.quality - s.quality) for c, s in self._told() if c in known]
+        told = zip(self._counts, self._scores, strict=True)
+        pairs = [(known[c], self.problem.dense.quality - s.quality) for c, s in told if c in known]
         total = sum(value * value for value, _ in pairs)
         if total > 0:
             self._gains.append(gain * max(sum(value * given for value, given in pairs) / total, 0.0))
-
-    def _told(self) -> list[tuple[Counts, Score]]:
-        return list(zip(self._counts, self._scores, strict=True))
 
     def _propose(self, episode: int) -> Counts | None:
         if episode < len(self._first):

@@ -26,7 +26,7 @@ from autoprune.evaluation._rewards import (
     rewards,
     smallest,
 )
-from autoprune.evaluation._score import Score
+from autoprune.evaluation._score import CLEARLY, Score, clearly_ahead
 from autoprune.evaluation._significance import Agents, Difference, Networks, error_of, stacked, standard_error
 from autoprune.evaluation._task import Run, Task, answered, outputs_to, run_by
 from autoprune.evaluation._user import Evaluate
@@ -34,6 +34,7 @@ from autoprune.evaluation._user import Evaluate
 __all__ = [
     "ACCURACY",
     "AGREEMENT",
+    "CLEARLY",
     "DIVERGENCE",
     "PIXEL_ACCURACY",
     "PROBE_TEMPERATURE",
@@ -64,6 +65,7 @@ __all__ = [
     "check_comparable",
     "check_divergence",
     "check_reward",
+    "clearly_ahead",
     "clearly_worse",
     "default_reward",
     "divergence",

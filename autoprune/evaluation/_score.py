@@ -109,6 +109,21 @@ class Score:
         )
 
 
+CLEARLY = 2.0
+"""Standard errors by which a network is clearly better than another as scored."""
+
+
+def clearly_ahead(by: float, *errors: float | None) -> bool:
+    """Return whether a network is clearly better than another; False where an error is not known.
+
+    Args:
+        by: The difference of their qualities.
+        *errors: The standard error of each one's difference to the dense network (`Score.drop_se`), which errs on the safe side
+            for that of their own.
+    """
+    return by > CLEARLY * math.hypot(*(math.nan if error is None else error for error in errors))
+
+
 _FLOATS = ("accuracy", "loss", "reward", "seconds", "cost", "images", "drop_se", "distance")
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from autoprune.agents import RULES
-from autoprune.evaluation import ACCURACY, Difference, Metric, Networks
+from autoprune.evaluation import ACCURACY, Difference, Metric, Networks, clearly_ahead
 from autoprune.page._html import Html, el
 from autoprune.page._numbers import said
 from autoprune.page._run import Run
 from autoprune.report import Row, drop_sentences, front_sentences, images_of
 
 Outcome = Literal["for", "open", "against"]
-CLEARLY = 2.0
-"""Standard errors by which one policy is clearly better than another as scored."""
 
 
 def compare(rows: Sequence[Row], first: int, second: int, metric: Metric = ACCURACY) -> Difference:
@@ -114,9 +111,7 @@ def _as_scored(run: Run, final: Row) -> tuple[Outcome, list[str]]:
         return "open", ["The run has no simple rule to compare with within the budget."]
     best = max(rules, key=lambda found: metric.sign * float(found["accuracy"]))
     ahead = metric.sign * (own["accuracy"] - best["accuracy"])
-    errors = [found["drop_se"] for found in (own, best)]
-    error = math.nan if None in errors else math.hypot(*errors)
-    clear = ahead > CLEARLY * error
+    clear = clearly_ahead(ahead, own["drop_se"], best["drop_se"])
     lead = "ahead of" if ahead > 0 else "level with" if ahead == 0 else "behind"
     return "for" if clear else "open", [
         f"As scored, on the search part, {final.name}'s best is {lead} the best simple rule, {best['name']} "

@@ -134,7 +134,6 @@ def make_row(
     images = images if right is None else len(right)
     effort = setup_images + probe_images + sum(episode.score.images for episode in paid)
     shown = report or search
-    costs = [episode.score.cost for episode in episodes if not episode.reused]
     return Row(
         name=name,
         accuracy=shown.accuracy,
@@ -145,7 +144,7 @@ def make_row(
         macs=search.macs,
         params=search.params,
         policies_scored=len(paid),
-        score_cost=median(costs) if costs else None,
+        score_cost=_score_cost(episodes),
         counts=dict(counts),
         costs=dict(search.costs),
         drop_se=shown.drop_se if math.isfinite(shown.drop_se) else None,
@@ -165,7 +164,6 @@ def scored_row(name: str, best: Episode, episodes: Sequence[Episode]) -> dict[st
         episodes: All of them.
     """
     score = best.score
-    costs = [episode.score.cost for episode in episodes if not episode.reused]
     return {
         "name": name,
         "accuracy": score.accuracy,
@@ -177,8 +175,14 @@ def scored_row(name: str, best: Episode, episodes: Sequence[Episode]) -> dict[st
         "costs": dict(score.costs),
         "counts": dict(best.counts),
         "policies_scored": len(distinct(episodes)),
-        "score_cost": median(costs) if costs else None,
+        "score_cost": _score_cost(episodes),
     }
+
+
+def _score_cost(episodes: Sequence[Episode]) -> float | None:
+    """Return what scoring one policy took, the median of those that were really scored; None if none was."""
+    costs = [episode.score.cost for episode in episodes if not episode.reused]
+    return median(costs) if costs else None
 
 
 def build_report(

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from autoprune.budget import Budget
-from autoprune.evaluation import Score
+from autoprune.evaluation import Score, clearly_ahead
 from autoprune.runs import Episode
 
 MOST_POINTS = 16
 """Points of a front that are finished."""
-CLEARLY = 2.0
-"""Standard errors by which a policy is clearly worse than another."""
 
 
 def ranked(episodes: Iterable[Episode], budget: Budget) -> list[Episode]:
@@ -50,7 +48,7 @@ def candidates(own: Sequence[Episode], others: Sequence[Episode], most: int) -> 
 
     The agent's best and the best of the others come first, whichever is better, so that the simple rules are measured where
     they may win; then all the rest, the best first. Of the first few those are left for later that are clearly worse than the
-    best: by more than `CLEARLY` standard errors, each of its difference to the dense network (which errs on the safe side).
+    best (`autoprune.evaluation.clearly_ahead`).
 
     Args:
         own: The agent's policies within the budget, the best first.
@@ -60,17 +58,17 @@ def candidates(own: Sequence[Episode], others: Sequence[Episode], most: int) -> 
     seen = {tuple(episode.counts.values()) for episode in own}
     others = [episode for episode in others if tuple(episode.counts.values()) not in seen]
     order = [*sorted([*own[:1], *others[:1]], key=_place), *sorted([*own[1:], *others[1:]], key=_place)]
-    first = [episode for episode in order[:most] if not _clearly_worse(episode.score, order[0].score)]
+    best = order[0].score
+    first = [
+        episode
+        for episode in order[:most]
+        if not clearly_ahead(best.quality - episode.score.quality, best.drop_se, episode.score.drop_se)
+    ]
     return [*first, *(episode for episode in order if episode not in first)], len(first)
 
 
 def _place(episode: Episode) -> tuple[float, float]:
     return -episode.score.reward, _finite(episode.score.loss)
-
-
-def _clearly_worse(score: Score, best: Score) -> bool:
-    error = math.hypot(score.drop_se, best.drop_se)
-    return best.quality - score.quality > CLEARLY * error  # False where an error is not known
 
 
 def front(episodes: Iterable[Episode], kind: str) -> list[Episode]:

@@ -176,8 +176,8 @@ class Driver:
 
     def _passes(self) -> dict[str, float]:
         """Return what the run cost in dense passes over the search images, by what for."""
-        scoring = sum(episode.score.cost for episode in distinct(self._journal.episodes))
-        return {"preparing": self._problem.setup_cost, "scoring": scoring, "finishing": self._finishing.cost}
+        setup = self._problem.setup_cost
+        return {"preparing": setup, "scoring": self._scoring, "finishing": self._finishing.cost}
 
     def _allowed(self, name: str) -> int:
         """Return how many policies one of them may propose: as many as the agent, but a rule has one for each budget."""
@@ -196,24 +196,32 @@ class Driver:
         """Return whether an agent is to be asked for another policy, as far as the limits say."""
         if self._ending.only_row:
             return False
-        if state.name == self._config.agent and state.history:
-            tried, best = distinct(state.history), self._ranked(state.history)
-            since = len(tried) - 1 - tried.index(best[0]) if best and best[0] in tried else 0
-            self._stop = self._stop or self._ending.is_spent(since)
+        if state.name == self._config.agent:
+            self._stop = self._stop or self._ending.is_spent(lambda: self._since_the_best(state.history))
         elif self._stop is not None and not self._stop.hurried:  # the agent's search ended, not that of another
             return True
         if self._stop is None and any(episode.feasible for episode in self._journal.episodes):
-            scoring = sum(score.cost for score in self._journal.scores.values())  # told yet or not
-            self._stop = self._ending.reached(self._journal.elapsed_s(), self._problem.setup_cost + scoring)
+            self._stop = self._ending.reached(self._journal.elapsed_s(), self._problem.setup_cost + self._scoring)
         return self._stop is None
+
+    def _since_the_best(self, history: Sequence[Episode]) -> int:
+        """Return how many different policies came after the best within the budget; 0 where there is none."""
+        tried, best = distinct(history), self._ranked(history)
+        return len(tried) - 1 - tried.index(best[0]) if best and best[0] in tried else 0
+
+    @property
+    def _scoring(self) -> float:
+        """What all scores took, in dense passes, whether their agents were told or not."""
+        return sum(score.cost for score in self._journal.scores.values())
 
     def _is_converged(self, state: AgentState) -> bool:
         """Return whether the policy that the run's own agent proposed last promises too little to be scored."""
-        best = self._ranked(state.history)
-        if state.name == self._config.agent and best and self._problem.budget.minimize is None:
-            self._stop = self._stop or self._ending.is_converged(state.agent, best[0].score)
-            return self._stop is not None
-        return False
+        if state.name != self._config.agent or self._problem.budget.minimize is not None or self._stop is not None:
+            return False
+        gain = state.agent.expected_gain()
+        if gain is not None and (best := self._ranked(state.history)):
+            self._stop = self._ending.is_converged(gain, best[0].score)
+        return self._stop is not None
 
     def _search_together(self, names: Sequence[str]) -> None:
         """Score what all agents and rules propose, at the same time."""
@@ -263,7 +271,9 @@ class Driver:
         episode = self._journal.add(state.name, len(state.history), counts)
         state.history.append(episode)
         best = self._ranked(state.history)
-        if self._problem.budget.minimize is None and self._ranked(self._journal.episodes)[:1] == [episode]:
+        # The best of all is its agent's best, too, which is seldom a new one.
+        is_own_best = self._problem.budget.minimize is None and best[:1] == [episode]
+        if is_own_best and self._ranked(self._journal.episodes)[0] is episode:
             self._finishing.keep_best(episode)
         self._progress.scored(episode, best[0] if best else None)
         state.agent.tell(episode.episode, counts, episode.score)

@@ -6,11 +6,10 @@ Nothing here is part of what a run is: with more time, or without limits, the sa
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from autoprune.agents import Agent
 from autoprune.errors import UsageError
 from autoprune.evaluation import Score
 from autoprune.runs import RunFolder
@@ -98,21 +97,24 @@ class Ending:
             return Stop("passes", f"the {self.max_passes:g} dense passes that it may take were spent")
         return None
 
-    def is_spent(self, policies_since: int) -> Stop | None:
-        """Return why an agent's search ends that found nothing better in so many policies; None if it goes on."""
-        if not isinstance(self.patience, int) or policies_since < self.patience:
-            return None
-        return Stop("patience", f"{policies_since} policies in a row were not better than the best", self.patience)
+    def is_spent(self, since: Callable[[], int]) -> Stop | None:
+        """Return why an agent's search ends that found nothing better for long; None if it goes on.
 
-    def is_converged(self, agent: Agent, best: Score) -> Stop | None:
+        Args:
+            since: Returns how many policies came after its best; asked only where they count.
+        """
+        if not isinstance(self.patience, int) or (policies := since()) < self.patience:
+            return None
+        return Stop("patience", f"{policies} policies in a row were not better than the best", self.patience)
+
+    def is_converged(self, gain: float, best: Score) -> Stop | None:
         """Return why the policy that an agent just proposed need not be scored; None if it should be.
 
         Args:
-            agent: The agent, asked for its next policy.
+            gain: What the agent expects of it (`Agent.expected_gain`).
             best: Its best policy's score so far.
         """
-        gain = agent.expected_gain() if self.patience == CONVERGED else None
-        if gain is None or not gain <= ENOUGH * best.drop_se:  # which may be NaN
+        if self.patience != CONVERGED or not gain <= ENOUGH * best.drop_se:  # which may be NaN
             return None
         metric = best.metric
         most = metric.error_text(max(gain, 1e-4) if metric.share else gain)
@@ -121,8 +123,12 @@ class Ending:
     def goes_on(self, report: Mapping[str, Any]) -> bool:
         """Return whether a finished run that ended early has something left to do under these limits."""
         stopped = Stop.from_report(report)
-        spent = report["passes"]
-        if stopped is None or self.reached(report["wall_s"], spent["preparing"] + spent["scoring"]) is not None:
+        if stopped is None:
+            return False
+        with reading("What the report says of the run's cost", "restore it or run the search again"):
+            elapsed, spent = float(report["wall_s"]), report["passes"]
+            passes = float(spent["preparing"] + spent["scoring"])
+        if self.reached(elapsed, passes) is not None:
             return False
         if stopped.why == "converged":
             return self.patience != CONVERGED

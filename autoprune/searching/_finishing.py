@@ -123,7 +123,7 @@ class Finishing:
         """
         budget, dense = self.problem.budget, self.problem.dense
         chosen = [(episode, self.finished(episode)) for episode in order[:first]]
-        chosen.sort(key=_place)
+        chosen.sort(key=lambda pair: _by_reward(pair[1]))
         others = ((episode, self.finished(episode)) for episode in order[first : self.config.most_tried])
         slow: list[tuple[Episode, Finished, Ratio]] = []
         for episode, found in chain(chosen, others):
@@ -145,7 +145,7 @@ class Finishing:
             tried = {self.journal.counts(episode): episode for episode in reversed(self.journal.of(name))}
             done = [(tried[counts], found) for counts in tried if (found := self._known(counts)) is not None]
             if done:
-                episode, found = min(done, key=_place)
+                episode, found = min(done, key=lambda pair: _by_reward(pair[1]))
                 rows[name] = self.row(name, episode, found)
         return rows
 
@@ -228,12 +228,8 @@ class Finishing:
         )
 
 
-def _place(pair: tuple[Episode, Finished]) -> tuple[float, float]:
-    """Return what finished networks are sorted by: the reward, then the loss."""
-    return _by_reward(pair[1])
-
-
 def _by_reward(found: Finished) -> tuple[float, float]:
+    """Return what finished networks are sorted by: the reward, then the loss."""
     return -found.search.reward, _finite(found.search.loss)
 
 
