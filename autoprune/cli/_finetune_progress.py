@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.progress import TextColumn
 
-from autoprune.cli._bar import StderrBar
 from autoprune.evaluation import ACCURACY, Metric, loss_name, loss_text
 from autoprune.finetuning import FinetuneProgress
 from autoprune.report import short_name
+from autoprune.support.bar import StderrBar
 
 
 class RichFinetuneProgress(StderrBar, FinetuneProgress):

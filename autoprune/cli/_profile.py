@@ -11,9 +11,9 @@ from rich.progress import MofNCompleteColumn
 
 from autoprune.budget import amount
 from autoprune.cli import _options as options
-from autoprune.cli._bar import StderrBar
 from autoprune.cli._output import result, result_json
 from autoprune.errors import UsageError
+from autoprune.support.bar import StderrBar
 from autoprune.support.tables import aligned
 
 if TYPE_CHECKING:

@@ -37,6 +37,7 @@ from autoprune.searching import (
     refuse_differences,
     resolve,
     take_over,
+    told_to,
 )
 from autoprune.support.jsonl import append_jsonl, repair_jsonl
 from autoprune.support.reading import reading
@@ -175,7 +176,7 @@ def compare(
                 started = time.monotonic()
                 if shared is None:
                     take_over(config, out / PROFILE)
-                    problem = problem_of(config, inputs, profile=out / PROFILE, say=progress.stage)
+                    problem = problem_of(config, inputs, profile=out / PROFILE, **told_to(progress))
                     shared = SharedProblem(problem, out / f"scores-s{seed}.jsonl")
                     for run in (run_folder(out, name, seed) for name in agents):
                         if run.exists:

@@ -77,6 +77,7 @@ def under_budget(
     decide: Sequence[str] = (CHANNELS,),
     restrictions: Restrictions | None = None,
     say: Callable[[str], None] | None = None,
+    measured: Callable[[int, int], None] | None = None,
 ) -> Budgeted:
     """Find what is decided; where latency counts, profile, and then once more around the budget.
 
@@ -93,6 +94,7 @@ def under_budget(
         decide: Kinds of decisions (`autoprune.decisions`): "channels", registered names, or ``package.module:name``.
         restrictions: Modules whose channels all stay, and bounds on the share that stays of others; None for none.
         say: Told what is being measured.
+        measured: Told how many networks of a profile are measured, of how many.
 
     Raises:
         UsageError: if nothing can be pruned or the budget cannot be met; says what can.
@@ -102,7 +104,9 @@ def under_budget(
     stopwatch: Stopwatch | None = None
     if "latency" in limits.kinds:
         _check_latency(traced)
-        stopwatch = Stopwatch(traced.model, traced.graph, traced.example, target, path=profile, say=say)
+        stopwatch = Stopwatch(
+            traced.model, traced.graph, traced.example, target, path=profile, say=say, measured=measured
+        )
     beside, notes = proved(traced, standalone_decisions(decide, traced.model, traced.graph))
     notes = traced.notes + notes
     if round_to == 0:

@@ -61,6 +61,8 @@ def make_problem(
     graph: PruningGraph | None = None,
     part: str | Sequence[str] = (),
     say: Callable[[str], None] | None = None,
+    measured: Callable[[int, int], None] | None = None,
+    step: Callable[[str, float], None] | None = None,
 ) -> Problem:
     """Trace and prove a network, find what a budget leaves to decide, collect statistics, and score the dense network.
 
@@ -103,6 +105,8 @@ def make_problem(
         graph: The model's proved graph, where it is known already.
         part: Paths of the parts that alone are pruned ("backbone"), on what they get while the network runs; none for all of it.
         say: Told what is being measured.
+        measured: Told how many networks of a profile are measured, of how many.
+        step: Told what is computed beside scores later, and how many dense passes that takes at most.
 
     Raises:
         UsageError: for an impossible budget, unknown names, empty data, images that do not fit, NaN weights.
@@ -136,6 +140,7 @@ def make_problem(
         target=target,
         profile=profile,
         say=say,
+        measured=measured,
     )
     images, notes = _calibration(traced, drawn, batch_size)
     pruner = Pruner(
@@ -153,7 +158,7 @@ def make_problem(
     scorer = Scorer(budgeted, search, held_out)
     _ = scorer.dense_report  # what is wrong with its images is to be said now
     notes += data_notes(given, images, search, held_out)
-    return Problem(budgeted, pruner, scorer, reward=reward, notes=notes, seconds=clock(where) - began)
+    return Problem(budgeted, pruner, scorer, reward=reward, notes=notes, seconds=clock(where) - began, step=step)
 
 
 def _calibration(

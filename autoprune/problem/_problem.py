@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Problem:
         reward: A registered name, ``package.module:function``, or ``fn(score, dense, budget) -> float``.
         notes: Further sentences that the user should read.
         seconds: What making the parts took, by `autoprune.support.device.clock`.
+        step: Told what is computed beside scores, and how many dense passes that takes at most.
 
     Attributes:
         dense: The dense network's score on the search part.
@@ -67,11 +68,13 @@ class Problem:
         reward: str | RewardFn = "accuracy",
         notes: Sequence[str] = (),
         seconds: float = 0.0,
+        step: Callable[[str, float], None] | None = None,
     ) -> None:
         self._budgeted, self._pruner, self._scorer = budgeted, pruner, scorer
         self.reward: RewardFn = resolve_reward(reward)
         check_reward(reward, self.budget)
         self._baseline: Answers | None = None
+        self._step = step
         self.dense = scorer.dense
         self.dense = self._rewarded(scorer.dense)
         self.setup_cost = seconds / scorer.dense_seconds
@@ -222,6 +225,8 @@ class Problem:
         read and no policy scored. At most one dense pass over the search images is spent, and what it was, in images through
         the dense network, is returned too. None where nothing is refitted or the network has no blocks.
         """
+        if self._step is not None:
+            self._step("Probing how much each group matters", 1.0)
         return self._pruner.sensitivities(self._scorer.some(), self._scorer.size)
 
     def run(self, model: nn.Module) -> tuple[float, float]:

@@ -35,6 +35,7 @@ class Stopwatch:
         target: What will run the network.
         path: Where the profile is kept, so that it is continued and never measured twice; None to keep it in memory.
         say: Told what is being done.
+        measured: Told how many networks are measured, of how many.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Stopwatch:
         *,
         path: Path | None = None,
         say: Callable[[str], None] | None = None,
+        measured: Callable[[int, int], None] | None = None,
     ) -> None:
         self.target = target
         self._model, self._graph, self._example = model, graph, example
-        self._path, self._say = path, say
+        self._path, self._say, self._measured = path, say, measured
         self._profile: Profile | None = None
         self._dense_s: float | None = None
 
@@ -87,6 +89,7 @@ class Stopwatch:
                 self.target,
                 path=None if self._path is None else str(self._path),
                 say=self._say,
+                progress=self._measured,
             )
         cost = LatencyCost(self._profile, self._graph, decisions)
         self._dense_s = cost.dense

@@ -83,9 +83,21 @@ class SearchEvents(Progress):
         self._writer.folder = folder.path
         self._inner.opened(folder)
 
+    def measured(self, done: int, total: int) -> None:
+        """Pass it on."""
+        self._inner.measured(done, total)
+
     def begin(self, total: int, done: int) -> None:
         """Pass it on."""
         self._inner.begin(total, done)
+
+    def plan(self, policies: int, passes: float) -> None:
+        """Pass it on."""
+        self._inner.plan(policies, passes)
+
+    def step(self, text: str, passes: float) -> None:
+        """Pass it on."""
+        self._inner.step(text, passes)
 
     def scored(self, episode: Episode, best: Episode | None) -> None:
         """Write the policy's numbers as curves of its agent."""

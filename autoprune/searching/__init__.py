@@ -17,6 +17,7 @@ from autoprune.searching._session import (
     refuse_differences,
     search_to_folder,
     take_over,
+    told_to,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "search_to_folder",
     "take_over",
     "thinned",
+    "told_to",
 ]

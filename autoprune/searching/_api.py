@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -23,7 +23,7 @@ from autoprune.exporting import SUFFIXES, export_model
 from autoprune.graph import build_graph, parts_and_inputs, view
 from autoprune.latency import Target
 from autoprune.model_guard import unchanged
-from autoprune.report import Progress, metric_of, sentences, table, with_error
+from autoprune.report import Progress, metric_of, progress_of, result_figure, sentences, table, with_error
 from autoprune.runs import RunFolder
 from autoprune.searching._ending import CONVERGED, Ending, parse_seconds
 from autoprune.searching._passed import inputs_passed
@@ -34,6 +34,9 @@ from autoprune.support.files import write_text_atomic
 from autoprune.support.strict_json import write_json_atomic
 from autoprune.support.tensors import load_safetensors, save_safetensors_atomic
 from autoprune.surgery import LOADER, Policy, copy_model, loader_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,14 @@ class SearchResult:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         return f"<pre>{html.escape(self.table)}</pre>"
+
+    def plot(self) -> Figure:
+        """Return a figure of what the finished networks reach and of what stays of each group; ``.savefig(path)`` writes it.
+
+        Raises:
+            UsageError: if matplotlib is not installed.
+        """
+        return result_figure(self.report)
 
     def export(self, path: str | Path, example_input: Any) -> None:
         """Write the small network to a file that other tools read, as its suffix says: ``.onnx``, ``.pt2`` or ``.safetensors``.
@@ -147,7 +158,7 @@ def search(
     max_passes: float | None = None,
     patience: int | Literal["converged"] | None = CONVERGED,
     row: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> SearchResult:
     """Search for the best pruned network within a budget, and compare it with the simple rules.
 
@@ -217,7 +228,8 @@ def search(
         patience: Policies without a better one after which it ends; "converged": once the agent expects none that is better by
             more than the noise; None: after all ``episodes``.
         row: The agent or rule whose best network is to be the result; by default the best of all.
-        progress: Receives what happens.
+        progress: Receives what happens. True shows a bar on stderr, False nothing; by default there is a bar on a terminal and in
+            a notebook.
 
     Raises:
         UsageError: if what is asked cannot be done; says why.
@@ -277,13 +289,14 @@ def search(
         inputs = inputs_passed(model, example_input, (calibration, evaluate, report), config=config, task=task)
         inputs = replace(inputs, reward=function)
         config = as_found(config, inputs, asked)
-        with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as path:
+        where = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+        with progress_of(progress) as events, where as path:
             folder = RunFolder(Path(path))
             execute(
                 config,
                 inputs,
                 folder,
-                progress=progress or Progress(),
+                progress=events,
                 started=started,
                 agent=agent,
                 workers=workers,

@@ -17,12 +17,15 @@ from autoprune.searching._agent_state import AgentState, side_by_side
 from autoprune.searching._choice import candidates, ranked
 from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._ending import Ending, Stop
-from autoprune.searching._finishing import Finishing
+from autoprune.searching._finishing import FINISH_PASSES, Finishing
 from autoprune.searching._front import finish_front
 from autoprune.searching._journal import Journal, dense_episode
 from autoprune.searching._kept import remove_kept
 from autoprune.searching._smallest import export_smallest
 from autoprune.workers import Workers
+
+PROBE_PASSES = 1.0
+"""Dense passes that probing takes at most; for the time left alone."""
 
 
 class Driver:
@@ -89,7 +92,9 @@ class Driver:
         journal = self._journal
         for note in self._problem.notes:
             self._progress.stage(note)
-        self._progress.begin(sum(map(self._allowed, journal.proposers)), len(journal.episodes))
+        most, done = sum(map(self._allowed, journal.proposers)), len(journal.episodes)
+        self._progress.begin(most, done)
+        self._progress.plan(most - done, PROBE_PASSES + self._config.finish_policies * FINISH_PASSES)
         if self._workers > 1:
             self._search_together(journal.proposers)
         else:
@@ -141,7 +146,7 @@ class Driver:
         else:
             hurried = self._stop is not None and self._stop.hurried
             order, first = candidates(best, others, 1 if hurried else self._config.finish_policies)
-        self._progress.stage(f"Final reconstruction of the best {'network' if first == 1 else f'{first} networks'}")
+        self._progress.plan(0, first * FINISH_PASSES)
         episode, finished, measured = self._finishing.best(order, first)
         self._finishing.export(episode.agent, finished)
         rows = {} if budget.minimize is not None else self._finishing.rows(names)

@@ -29,6 +29,9 @@ from autoprune.surgery import LOADER, Policy
 MOST_TIGHTENED = 4
 """How often a network that is slower than predicted is made smaller."""
 
+FINISH_PASSES = 12.0
+"""About how many dense passes over the search images a final reconstruction takes; for the time left alone."""
+
 
 class Finishing:
     """Finishes policies of a run: each once, kept in the run's folder until the run ends.
@@ -66,6 +69,12 @@ class Finishing:
         """What the final reconstructions took, in dense passes over the search images."""
         return sum({**self._paid, **{counts: found.search.cost for counts, found in self._done.items()}}.values())
 
+    @property
+    def _usual(self) -> float:
+        """About how many dense passes the next one takes: as many as those before."""
+        costs = [found.search.cost for found in self._done.values() if math.isfinite(found.search.cost)]
+        return sum(costs) / len(costs) if costs else FINISH_PASSES
+
     def paid(self, episode: Episode, cost: float) -> None:
         """Count what finishing a policy took in an earlier session, where its network is not read again."""
         self._paid[self.journal.counts(episode)] = cost
@@ -77,6 +86,8 @@ class Finishing:
     def _finished(self, counts: Counts) -> Finished:
         found = self._known(counts)
         if found is None:
+            text = f"Final reconstruction {len(self._done) + 1}: {self._finder(counts)}'s policy"
+            self.progress.step(text, self._usual)
             found = self._done[counts] = self.problem.finish(counts)
             self.folder.check_in_place()
             write_kept(self.folder.finished_folder, counts, found)
@@ -129,14 +140,20 @@ class Finishing:
         for episode, found in chain(chosen, others):
             if not found.search.within(budget, dense):
                 continue
-            measured = self.problem.timed(found.model)
+            measured = self._timed(found)
             if measured is None or met(budget, measured):
                 return episode, found, measured
             slow.append((episode, found, measured))
         if slow:  # each was predicted to be fast enough, and none was
             return self._tightened(slow)
         found = self.finished(order[-1])
-        return order[-1], found, self.problem.timed(found.model)
+        return order[-1], found, self._timed(found)
+
+    def _timed(self, found: Finished) -> Ratio | None:
+        """Return what a finished network takes on the target; None where latency does not count."""
+        if self.problem.budget.limit("latency") is not None:
+            self.progress.step("Measuring the finished network on the target", 0.0)
+        return self.problem.timed(found.model)
 
     def rows(self, names: Sequence[str]) -> dict[str, Row]:
         """Return the rows of those of whose policies one is finished, each of the best that is; without times."""
@@ -166,7 +183,7 @@ class Finishing:
             ratios = [count / group.size for count, group in zip(self.journal.counts(episode), groups, strict=True)]
             counts = tuple(projector.project(ratios))
             found = self._finished(counts)
-            measured = self.problem.timed(found.model) or measured
+            measured = self._timed(found) or measured
             named = {group.name: count for group, count in zip(groups, counts, strict=True)}
             slow.append((replace(episode, counts=named, score=found.search), found, measured))
             if met(budget, measured):

@@ -125,7 +125,7 @@ def execute(
     with folder.lock(), pinned_threads(1 if workers > 1 else None):
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         take_over(config, folder.profile_path)
-        problem = problem_of(config, inputs, profile=folder.profile_path, say=progress.stage)
+        problem = problem_of(config, inputs, profile=folder.profile_path, **told_to(progress))
         inputs = replace(inputs, model_spec={**inputs.model_spec, **problem.traced_as})
         agent_for_budget(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
@@ -333,6 +333,11 @@ def problem_of(
     if config.race:
         problem.race_against(rule_policies(problem))
     return problem
+
+
+def told_to(progress: Progress) -> dict[str, Any]:
+    """Return the arguments of `problem_of` by which what a problem measures and probes is told to a receiver."""
+    return {"say": progress.stage, "measured": progress.measured, "step": progress.step}
 
 
 def refuse_differences(folder: RunFolder, stored: RunConfig, wanted: RunConfig) -> None:

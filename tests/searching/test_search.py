@@ -301,6 +301,12 @@ def test_a_result_shows_itself_and_writes_files_that_other_tools_read(net: Net, 
     assert said.count("\n") == 0
     assert f"{result.report['final']['macs'] / result.report['dense']['macs']:.3f} of the MACs" in said
     assert "report acc" in result._repr_html_()
+    reached, stays = result.plot().axes
+    rows, kept = result.report["rows"], result.report["final"]["counts"]
+    assert [label.get_text() for label in reached.get_yticklabels()] == [row["name"] for row in rows]
+    assert reached.collections[-1].get_offsets()[:, 0] == pytest.approx([100 * row["accuracy"] for row in rows])
+    sizes = result.report["dense"]["counts"]
+    assert [bar.get_width() for bar in stays.patches] == pytest.approx([100 * kept[g] / sizes[g] for g in kept])
     example = torch.zeros(2, 2, 6, 6)
     result.export(tmp_path / "net.safetensors", example)
     result.export(tmp_path / "net.pt2", example)

@@ -1,4 +1,4 @@
-"""What the progress displays on stderr have in common: a bar on a terminal, plain lines elsewhere."""
+"""What the progress displays on stderr have in common: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,17 +16,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from autoprune.support.packages import missing
+
+
+def has_bar(console: Console) -> bool:
+    """Return whether a bar can be drawn: on a terminal, or in a notebook that has ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and missing(["ipywidgets"]) is None)
+
 
 class StderrBar:
     """A bar with what is being done and the time left, on a terminal. Used in a ``with`` statement.
 
     Args:
         count: The column that says how much is done.
+        left: The column that says how long it takes yet; None for what the steps so far suggest.
         quiet: Show nothing.
         fields: First values of what ``count`` shows.
     """
 
-    def __init__(self, count: ProgressColumn, *, quiet: bool = False, **fields: Any) -> None:
+    def __init__(
+        self, count: ProgressColumn, /, *, left: ProgressColumn | None = None, quiet: bool = False, **fields: Any
+    ) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Progress(
             SpinnerColumn(),
@@ -35,10 +45,10 @@ class StderrBar:
             count,
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            left or TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet or not has_bar(self._console),
         )
         self._task = self._bar.add_task("Starting", total=None, **fields)
 
@@ -58,7 +68,7 @@ class StderrBar:
     def stage(self, text: str) -> None:
         """Say what is being done now."""
         self._bar.update(self._task, description=text)
-        if not self._console.is_terminal:
+        if not has_bar(self._console):
             self._print(text)
 
     def _print(self, text: str) -> None:
