@@ -304,7 +304,9 @@ def test_a_result_shows_itself_and_writes_files_that_other_tools_read(net: Net, 
     reached, stays = result.plot().axes
     rows, kept = result.report["rows"], result.report["final"]["counts"]
     assert [label.get_text() for label in reached.get_yticklabels()] == [row["name"] for row in rows]
-    assert reached.collections[-1].get_offsets()[:, 0] == pytest.approx([100 * row["accuracy"] for row in rows])
+    assert reached.collections[-1].get_offsets()[:, 0].tolist() == pytest.approx(
+        [100 * row["accuracy"] for row in rows]
+    )
     sizes = result.report["dense"]["counts"]
     assert [bar.get_width() for bar in stays.patches] == pytest.approx([100 * kept[g] / sizes[g] for g in kept])
     example = torch.zeros(2, 2, 6, 6)
