@@ -103,7 +103,9 @@ def test_named_data_are_loaded_by_name() -> None:
     torch.testing.assert_close(clean.search[3][0], (original.search[3][0] - 0.3) / 0.4)
     by_path = load_data(f"{FOLDER / 'noisy_digits.py'}:noisy_digits")
     assert torch.equal(by_path.search[0][0], original.search[0][0])
-    with pytest.raises(UsageError, match=r"Did you mean 'noisy-digits'\? Known: digits, .*, noisy-digits, package"):
+    with pytest.raises(
+        UsageError, match=r"Did you mean 'noisy-digits'\? Known: cluttered-digits, .*, noisy-digits, package"
+    ):
         load_data("noisy-digit:3")
 
 

@@ -24,7 +24,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="digits, cifar-resnet20/32/44/56/110, cifar-vgg16, cifar-plain20, torchvision:NAME, timm:NAME, "
+        help="cluttered-digits, digits, cifar-resnet20/32/44/56/110, cifar-vgg16, cifar-plain20, torchvision:NAME, timm:NAME, "
         "package.module:factory or path/to/file.py:factory.",
     ),
 ]
@@ -39,7 +39,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory or "
+        help="cluttered-digits, digits, cifar10:ROOT, fashion-mnist:ROOT, imagefolder:ROOT, package.module:factory or "
         "path/to/file.py:factory.",
     ),
 ]

@@ -19,8 +19,10 @@ _NAMES |= {"validation": "search", "val": "search", "test": "report"}
 """Keys that a factory's mapping may have, and the part that each is."""
 _MAPPING = '{"calibration": ..., "search": ..., "report": ...} (and "train": ... to fine-tune on)'
 Parts = dict[str, Held | Items]
-KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")
-"""The built-in data, each but the first with its folder behind a colon."""
+EMBEDDED = ("cluttered-digits", "digits")
+"""The built-in data that need no folder, each with an embedded network of the same name; the first is the default."""
+KINDS = (*EMBEDDED, "cifar10", "fashion-mnist", "imagefolder")
+"""The built-in data, each but the embedded with its folder behind a colon."""
 data_sources: Registry[Callable[..., Any]] = Registry("data source", "autoprune.data_sources", reserved=KINDS)
 """Data of one's own by name, ``--data NAME`` or ``NAME:ROOT``: factories like those of ``package.module:factory``, which may also
 take ``root``."""

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from autoprune.data import _folder, digits
+from autoprune.data import _folder, cluttered_digits, digits
 from autoprune.data._adapt import as_dataset
 from autoprune.data._arrays import Arrays
 from autoprune.data._check import Expected
 from autoprune.data._cifar10 import read_cifar10
-from autoprune.data._factory import KINDS, call_data_factory, data_sources, raw_parts
+from autoprune.data._factory import EMBEDDED, KINDS, call_data_factory, data_sources, raw_parts
 from autoprune.data._fashion_mnist import read_fashion_mnist
 from autoprune.data._preparation import Preparation
 from autoprune.data._types import CALIBRATION, Data, ImageArrays, draw
@@ -47,10 +47,10 @@ def load_data(
     """Load images and cut them in three disjoint parts: calibration (from the training images), search and report.
 
     Args:
-        spec: ``digits``, ``cifar10:ROOT``, ``fashion-mnist:ROOT``, ``imagefolder:ROOT``, a name in `data_sources`
-            (``NAME`` or ``NAME:ROOT``), ``package.module:factory`` or ``path/to/file.py:factory``. A factory gets those of
-            ``mean``, ``std``, ``input_size`` and ``download`` (a named one also of ``root``) that it has parameters for, and
-            normalises its images itself.
+        spec: ``cluttered-digits``, ``digits``, ``cifar10:ROOT``, ``fashion-mnist:ROOT``, ``imagefolder:ROOT``, a name in
+            `data_sources` (``NAME`` or ``NAME:ROOT``), ``package.module:factory`` or ``path/to/file.py:factory``. A factory gets
+            those of ``mean``, ``std``, ``input_size`` and ``download`` (a named one also of ``root``) that it has parameters
+            for, and normalises its images itself.
         mean: Subtracted per channel from images in [0, 1]; empty for the data set's own.
         std: Divided by per channel; empty for the data set's own.
         input_size: Size of the network's input: its side, (H, W) or (C, H, W). Pictures in folders are resized to it unless they
@@ -76,10 +76,12 @@ def load_data(
         raise UsageError(
             f"--resize, --crop and --transform are about image folders, but the data are '{spec}'; leave them out."
         )
-    if kind in KINDS[1:] and not root:
+    if kind in KINDS and spec not in EMBEDDED and not root:
         raise UsageError(f"The data '{spec}' lacks its folder; write {kind}:FOLDER.")
     if spec == "digits":
         data = _load_digits(spec, *given)
+    elif spec == "cluttered-digits":
+        data = _load_cluttered_digits(spec, *given)
     elif kind in _READERS:
         arrays = _READERS[kind](Path(root).expanduser(), download=download)
         data = _from_arrays(spec, _fit(arrays, size), *given, transform if kind == "cifar10" else None)
@@ -94,7 +96,7 @@ def load_data(
         data = _load_factory(spec, options, Expected(shape, torch.float32, num_classes), factory, labels)
     else:
         named = [*KINDS, *data_sources.names()]
-        known = ", ".join(("digits", *(f"{name}:ROOT" for name in KINDS[1:]), *named[len(KINDS) :]))
+        known = ", ".join((*EMBEDDED, *(f"{name}:ROOT" for name in KINDS[len(EMBEDDED) :]), *named[len(KINDS) :]))
         raise UsageError(
             f"Unknown data '{spec}'.{nearest(kind, named)} Known: {known}, package.module:factory, path/to/file.py:factory."
         )
@@ -147,6 +149,18 @@ def _load_digits(spec: str, mean: tuple[float, ...], std: tuple[float, ...]) -> 
     )
     text = f"scikit-learn's digits: calibration {len(train)}, search {len(search)}, report {len(report)} images"
     return Data(spec, train, search, report, train, 10, (1, 8, 8), mean, std, "", text)
+
+
+def _load_cluttered_digits(spec: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:
+    mean, std = _statistics(mean, std, cluttered_digits.MEAN, cluttered_digits.STD, channels=1)
+    arrays = [ImageArrays(*cluttered_digits.read_scenes(part), mean=mean, std=std) for part in cluttered_digits.SCENES]
+    train, search, report = (images.take(slice(None)) for images in arrays)
+    calibration = arrays[0].take(slice(0, cluttered_digits.CALIBRATION))
+    text = (
+        f"scenes of scikit-learn's digits: calibration {_count(calibration)} of {_count(train)} training scenes, "
+        f"search {_count(search)}, report {_count(report)}"
+    )
+    return Data(spec, calibration, search, report, train, 10, cluttered_digits.SHAPE, mean, std, "", text)
 
 
 def _from_arrays(

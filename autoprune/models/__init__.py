@@ -1,5 +1,6 @@
 """Networks: the built-in ones, torchvision's and the user's own, with their weights."""
 
+from autoprune.models._cluttered_digits import ClutteredDigitsNet
 from autoprune.models._digits import DigitsNet
 from autoprune.models._loaded import BUILT_IN, LoadedModel, load_model, untrained
 from autoprune.models._resnet import CifarResNet
@@ -10,6 +11,7 @@ __all__ = [
     "BUILT_IN",
     "CifarResNet",
     "CifarVgg",
+    "ClutteredDigitsNet",
     "DigitsNet",
     "LoadedModel",
     "check_finite",

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data.digits import MEAN, STD
+from autoprune.data import cluttered_digits, digits
 from autoprune.errors import UsageError
 from autoprune.models import _timm, _torchvision
-from autoprune.models._digits import DigitsNet, trained_digits_state
+from autoprune.models._cluttered_digits import CLUTTERED_DIGITS, ClutteredDigitsNet
+from autoprune.models._digits import DIGITS, DigitsNet
 from autoprune.models._files import not_a_network
 from autoprune.models._resnet import plain20, resnet
+from autoprune.models._trained import Embedded, trained_state
 from autoprune.models._vgg import vgg16
 from autoprune.models._weights import check_finite, load_into, read_weights, state_fingerprint
 from autoprune.registry import call_factory, is_factory, nearest
@@ -31,8 +33,13 @@ BUILT_IN: Mapping[str, Callable[[int], nn.Module]] = {
     "cifar-resnet56": resnet(56),
     "cifar-resnet110": resnet(110),
     "cifar-vgg16": vgg16,
+    "cluttered-digits": ClutteredDigitsNet,
     "digits": DigitsNet,
 }
+_EMBEDDED: Mapping[str, tuple[Embedded, tuple[int, ...], tuple[float, ...], tuple[float, ...]]] = {
+    "cluttered-digits": (CLUTTERED_DIGITS, cluttered_digits.SHAPE, cluttered_digits.MEAN, cluttered_digits.STD),
+    "digits": (DIGITS, (1, 8, 8), digits.MEAN, digits.STD),
+}  # with input shape, mean and standard deviation
 _PUBLISHED_MEAN, _PUBLISHED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the published CIFAR ResNets, too
 _LAST_LAYERS = (".linear.weight", ".classifier.6.weight")
 
@@ -176,21 +183,21 @@ def untrained(spec: str, weights: str | None) -> bool:
 def _built_in(
     spec: str, weights: str | None, num_classes: int | None, say: Callable[[str], None], tell: Callable[[str], None]
 ) -> LoadedModel:
-    digits = spec == "digits"
+    embedded = _EMBEDDED.get(spec)
     if weights is not None:
         state = read_weights(weights, say=tell)
         last = next((state[name] for name in state if f".{name}".endswith(_LAST_LAYERS)), None)
         if num_classes is None and last is not None and last.ndim == 2:
             num_classes = len(last)
-    elif digits and num_classes in (None, 10):
-        state = trained_digits_state(say)
+    elif embedded is not None and num_classes in (None, 10):
+        state = trained_state(embedded[0], say)
     else:
         state = {}
     model = BUILT_IN[spec](10 if num_classes is None else num_classes)
     if state:
         load_into(model, state, weights=weights or spec, say=tell)
-    if digits:
-        return LoadedModel(model, spec, (1, 8, 8), MEAN, STD, weights)
+    if embedded is not None:
+        return LoadedModel(model, spec, *embedded[1:], weights)
     return LoadedModel(model, spec, (3, 32, 32), _PUBLISHED_MEAN, _PUBLISHED_STD, weights)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from autoprune.data import load_data
 from autoprune.models import load_model, state_fingerprint
-from autoprune.models._digits import cache_folder, train_digits
+from autoprune.models._digits import train_digits
+from autoprune.models._trained import cache_folder
 
 
 @pytest.fixture(scope="module")

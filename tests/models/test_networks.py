@@ -94,7 +94,7 @@ def test_every_network_gives_the_asked_number_of_logits_and_gradients(name: str)
     if name == "cifar-resnet110":
         pytest.skip("the same class as the other ResNets, slow")
     model = BUILT_IN[name](7)
-    shape = (1, 8, 8) if name == "digits" else (3, 32, 32)
+    shape = {"digits": (1, 8, 8), "cluttered-digits": (1, 32, 32)}.get(name, (3, 32, 32))
     logits = model(torch.randn(2, *shape))
     assert logits.shape == (2, 7)
     logits.sum().backward()
