@@ -77,6 +77,7 @@ def compare(
     workers: search_options.Workers = 1,
     download: options.Download = False,
     device: options.Device = None,
+    accept_dense: search_options.AcceptDense = False,
     finetune: search_options.Finetune = None,
     distill: search_options.Distill = None,
     tensorboard: options.TensorBoard = False,
@@ -120,6 +121,7 @@ def compare(
                 agent_options=own,
                 recipe=recipe,
                 tuning=tuning,
+                accept_dense=accept_dense,
             )
         except KeyboardInterrupt as stop:
             if debug:

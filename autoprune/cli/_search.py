@@ -100,6 +100,7 @@ def search(
     download: options.Download = False,
     device: options.Device = None,
     no_time: options.NoTime = False,
+    accept_dense: search_options.AcceptDense = False,
     finetune: search_options.Finetune = None,
     distill: search_options.Distill = None,
     tensorboard: options.TensorBoard = False,
@@ -132,7 +133,13 @@ def search(
         try:
             with ends_early(ending.stop, lambda: progress.begun):
                 folder = search_to_folder(
-                    wanted, out, progress=events, download=download, workers=workers, ending=ending
+                    wanted,
+                    out,
+                    progress=events,
+                    download=download,
+                    workers=workers,
+                    ending=ending,
+                    accept_dense=accept_dense,
                 )
         except KeyboardInterrupt as stop:
             if debug:

@@ -198,6 +198,13 @@ Row = Annotated[
         help="Make the best network of this agent or rule the result.  [default: the best of all]",
     ),
 ]
+AcceptDense = Annotated[
+    bool,
+    typer.Option(
+        "--accept-dense",
+        help="Search even if the dense network is no better than chance, or far below what its published weights promise.",
+    ),
+]
 Finetune = Annotated[int | None, typer.Option("--finetune", metavar="EPOCHS", help="Then fine-tune the network found.")]
 Distill = Annotated[
     bool | None,
@@ -208,7 +215,7 @@ Distill = Annotated[
 NOT_OF_THE_SEARCH = {
     *("agents", "seeds", "out", "workers", "download", "finetune", "distill"),
     *("tensorboard", "allow", "as_json", "quiet", "debug"),
-    *("timeout", "max_passes", "patience", "row", "no_time"),
+    *("timeout", "max_passes", "patience", "row", "no_time", "accept_dense"),
 }
 """Options of the verbs that decide nothing about a single search."""
 READ_HERE = {

@@ -34,6 +34,7 @@ from autoprune.searching import (
     drive,
     load_asked,
     problem_of,
+    refuse_dense,
     refuse_differences,
     resolve,
     take_over,
@@ -123,6 +124,7 @@ def compare(
     agent_options: Mapping[str, Mapping[str, Any]] | None = None,
     recipe: Mapping[str, Any] | None = None,
     tuning: Callable[[RunFolder], FinetuneProgress] | None = None,
+    accept_dense: bool = False,
 ) -> dict[str, Any]:
     """Run, or go on with, every agent with every seed, and return what came out, which is then in the folder too.
 
@@ -137,6 +139,7 @@ def compare(
         agent_options: Options of each agent's own, by its name.
         recipe: How every run's network is then fine-tuned, settings of `autoprune.finetuning.Recipe`; None for not at all.
         tuning: What receives what happens in a run's fine-tuning.
+        accept_dense: Search even if the dense network is no better than chance, or far below what its weights promise.
 
     Raises:
         UsageError: if what is asked cannot be done, or a run in the folder was begun differently.
@@ -177,6 +180,8 @@ def compare(
                 if shared is None:
                     take_over(config, out / PROFILE)
                     problem = problem_of(config, inputs, profile=out / PROFILE, **told_to(progress))
+                    if not (accept_dense or folder.exists):
+                        refuse_dense(problem, inputs)
                     shared = SharedProblem(problem, out / f"scores-s{seed}.jsonl")
                     for run in (run_folder(out, name, seed) for name in agents):
                         if run.exists:

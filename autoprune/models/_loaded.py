@@ -60,6 +60,7 @@ class LoadedModel:
         fingerprint: SHA-256 of all parameters and buffers.
         transform: The weights' own preprocessing, from a PIL image to a tensor (C, H, W); None where there is
             none, or for an input of another size than its own.
+        promised: The data that published weights were measured on, and their accuracy there, in [0, 1]; None for other weights.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class LoadedModel:
     weights: str | None = None
     fingerprint: str = ""
     transform: Callable[[Any], Tensor] | None = None
+    promised: tuple[str, float] | None = None
 
     def example_input(self, batch: int = 2, *, seed: int = 0) -> Tensor:
         """Return normal noise of shape (batch, *input_shape), the same on every call.
@@ -214,7 +216,17 @@ def _from_torchvision(
     if weights is not None:
         state = _torchvision.download(published) if named else read_weights(weights, say=tell)
         load_into(model, state, weights=weights, say=tell)
-    return LoadedModel(model, spec, (3, side, side), mean, std, weights, transform=transform if named else None)
+    own = weights is not None and named and num_classes is None
+    return LoadedModel(
+        model,
+        spec,
+        (3, side, side),
+        mean,
+        std,
+        weights,
+        transform=transform if named else None,
+        promised=_torchvision.promised(published) if own else None,
+    )
 
 
 def _from_timm(spec: str, weights: str | None, num_classes: int | None, tell: Callable[[str], None]) -> LoadedModel:

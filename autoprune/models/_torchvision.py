@@ -47,6 +47,14 @@ def preprocessing(weights: Any) -> tuple[Transform, int, tuple[float, ...], tupl
     return cast(Transform, transform), int(transform.crop_size[0]), tuple(transform.mean), tuple(transform.std)
 
 
+def promised(weights: Any) -> tuple[str, float] | None:
+    """Return the data that the weights' published accuracy was measured on, and that accuracy in [0, 1]; None where none is."""
+    for data, measured in weights.meta.get("_metrics", {}).items():
+        if "acc@1" in measured:
+            return str(data), float(measured["acc@1"]) / 100
+    return None
+
+
 def build(name: str, num_classes: int | None, *, published: bool = False) -> nn.Module:
     """Return the network, untrained, without heads that only training uses.
 

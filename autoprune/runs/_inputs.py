@@ -50,6 +50,7 @@ class Inputs:
         reward: The reward function, if it was passed as one; else None.
         recorded: What the run configuration records: fingerprints, preprocessing, and what is measured.
         task: What networks are judged by.
+        promised: What the weights' publisher says of their accuracy, see `autoprune.models.LoadedModel`.
     """
 
     model: nn.Module
@@ -61,6 +62,7 @@ class Inputs:
     reward: Callable[..., float] | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
     task: Task = field(default_factory=Task)
+    promised: tuple[str, float] | None = None
 
 
 def load_parts(
@@ -253,8 +255,9 @@ def _image_inputs(
     classes = classes_of(outputs)
     parts = load_parts(data, loaded, num_classes=classes, labels=task.labels, **options)
     task = replace(task, labels=parts.labelled).completed(outputs)
-    if say is not None and parts.prepared:
-        say(f"Images: {parts.prepared}")
+    if say is not None:
+        say(f"Parts: {parts.description}")
+        say(f"Images: {_prepared(parts, loaded, options)}")
     expected = Expected(tuple(loaded.input_shape), torch.float32, classes)
     calibration = adapt(parts.calibration, "calibration", expected, labelled=False if task.labels else None)
     example = example_batch(calibration)
@@ -277,7 +280,18 @@ def _image_inputs(
             **task.recorded,
         },
         task=task,
+        promised=loaded.promised,
     )
+
+
+def _prepared(parts: Data, loaded: LoadedModel, asked: Mapping[str, Any]) -> str:
+    """Return what an image is when the network gets it: its size, and what was done to it."""
+    said = [parts.prepared] if parts.prepared else []
+    said.append(f"size {'x'.join(map(str, loaded.input_shape))}")
+    for name in ("mean", "std"):
+        values = tuple(getattr(parts, name)) or asked[name]
+        said += [f"{name} {', '.join(f'{value:g}' for value in values)}"] if values else []
+    return "; ".join(said)
 
 
 def _example_of(loaded: LoadedModel, parts: dict[str, Any]) -> Any:

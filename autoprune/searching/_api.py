@@ -158,6 +158,7 @@ def search(
     max_passes: float | None = None,
     patience: int | Literal["converged"] | None = CONVERGED,
     row: str | None = None,
+    accept_dense: bool = False,
     progress: Progress | bool | None = None,
 ) -> SearchResult:
     """Search for the best pruned network within a budget, and compare it with the simple rules.
@@ -228,6 +229,8 @@ def search(
         patience: Policies without a better one after which it ends; "converged": once the agent expects none that is better by
             more than the noise; None: after all ``episodes``.
         row: The agent or rule whose best network is to be the result; by default the best of all.
+        accept_dense: Search even if the dense network's accuracy is no better than chance, which stops a search before it begins:
+            wrong preprocessing or labels are the usual cause.
         progress: Receives what happens. True shows a bar on stderr, False nothing; by default there is a bar on a terminal and in
             a notebook.
 
@@ -301,6 +304,7 @@ def search(
                 agent=agent,
                 workers=workers,
                 ending=ending,
+                accept_dense=accept_dense,
             )
             policy = Policy.load(folder.policy_path)
             state = load_safetensors(folder.model_path)

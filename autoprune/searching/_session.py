@@ -21,6 +21,7 @@ from autoprune.problem import Problem, make_problem
 from autoprune.registry import only_named_by
 from autoprune.report import Progress
 from autoprune.runs import Inputs, RunConfig, RunFolder, load_inputs, run_function, task_of
+from autoprune.searching._dense_check import check_dense
 from autoprune.searching._driven import DrivenProblem
 from autoprune.searching._driver import Driver
 from autoprune.searching._ending import Ending, has_ended
@@ -45,6 +46,7 @@ def search_to_folder(
     root: Path = Path("runs"),
     workers: int = 1,
     ending: Ending | None = None,
+    accept_dense: bool = False,
 ) -> RunFolder:
     """Run a search, continue it, or just find it finished.
 
@@ -57,6 +59,7 @@ def search_to_folder(
         root: Where run folders go that are not named.
         workers: Processes that score policies at the same time, with one thread each.
         ending: When the search ends early, and whose network it hands over.
+        accept_dense: Search even if the dense network is no better than chance, or far below what its weights promise.
 
     Returns:
         The finished run's folder.
@@ -84,7 +87,16 @@ def search_to_folder(
     config = as_found(config, inputs, asked)
     folder = RunFolder(out if out is not None else root / config.default_name())
     progress.opened(folder)
-    execute(config, inputs, folder, progress=progress, started=started, workers=workers, ending=ending)
+    execute(
+        config,
+        inputs,
+        folder,
+        progress=progress,
+        started=started,
+        workers=workers,
+        ending=ending,
+        accept_dense=accept_dense,
+    )
     return folder
 
 
@@ -98,6 +110,7 @@ def execute(
     agent: str | type[Agent] | None = None,
     workers: int = 1,
     ending: Ending | None = None,
+    accept_dense: bool = False,
 ) -> None:
     """Run or continue a configured search in a folder; does nothing if it is finished already.
 
@@ -110,6 +123,7 @@ def execute(
         agent: The agent's class, where the configuration's name for it cannot be imported.
         workers: Processes that score policies at the same time, with one thread each.
         ending: When the search ends early, and whose network it hands over.
+        accept_dense: Search even if the dense network is no better than chance, or far below what its weights promise.
 
     Raises:
         UsageError: if the folder holds another run, or cannot be written.
@@ -126,6 +140,8 @@ def execute(
         progress.stage("Tracing the network, proving the groups, collecting statistics")
         take_over(config, folder.profile_path)
         problem = problem_of(config, inputs, profile=folder.profile_path, **told_to(progress))
+        if not (accept_dense or folder.exists):
+            refuse_dense(problem, inputs)
         inputs = replace(inputs, model_spec={**inputs.model_spec, **problem.traced_as})
         agent_for_budget(  # a slip in its options is to be reported before there is a run
             agent if agent is not None else config.agent,
@@ -333,6 +349,17 @@ def problem_of(
     if config.race:
         problem.race_against(rule_policies(problem))
     return problem
+
+
+def refuse_dense(problem: DrivenProblem, inputs: Inputs) -> None:
+    """Refuse a dense network that is no better than chance, or far below what its weights promise.
+
+    Raises:
+        AutopruneError: if it is.
+    """
+    dense = problem.dense
+    images = dense.images // 2 if problem.budget.max_drop is not None else dense.images
+    check_dense(dense.metric.name, dense.accuracy, images, inputs.model_spec.get("num_classes"), inputs.promised)
 
 
 def told_to(progress: Progress) -> dict[str, Any]:
