@@ -12,7 +12,7 @@ from autoprune.report._shown import progress_of, search_bar
 from autoprune.report._study import write_study
 from autoprune.report._table import front_table, metric_of, short_name, table, with_error
 from autoprune.report._tensorboard import FinetuneEvents, SearchEvents
-from autoprune.report._timing import FILE, read_timing, time_result, time_run
+from autoprune.report._timing import FILE, read_timing, time_result, time_run, why_no_faster
 
 if TYPE_CHECKING:  # rich draws it, and is imported where a bar is wanted
     from autoprune.report._bar import SearchBar as SearchBar
@@ -49,6 +49,7 @@ __all__ = [
     "table",
     "time_result",
     "time_run",
+    "why_no_faster",
     "with_error",
     "write_study",
 ]

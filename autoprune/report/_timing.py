@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from autoprune.timing import TARGETS, TIMING_VERSION, time_networks
 FILE = "timing.json"
 NO_FASTER = 0.97
 """Share of the dense network's time from which on a network is hardly faster."""
+DISPATCHED_MS = 0.05
+"""Milliseconds a module below which PyTorch spends more on calling kernels (some of 5 to 10 microseconds each) than in them."""
+FAST_MULTIPLE = 8
+"""Channels that vectorised kernels compute at a time: 8 float32 in AVX2, 8 float16 in tensor cores."""
 
 
 @only_named_by("model")
@@ -92,11 +96,34 @@ def time_result(run: Path, *, model: str | None = None, budget_s: float = 1.5) -
         f"{small['ratio']:.2f} of the dense network's time ({dense['ms']:.3g} ms)."
     )
     if len(networks) > 1 and small["ratio"] > NO_FASTER:
+        rows = {row["name"]: row["counts"] for row in RunFolder(run).read_report()["rows"]}
+        modules = sum(not list(module.children()) for module in networks["dense"].modules())
         said += (
-            " It is hardly faster: layers as small as these take as long as calling them; in larger batches it may be "
-            "(autoprune report), and --budget latency=0.8 searches for what is measured to be faster."
+            f" It is hardly faster: {why_no_faster(dense['ms'] / max(1, modules), rows['dense'], rows[small['name']])}"
         )
     return said
+
+
+def why_no_faster(module_ms: float, sizes: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    """Return why a pruned network is not faster, as far as its size and counts tell, and the option that changes it.
+
+    Args:
+        module_ms: Milliseconds that the dense network takes for each module without children, in the mean.
+        sizes: Channels of every group.
+        counts: How many of them stay.
+    """
+    if module_ms < DISPATCHED_MS:
+        return (
+            "layers as small as these take as long as calling them; in larger batches it may be (autoprune report), and "
+            "--budget latency=0.8 searches for what is measured to be faster."
+        )
+    odd = sum(count < sizes[name] and count % FAST_MULTIPLE > 0 for name, count in counts.items())
+    if odd:
+        return (
+            f"{odd} of {len(counts)} groups keep a number of channels that is no multiple of {FAST_MULTIPLE}, so kernels are "
+            f"slow; --round-to {FAST_MULTIPLE} keeps multiples."
+        )
+    return "what it computes less hardly counts on this machine; --budget latency=0.8 searches for what is measured to be faster."
 
 
 def _networks(folder: RunFolder, model: str | None, names: Collection[str]) -> tuple[dict[str, nn.Module], Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.cli import main
 from autoprune.errors import UsageError
 from autoprune.report import _timing as _run
-from autoprune.report import read_timing, time_run
+from autoprune.report import read_timing, time_run, why_no_faster
 from autoprune.support import packages
 from autoprune.support.strict_json import read_json, write_json_atomic
 from autoprune.timing import time_networks, timing_table
@@ -131,3 +131,20 @@ def test_table_has_a_column_for_each_target_and_batch() -> None:
     assert lines[0].split("  ")[-1].strip() == "eager, batch 32"
     assert lines[2].split() == ["dense", "2", "2"]
     assert lines[3].split() == ["small", "1.2", "(~0.60)", "-"]
+
+
+@pytest.mark.parametrize(
+    ("module_ms", "counts", "option"),
+    [
+        (0.01, {"a": 13, "b": 8}, "--budget latency="),  # small layers, whatever their counts
+        (1.0, {"a": 13, "b": 8}, "1 of 2 groups keep a number of channels that is no multiple of 8"),
+        (1.0, {"a": 13, "b": 12}, "1 of 2 groups"),  # b is whole, as its maker wanted it
+        (1.0, {"a": 8, "b": 12}, "--budget latency="),
+    ],
+)
+def test_why_a_network_is_not_faster_is_said_with_what_changes_it(
+    module_ms: float, counts: dict[str, int], option: str
+) -> None:
+    said = why_no_faster(module_ms, {"a": 16, "b": 12}, counts)
+    assert option in said
+    assert ("--round-to 8" in said) is ("multiple of 8" in said)
