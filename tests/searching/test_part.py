@@ -54,7 +54,18 @@ def test_the_command_line_prunes_a_part_and_its_files_lead_back(
 ) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     spec, run = f"{tmp_path / 'net.py'}:make", tmp_path / "run"
-    search = ["search", "--model", spec, "--data", "digits", "--input-size", "1x8x8", "--part", "backbone"]
+    search = [
+        "search",
+        "--model",
+        spec,
+        "--data",
+        "digits",
+        "--input-size",
+        "1x8x8",
+        "--part",
+        "backbone",
+        "--accept-dense",
+    ]
     options = ["--budget", "0.5", "--agent", "uniform", "--finish-steps", "2", "--baselines", "shallow"]
     assert main([*search, *options, "--out", str(run), "--quiet"]) == 0
     report = json.loads((run / "report.json").read_text())

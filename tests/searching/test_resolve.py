@@ -87,7 +87,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
 OF_DATA = {"model", "weights", "data", "mean", "std", "input_size", "resize", "crop", "transform", "download"}
 """What Python passes as objects."""
 OF_THE_TERMINAL = {"no_time", "allow", "as_json", "quiet", "debug", "finetune", "distill", "tensorboard"}
-OF_THE_CALL = {"out", "workers"}
+OF_THE_CALL = {"accept_dense", "out", "workers"}
 OF_THE_END = {"timeout", "max_passes", "patience", "row"}
 """When a search ends, which is no part of what it is; a comparison has none of it, as effort is equal."""
 NAMED_IN_PYTHON = {"agent_option": "agent_options", "batch": "target", "threads": "target", "dtype": "target"}
