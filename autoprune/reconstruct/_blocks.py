@@ -144,7 +144,9 @@ class _Distance:
         for number, axis, places, scale in self._values:
             pair = found[number], target[number]
             if places is not None:
-                pair = pair[0].index_select(axis, places), pair[1].index_select(axis, places)
+                pair = pair[0], pair[1].index_select(axis, places)
+                if pair[0].shape != pair[1].shape:  # what goes is still there
+                    pair = pair[0].index_select(axis, places), pair[1]
             one = F.mse_loss(*pair)
             one = one if scale == 1.0 else one / scale
             total = one if total is None else total + one

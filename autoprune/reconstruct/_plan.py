@@ -28,6 +28,7 @@ _ADDS = (_aten.add.Tensor, _aten.add_.Tensor)
 _NORMS = (_aten.batch_norm.default,)
 _REFITTABLE = (_aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.linear.default)
 _RESHAPES = {_aten.view.default: _aten.reshape.default}
+_POINTWISE = ("relu", "relu6", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "hardswish", "dropout", "clone")
 _VIEWS = (
     "view",
     "slice",
@@ -245,6 +246,23 @@ class Plan(Executor):
         """The program as blocks, see `cut`; none if it cannot be cut."""
         return cut(self.steps, self.sources, self.outputs, self._moving, self.graph.channels)
 
+    @cached_property
+    def narrow(self) -> frozenset[str]:
+        """Names of layers whose output may lack the channels that go.
+
+        Nothing but convolutions of just those channels read it, with functions of one element at a time in between.
+        """
+        consumers = {step.node: step.layer for step in self.steps if isinstance(step, Affine) and step.refit}
+
+        def alone(layer: Layer, node: Node) -> bool:
+            return bool(node.users) and all(
+                _pointwise(user) and alone(layer, user) if user not in consumers else _same(layer, consumers[user])
+                for user in node.users
+            )
+
+        steps = [step for step in self.steps if isinstance(step, Affine) and step.total is None]
+        return frozenset(step.layer.name for step in steps if alone(step.layer, step.result))
+
     def computes(self, model: nn.Module, inputs: Tensor | ModelInputs) -> bool:
         """Whether the program gives the model's own answer on this batch (not if it was traced for another batch size)."""
         try:
@@ -295,6 +313,19 @@ def _bytes(node: Node) -> int:
     values = node.meta.get("val")
     tensors = values if isinstance(values, list | tuple) else [values]
     return sum(math.prod(concrete(t.shape)) * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+
+def _pointwise(node: Node) -> bool:
+    """Whether a node computes each element of its only input by itself."""
+    if not isinstance(node.target, torch._ops.OpOverload) or len(node.all_input_nodes) != 1:
+        return False
+    return node.target._schema.name.removeprefix("aten::").removesuffix("_") in _POINTWISE
+
+
+def _same(layer: Layer, consumer: Layer) -> bool:
+    """Whether a convolution reads the channels of a layer's output one by one, all of them and no others."""
+    found = consumer.op == "conv" and consumer.groups == 1 and consumer.in_channels == layer.out_channels
+    return found and bool((consumer.in_group == layer.out_group).all() and (consumer.in_unit == layer.out_unit).all())
 
 
 def _sole_user(node: Node) -> Node | None:

@@ -118,7 +118,7 @@ class Sequential:
         return run_layer(layer, value, self.weights[layer.name], self.biases[layer.name])
 
     def apply(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
-        """Visit a layer: compute with what was fitted, and only the output channels that stay."""
+        """Visit a layer: compute with what was fitted, and only output channels that stay; others are zero or left out."""
         layer = step.layer
         stays = self.inputs_kept(layer)
         if layer.name not in self.weights:
@@ -130,6 +130,8 @@ class Sequential:
             return run_layer(layer, value, weight, bias)
         places = torch.from_numpy(out).to(value.device)
         result = run_layer(layer, value, weight.index_select(0, places), bias.index_select(0, places))
+        if layer.name in self._plan.narrow:
+            return result
         return _in_places(result, places, channel_axis(layer, result), layer.out_channels)
 
     def recompute_statistics(self, step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
@@ -139,6 +141,9 @@ class Sequential:
             bias = self.biases[layer.name].reshape(layer.groups, -1)
             others = [dim for dim in range(result.dim()) if dim != channel_axis(layer, result)]
             variance, mean = torch.var_mean(result, dim=others, correction=0)
+            if len(mean) < layer.out_channels:
+                places = torch.from_numpy(in_channels_kept(layer.out_group, layer.out_unit, self._kept)).to(mean.device)
+                variance, mean = (_in_places(one, places, 0, layer.out_channels) for one in (variance, mean))
             columns = as_columns(layer, self.weights[layer.name])
             self._keep(step, Fit(columns, bias, mean.reshape_as(bias) - bias, variance.reshape_as(bias)))
         return result
@@ -171,10 +176,11 @@ def channel_axis(layer: Layer, value: Tensor) -> int:
 
 
 def narrowed(value: Tensor, layer: Layer, stays: IntArray | None) -> Tensor:
-    """Return a layer's input without the channels that go."""
-    if stays is None or len(stays) == layer.in_channels:
+    """Return a layer's input without the channels that go, which may not be there to begin with."""
+    axis = channel_axis(layer, value)
+    if stays is None or len(stays) in (layer.in_channels, value.shape[axis]):
         return value
-    return value.index_select(channel_axis(layer, value), torch.from_numpy(stays).to(value.device))
+    return value.index_select(axis, torch.from_numpy(stays).to(value.device))
 
 
 def _in_places(value: Tensor, places: Tensor, axis: int, size: int) -> Tensor:

@@ -118,6 +118,20 @@ def test_what_cannot_be_cut_is_one_block() -> None:
         torch.testing.assert_close(through_blocks(plan, x)[0], network(x))
 
 
+class Chain(nn.Module):
+    """Convolutions one after the other, whose channels go from block to block; the last is read by a depthwise one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.second, self.third = nn.Conv2d(8, 10, 3, padding=1), nn.Conv2d(10, 12, 3, padding=1)
+        self.depth, self.last = nn.Conv2d(12, 12, 3, groups=12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.second(F.relu(self.norm(self.first(x)))))
+        return self.last(self.depth(F.leaky_relu(self.third(x))).relu().mean((2, 3)))
+
+
 def refitted(network: nn.Module, x: Tensor, steps: int, *, rate: float = 0.02) -> nn.Module:
     graph, plan = planned(network)
     decisions = [group for group in graph.groups if group.reason is None and group.kind == "inner"]
@@ -141,6 +155,19 @@ def test_training_blocks_together_gets_nearer_to_the_dense_network_on_other_imag
     assert errors[1] < errors[0]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("make", "expected"), [(Residual, {"stem", "depth"}), (Plain, {"first"}), (Chain, {"first", "second"})])
+def test_what_is_computed_without_the_channels_that_go_is_what_is_computed_with_them(
+    make: Callable[[], nn.Module], expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, x = trained(make()), images(96)
+    assert planned(network)[1].narrow == expected
+    small = refitted(network, x, 20)
+    monkeypatch.setattr(Plan, "narrow", frozenset())
+    whole = refitted(network, x, 20)
+    for name, tensor in small.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=1e-2, atol=1e-3)
 
 
 def test_where_training_diverges_the_closed_form_stays() -> None:
