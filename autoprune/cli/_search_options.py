@@ -93,7 +93,7 @@ FinishSteps = Annotated[
     int | None,
     typer.Option(
         "--finish-steps",
-        help="Steps of gradient descent for each block of a finished network, on calibration images without labels; "
+        help="Steps of gradient descent of a finished network, all layers together, on calibration images without labels; "
         "0: closed form only. Fewer where there are few search images.  [default: 160]",
     ),
 ]

@@ -99,7 +99,7 @@ def make_problem(
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
         finish_images: Calibration images of the finished network's refit; None for as many as there are search images, at least
             256 and at most 1,024.
-        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form; 0 for none.
+        finish_steps: Steps of gradient descent, all its layers together, after the closed form; 0 for none.
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
         graph: The model's proved graph, where it is known already.

@@ -42,9 +42,10 @@ SHRINKAGE, DEPTH_TREND = 0.75, 1.0
 """Its power, and the last decision's weight over the first, as a logarithm: weights fitted to whole policies differ less than
 those of groups pruned alone, and are smaller at the start, as what goes wrong there is repaired behind it (docs/search.md)."""
 CALIBRATION_IMAGES = 400
-FINISH_IMAGES = 256, 1024
-"""Calibration images of a final reconstruction, at least and at most: as many as there are search images. What it computes is
-bounded in passes over these: 1 for the dense network's outputs, 3 for the closed form, 8 for the blocks."""
+FINISH_IMAGES = 256, 2048
+"""Calibration images of a final reconstruction, at least and at most: as many as there are search images."""
+CLOSED_FORM = 0.5
+"""Share of those that its closed form is on, which comes before the training on all."""
 
 
 class Pruner:
@@ -61,7 +62,7 @@ class Pruner:
         rows: Sampled output positions per layer in those; None for what a quarter of a dense pass over 2,000 images pays for.
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
         finish_images: Calibration images of the finished network's refit.
-        finish_steps: Steps of gradient descent that each of its blocks gets after the closed form, see `Descent`; 0 for none.
+        finish_steps: Steps of gradient descent, all its layers together, after the closed form, see `Descent`; 0 for none.
 
     Attributes:
         refits: Whether weights are refitted at all, which takes a network that can be run on the calibration images.
@@ -189,8 +190,12 @@ class Pruner:
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
             images, choice = self._images[: self._finish_images], self.backend.choice
-            rows = refit_rows(self._graph, self._finish_images, relu_iterations=FINISH_TURNS)
-            self._finish_backend = self._make_backend(images, choice, rows, FINISH_TURNS, descent=self._descent)
+            some = images if self._descent is None else images[: max(FINISH_IMAGES[0], int(CLOSED_FORM * len(images)))]
+            rows = refit_rows(self._graph, len(some), relu_iterations=FINISH_TURNS)
+            train_on = fast_layout(images.to(self._device), self._device)
+            self._finish_backend = self._make_backend(
+                some, choice, rows, FINISH_TURNS, descent=self._descent, train_on=train_on
+            )
         return self._finish_backend
 
     def macs(self, counts: Sequence[int], *, finish: bool = False) -> tuple[float, float]:
@@ -205,7 +210,8 @@ class Pruner:
         backend = self._best_backend() if finish else self.backend
         widths = [inputs(counts) for _, inputs, _ in self._cost.layer_forms]
         refit = backend.refit_macs(widths, forward=finish or self._score_kind == "sequential")
-        return refit, 3 * backend.descent_images * self._cost.macs(counts)  # forward, and back to inputs and weights
+        trained = self._cost.dense_macs + 3 * self._cost.macs(counts)  # forward, and back to inputs and weights
+        return refit, backend.descent_images * trained
 
     def errors(self) -> list[npt.NDArray[np.float64]] | None:
         """Return the error of every decision's consumers, once refitted, for each count kept; see `Problem.errors`."""

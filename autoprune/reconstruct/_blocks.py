@@ -1,82 +1,97 @@
-"""Reconstruction block by block: what a residual block computes, not what each of its layers does.
+"""Reconstruction of the whole network: what its blocks compute, not what each of its layers does.
 
-A layer fitted to its own dense output does not know what those behind it could make up for. So after the closed form the layers
-of a block (`Plan.blocks`) are trained together, by gradient descent on the squared distance between what comes out of the block
-in the pruned network and in the dense one (as Li et al., "BRECQ", ICLR 2021, do for quantised weights). What goes in is what the
-blocks before really compute. Calibration images only, no labels, no gradient through more than one block.
+A layer fitted to its own dense output does not know what those behind it could make up for, nor does a block. So after the closed
+form all layers are trained together, by gradient descent on the squared distances between what comes out of every block
+(`Plan.blocks`) in the pruned network and in the dense one. Features of all blocks say much more about an image than its class
+scores do, so that few images and steps are enough (Romero et al., "FitNets", ICLR 2015; block by block: Li et al., "BRECQ", ICLR
+2021). Calibration images only, no labels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autoprune.model_guard import SafeGradients, as_inputs
-from autoprune.reconstruct._plan import Plan, as_it_is
+from autoprune.model_guard import ModelInputs, SafeGradients, as_inputs
+from autoprune.reconstruct._layers import run_layer
+from autoprune.reconstruct._plan import Dense, Plan
 from autoprune.reconstruct._sequential import Sequential
 from autoprune.reconstruct._steps import Affine, Block
 
 HELD_OUT = 8
-"""One in so many images is held out of the training: on those it is checked whether a block became better."""
-CHUNK = 256  # images at a time where no gradient is needed
-
+"""One in so many images is held out of the training: on those it is checked whether the network became better."""
+CHUNK = 256
+"""Held-out images at a time."""
 MOST_STORED_BYTES = 2**30
-"""Of a block's values that a step keeps for its gradients, in bytes. Where a step's images take more, their gradients are added
-up over fewer at a time, one at least."""
-FINISH_STEPS = 160
-"""Steps for each block in the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
+"""Of the network's values that a step keeps for its gradients, in bytes. Where a step's images take more, their gradients are
+added up over fewer at a time, one at least."""
+FINISH_STEPS = 320
+"""Steps of the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
+BIAS = 0.1
+"""Step of a bias, in steps of weights."""
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How a block is trained: Adam (Kingma & Ba, ICLR 2015) with a step that falls as a cosine.
+    """How a network is trained: Adam (Kingma & Ba, ICLR 2015) with a step that falls as a cosine.
 
     Attributes:
-        steps: Steps for each block.
+        steps: Steps.
         batch: Images of a step.
-        rate: First step, in root mean squares of a layer's weights (for its bias: of its outputs' deviations).
+        rate: First step, in root mean squares of a layer's weights (for its bias: a tenth, of its outputs' deviations).
     """
 
     steps: int
-    batch: int = 16
+    batch: int = 8
     rate: float = 0.02
 
     def images(self, there: int) -> int:
-        """Return how many images run forward and back through every block, of so many calibration images."""
+        """Return how many images run forward and back through the network, of so many calibration images."""
         return self.steps * min(self.batch, there)
 
     @classmethod
     def within(cls, steps: int, images: int) -> Descent:
-        """Return so many steps, or fewer: forward and back, they cost at most eight dense passes over so many images.
+        """Return so many steps, or fewer: each of so many images is seen two and a half times at most.
 
-        Where more steps are asked for than `FINISH_STEPS`, they may cost as much more.
+        Where more steps are asked for than `FINISH_STEPS`, so much more often.
         """
         return cls(min(steps, math.ceil(2.5 * images / cls.batch * max(1.0, steps / FINISH_STEPS))))
 
 
-def refit_blocks(plan: Plan, refits: Sequential, descent: Descent) -> None:
-    """Refit block by block: each layer in closed form, then all of the block together.
+def refit_blocks(plan: Plan, refits: Sequential, images: Tensor | ModelInputs, descent: Descent) -> None:
+    """Refit a network: each layer in closed form, then all together, then class scores once more.
+
+    Where the blocks are no nearer to the dense network's on images that neither saw, the closed form stays.
 
     Args:
-        plan: The dense network's plan.
+        plan: The dense network's plan, which has blocks.
         refits: The refits, not begun; what is fitted is then there.
-        descent: How blocks are trained.
+        images: Calibration images to train on, each tensor (N, ...).
+        descent: How.
     """
-    pruned = dense = as_inputs(refits.statistics.images).tensors
-    count = len(refits.statistics.images)
-    for block in plan.blocks:
-        with torch.no_grad():
-            parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
-            targets = [plan.run_block(block, _some(dense, part), as_it_is) for part in parts]
-            target = tuple(torch.cat(column) for column in zip(*targets, strict=True))
-            result = plan.run_block(block, pruned, refits.fit)
-        if refits.input_pruned:
-            result = _better(plan, block, pruned, target, result, refits, descent)
-        pruned, dense = result, target
+    plan.run(refits.statistics.images, refits.fit)
+    if not refits.input_pruned:
+        return
+    inputs = as_inputs(images).tensors
+    count = len(images)
+    seen = max(1, count - max(1, count // HELD_OUT))
+    training = _Training(plan, refits, _some(inputs, slice(seen, None) if seen < count else slice(None)))
+    before, least = dict(refits.tensors), training.distance()
+    training.run(_some(inputs, slice(seen)), descent)
+    if not training.distance() <= least:  # or is NaN
+        refits.tensors = before
+        return
+
+    def visit(step: Affine, value: Tensor, other: Tensor | None, dense: Dense) -> Tensor:
+        again = step.layer.name in training.solved
+        return (refits.fit if again else refits.recompute_statistics)(step, value, other, dense)
+
+    plan.run(refits.statistics.images, visit)
 
 
 Values = tuple[Tensor, ...]
@@ -88,41 +103,141 @@ def _some(values: Values, items: slice) -> Values:
     return tuple(value[items] if value.dim() else value for value in values)
 
 
-def _better(
-    plan: Plan,
-    block: Block,
-    inputs: Values,
-    target: Values,
-    result: Values,
-    refits: Sequential,
-    descent: Descent,
-) -> Values:
-    """Train the block, and return what it then computes.
+class _Training:
+    """Layers of a pruned network, trained towards what the blocks of the dense one compute.
 
-    Where that is no nearer to the target on images that the training did not see, the closed form stays.
+    Args:
+        plan: The dense network's plan.
+        refits: What was fitted in closed form.
+        held_out: Images that are not trained on, each tensor (N, ...).
+
+    Attributes:
+        solved: Names of the layers that make class scores of the last block's features, which are solved for in closed form when
+            those are trained: so few numbers an image say less than they add noise.
     """
-    before = dict(refits.weights), dict(refits.biases)
-    count = len(refits.statistics.images)
-    distance = _Distance(plan, block, target, refits)
-    seen = count - max(1, count // HELD_OUT)
-    held_out = _some(target, slice(seen, None))
-    with torch.no_grad():
-        least = float(distance(_some(result, slice(seen, None)), held_out))
-    some = slice(max(1, seen))
-    _descend(plan, block, _some(inputs, some), _some(target, some), distance, refits, descent)
-    with torch.no_grad():
-        result = plan.run_block(block, inputs, refits.recompute_statistics)
-        if not float(distance(_some(result, slice(seen, None)), held_out)) <= least:  # or is NaN
-            refits.weights, refits.biases = before
-            result = plan.run_block(block, inputs, refits.recompute_statistics)
-    return result
+
+    def __init__(self, plan: Plan, refits: Sequential, held_out: Values) -> None:
+        self._plan, self._refits, self._held_out = plan, refits, held_out
+        layers = [
+            [step for step in plan.steps[slice(*block.steps)] if isinstance(step, Affine)] for block in plan.blocks
+        ]
+        first = next(at for at, steps in enumerate(layers) if any(step.layer.name in refits.weights for step in steps))
+        last = len(layers) - 1
+        scores = last > first and len(plan.outputs) == 1 and plan.outputs[0].meta["val"].dim() == 2
+        alone = scores and len([step for step in layers[last] if step.refit]) == 1
+        self._dense, self._blocks = plan.blocks[:first], plan.blocks[first : last if alone else last + 1]
+        self.solved = frozenset(step.layer.name for step in layers[last]) if alone else frozenset[str]()
+        trained = [
+            step.layer.name for steps in layers[first : first + len(self._blocks)] for step in steps if step.refit
+        ]
+        for name in trained:  # those before the first that lost inputs, too
+            folded = refits.statistics.folded[name]
+            refits.weights.setdefault(name, folded.weight)
+            refits.biases.setdefault(name, folded.bias)
+        self._trained = trained
+        self._distances: list[_Distance] = []
+        with torch.no_grad():
+            for block, _, target in self._targets(_some(held_out, slice(CHUNK))):
+                self._distances.append(_Distance(plan, block, target, refits))
+
+    def _targets(self, inputs: Values) -> Iterator[tuple[Block, Values, Values]]:
+        """Yield each block that is trained, with what goes into it and what comes out in the dense network."""
+        folded = self._refits.statistics.folded
+
+        def visit(step: Affine, value: Tensor, _other: Tensor | None, dense: Dense) -> Tensor:
+            own = folded.get(step.layer.name)
+            return dense(value) if own is None else run_layer(step.layer, value, own.weight, own.bias)
+
+        for block in self._dense:
+            inputs = self._plan.run_block(block, inputs, visit)
+        for block in self._blocks:
+            outputs = self._plan.run_block(block, inputs, visit)
+            yield block, inputs, outputs
+            inputs = outputs
+
+    def _loss(self, targets: Sequence[tuple[Block, Values, Values]]) -> Tensor:
+        """Return the sum of the blocks' distances from targets, with gradients where they are enabled."""
+        found = targets[0][1]
+        total = torch.zeros((), device=found[0].device)
+        for (block, _, target), distance in zip(targets, self._distances, strict=True):
+            found = self._plan.run_block(block, found, self._refits.apply)
+            total = total + distance(found, target)
+        return total
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        """Return the sum of the blocks' distances on the held-out images."""
+        count = len(next(value for value in self._held_out if value.dim()))
+        parts = [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+        losses = [float(self._loss([*self._targets(_some(self._held_out, part))])) for part in parts]
+        return sum(loss * (part.stop - part.start) for loss, part in zip(losses, parts, strict=True)) / count
+
+    def run(self, inputs: Values, descent: Descent) -> None:
+        """Train on images, each tensor (N, ...); what is then fitted is in the refits."""
+        layers = _Flat(self._refits, self._trained)
+        optimizer = torch.optim.Adam([layers.values], lr=descent.rate)
+        first = next(value for value in inputs if value.dim())
+        count, batch = len(first), min(descent.batch, len(first))
+        stored = sum(map(self._plan.stored_bytes, self._blocks))
+        at_once = max(1, MOST_STORED_BYTES // max(1, stored))
+        order = torch.arange(descent.steps * batch, device=first.device).reshape(descent.steps, batch) % count
+        for step, chosen in enumerate(order):
+            optimizer.param_groups[0]["lr"] = descent.rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
+            optimizer.zero_grad()
+            for some in torch.split(chosen, at_once):
+                images = tuple(like(value[some] if value.dim() else value, value) for value in inputs)
+                with torch.no_grad():
+                    targets = [*self._targets(images)]
+                with torch.enable_grad(), SafeGradients():
+                    layers.place()
+                    loss = self._loss(targets) * (len(some) / batch)
+                if not loss.requires_grad:  # nothing that is trained matters to what comes out
+                    break
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        with torch.no_grad():
+            layers.place()
+
+
+class _Flat:
+    """Weights and biases of some layers as one vector, each in units of its own size.
+
+    Args:
+        refits: Where they are.
+        names: The layers' names.
+
+    Attributes:
+        values: The vector, which takes gradients.
+    """
+
+    def __init__(self, refits: Sequential, names: list[str]) -> None:
+        self._parts: list[tuple[dict[str, Tensor], str, torch.Size]] = []
+        vectors, sizes = list[Tensor](), list[Tensor]()
+        for name in names:
+            weight, statistics = refits.weights[name], refits.statistics
+            deviation = statistics.targets[name].std(dim=0).square().mean().sqrt()
+            units = [(refits.weights, weight.square().mean().sqrt())]
+            if statistics.folded[name].intercept:
+                units.append((refits.biases, BIAS * deviation))
+            for values, unit in units:
+                if (tensor := values[name]).numel():
+                    size = unit.clamp(min=1e-12).expand(tensor.numel())
+                    self._parts.append((values, name, tensor.shape))
+                    vectors.append(tensor.detach().flatten() / size)
+                    sizes.append(size)
+        self._sizes = torch.cat(sizes)
+        self._lengths = [len(vector) for vector in vectors]
+        self.values = torch.cat(vectors).requires_grad_()
+
+    def place(self) -> None:
+        """Put what is in the vector where it came from, with gradients where they are enabled."""
+        parts = torch.split(self.values * self._sizes, self._lengths)
+        for (values, name, shape), part in zip(self._parts, parts, strict=True):
+            values[name] = part.reshape(shape)
 
 
 class _Distance:
-    """Mean square of what is between two results of a block, over the channels that stay.
-
-    Of several values each is measured by the target's own variance.
-    """
+    """Mean square of what is between two results of a block over the target's variance, of the channels that stay."""
 
     def __init__(self, plan: Plan, block: Block, target: Values, refits: Sequential) -> None:
         self._values: list[tuple[int, int, Tensor | None, float]] = []
@@ -136,7 +251,7 @@ class _Distance:
                 stays = refits.stays(channels.group, channels.unit)
                 if len(stays) < len(channels.group):
                     axis, places = channels.dim, torch.from_numpy(stays).to(value.device)
-            scale = 1.0 if len(block.made) == 1 else float(value.var(unbiased=False).clamp(min=1e-12))
+            scale = float(value.var(unbiased=False).clamp(min=1e-12))
             self._values.append((number, axis, places, scale))
 
     def __call__(self, found: Values, target: Values) -> Tensor:
@@ -147,62 +262,9 @@ class _Distance:
                 pair = pair[0], pair[1].index_select(axis, places)
                 if pair[0].shape != pair[1].shape:  # what goes is still there
                     pair = pair[0].index_select(axis, places), pair[1]
-            one = F.mse_loss(*pair)
-            one = one if scale == 1.0 else one / scale
+            one = F.mse_loss(*pair) / scale
             total = one if total is None else total + one
         return torch.zeros(()) if total is None else total
-
-
-def _descend(
-    plan: Plan,
-    block: Block,
-    inputs: Values,
-    target: Values,
-    distance: _Distance,
-    refits: Sequential,
-    descent: Descent,
-) -> None:
-    """Train the block's fitted layers towards the target."""
-    layers = [step.layer for step in plan.steps[slice(*block.steps)] if isinstance(step, Affine)]
-    groups, rates = [], []
-    for layer in layers:
-        if layer.name not in refits.weights:
-            continue
-        weight, bias = refits.weights[layer.name], refits.biases[layer.name]
-        scale = refits.statistics.targets[layer.name].std(dim=0).square().mean().sqrt()
-        for values, tensor, size in (
-            (refits.weights, weight, weight.square().mean().sqrt()),
-            (refits.biases, bias, scale if refits.statistics.folded[layer.name].intercept else None),
-        ):
-            if size is not None and tensor.numel():
-                values[layer.name] = tensor.detach().clone().requires_grad_()
-                groups.append({"params": [values[layer.name]], "lr": descent.rate * float(size)})
-                rates.append(descent.rate * float(size))
-    if not groups:  # nothing of the block was fitted
-        return
-    optimizer = torch.optim.Adam(groups)
-    first = next(value for value in inputs if value.dim())
-    apart = max(1, len(first) // descent.batch)  # a step's images are spread over all of them, whatever their order
-    at_once = max(1, MOST_STORED_BYTES // max(1, plan.stored_bytes(block)))
-    for step in range(descent.steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / descent.steps))
-        chosen = range(len(first))[step % apart :: apart]
-        optimizer.zero_grad()
-        for begin in range(0, len(chosen), at_once):
-            some = chosen[begin : begin + at_once]
-            items = slice(some.start, some.stop, apart)
-            with torch.enable_grad(), SafeGradients():
-                batch = tuple(map(like, _some(inputs, items), inputs))
-                loss = distance(plan.run_block(block, batch, refits.apply), _some(target, items))
-            if not (matters := loss.requires_grad):
-                break
-            (loss if len(some) == len(chosen) else loss * (len(some) / len(chosen))).backward()  # type: ignore[no-untyped-call]
-        if not matters:  # nothing that was fitted matters to what comes out
-            break
-        optimizer.step()
-    for values in (refits.weights, refits.biases):
-        values.update({layer.name: values[layer.name].detach() for layer in layers if layer.name in values})
 
 
 def like(value: Tensor, images: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 from torch.fx import Node
 
-from autoprune.graph import last_uses
+from autoprune.graph import concrete, last_uses
 from autoprune.groups import ValueChannels
 from autoprune.reconstruct._steps import Affine, Block, Step, made, used
 
@@ -40,7 +41,7 @@ def cut(
     """
     places = _Places(steps, sources, outputs, moving)
     one = len(sources) == len(outputs) == 1 and outputs[0].meta["val"].dim() == 2
-    found = _single(places) if one else _several(places, channels)
+    found = _single(places, channels) if one else _several(places, channels)
     end = found[-1].steps[1] if found else 0
     return () if any(place >= end for place in places.refitted) else tuple(found)
 
@@ -83,8 +84,8 @@ class _Places:
         return Block((start, place + 1), sources, results, new)
 
 
-def _single(places: _Places) -> list[Block]:
-    """Return blocks between single values, each as short as can be."""
+def _single(places: _Places, channels: Mapping[str, ValueChannels]) -> list[Block]:
+    """Return blocks between single values, each as short as can be, and before what makes a value smaller (a pooling)."""
     sources, start, found = places.sources, 0, list[Block]()
     for place, live in enumerate(places.live):
         if len(live) != 1 or not any(start <= at <= place for at in places.refitted):
@@ -94,8 +95,13 @@ def _single(places: _Places) -> list[Block]:
             live[0] not in places.outputs and (consumer is None or not consumer.reads_channels)
         ):
             continue
-        found.append(places.block(start, place, sources))
-        sources, start = live, place + 1
+        last = max(at for at, _ in places.layers if at <= place)
+        able = [at for at in range(max(last, start), place) if len(places.live[at]) == 1]
+        able = [at for at in able if places.items(node := places.live[at][0]) and node.name in channels]
+        largest = max([*able, place], key=lambda at: (_elements(places.live[at][0]), at))
+        end = place if live[0] in places.outputs else largest
+        found.append(places.block(start, end, sources))
+        sources, start = places.live[end], end + 1
     return found
 
 
@@ -124,3 +130,8 @@ def _first_size(node: Node) -> str | None:
     """Return the first size of a node's value, an expression; None where it is no tensor or has no dimensions."""
     value = node.meta.get("val")
     return str(value.shape[0]) if isinstance(value, Tensor) and value.dim() else None
+
+
+def _elements(node: Node) -> int:
+    """Return how many elements the traced value of a node has."""
+    return math.prod(concrete(node.meta["val"].shape))

@@ -38,7 +38,8 @@ class Backend:
         relu_iterations: How often a sequential refit solves for outputs that a rectifier cuts off.
         refit_on: Images, and positions per layer, of the sequential refits, where they are to be cheaper than the statistics
             that channels are chosen by; the moments of those then stand beside them, see `fit_affine`.
-        descent: How blocks are trained after the closed form of a sequential refit; None for not at all.
+        descent: How the network is trained after the closed form of a sequential refit; None for not at all.
+        train_on: Images for that; None for ``images``.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Backend:
         relu_iterations: int = 0,
         refit_on: tuple[int, int] | None = None,
         descent: Descent | None = None,
+        train_on: Tensor | ModelInputs | None = None,
     ) -> None:
         self.graph = plan.graph
         self.decisions = tuple(decisions)
@@ -71,8 +73,9 @@ class Backend:
         self.choice = selection if isinstance(selection, Choice) else Choice(self._dense, self.decisions, selection)
         self._cached = CachedRefit(self.statistics)
         self._sequential = SequentialRefit(
-            plan, self._refitted, None if fewer is None else self.statistics, relu_iterations, descent
+            plan, self._refitted, None if fewer is None else self.statistics, relu_iterations, descent, train_on
         )
+        self._trained_on = len(self._refitted.images if train_on is None else train_on)
         self._probed: tuple[npt.NDArray[np.float64], Probes] | None = None
 
     def keep(self, group: Group, count: int) -> IntArray:
@@ -141,8 +144,8 @@ class Backend:
 
     @property
     def descent_images(self) -> int:
-        """Images that run forward and back through every block of a pruned network after the closed form."""
-        return 0 if self._descent is None else self._descent.images(len(self._refitted.images))
+        """Images that run forward and back through a pruned network after the closed form, and through the dense one."""
+        return 0 if self._descent is None else self._descent.images(self._trained_on)
 
     def _named(self, kept: Mapping[int, IntArray]) -> dict[str, IntArray]:
         return named(self.graph.groups, kept)

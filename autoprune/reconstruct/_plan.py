@@ -79,6 +79,7 @@ class Plan(Executor):
             for free in free_after(self.steps, used)
         ]
         self._shapes = [node for node in nodes if isinstance(node.meta.get("val"), torch.SymInt)]
+        self._sizes: dict[int, dict[Node, int]] = {}  # by the number of images
 
     def tensor(self, node: Node) -> Tensor:
         """Return the dense model's parameter, buffer or constant behind a placeholder."""
@@ -183,8 +184,9 @@ class Plan(Executor):
         """
         env = dict(self._fixed)
         batch = next(len(value) for value in values if value.dim())
-        for node in self._shapes:
-            env[node] = _sized(node, batch)
+        if batch not in self._sizes:
+            self._sizes[batch] = {node: _sized(node, batch) for node in self._shapes}
+        env.update(self._sizes[batch])
         env.update(zip(block.sources, values, strict=True))
         self._run_steps(env, block.steps, affine)
         return tuple(env[node] for node in block.results)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autoprune.groups import IntArray
+from autoprune.model_guard import ModelInputs
 from autoprune.reconstruct._blocks import Descent, refit_blocks
 from autoprune.reconstruct._layers import restore
 from autoprune.reconstruct._plan import Plan
@@ -50,14 +51,15 @@ class CachedRefit:
 
 
 class SequentialRefit:
-    """Refits all layers in order, each on what the pruned network really feeds it (`Sequential`), then blocks together.
+    """Refits all layers in order, each on what the pruned network really feeds it (`Sequential`), then all together.
 
     Args:
         plan: The dense network's plan.
         statistics: Rows and targets of the dense network on the images of the refit.
         prior: Statistics on more images, whose moments stand beside those; None for none.
         relu_iterations: How often outputs that a rectifier cuts off are solved for.
-        descent: How blocks are trained after the closed form; None for not at all.
+        descent: How the network is trained after the closed form; None for not at all.
+        train_on: Images for that, each tensor (N, ...); None for those of the statistics.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class SequentialRefit:
         prior: Statistics | None = None,
         relu_iterations: int = 0,
         descent: Descent | None = None,
+        train_on: Tensor | ModelInputs | None = None,
     ) -> None:
         self._plan = plan
         self._statistics, self._prior = statistics, prior
+        self._train_on = statistics.images if train_on is None else train_on
         self._relu_iterations, self._descent = relu_iterations, descent
 
     def __call__(self, kept: Mapping[int, IntArray]) -> dict[str, Tensor]:
@@ -80,5 +84,5 @@ class SequentialRefit:
         if self._descent is None or not self._plan.blocks:
             self._plan.run(self._statistics.images, refits.fit)
         else:
-            refit_blocks(self._plan, refits, self._descent)
+            refit_blocks(self._plan, refits, self._train_on, self._descent)
         return narrow_outputs(self._plan.graph, refits.tensors, kept)

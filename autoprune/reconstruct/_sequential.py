@@ -82,10 +82,22 @@ class Sequential:
         self._plan = plan
         self._kept = kept
         self._relu_iterations, self._prior = relu_iterations, prior
+        self._inputs: dict[str, IntArray | None] = {}
+        self._outputs: dict[str, Tensor] = {}
 
     def inputs_kept(self, layer: Layer) -> IntArray | None:
         """Return the input channels of a layer that stay, None where it reads none one by one."""
-        return in_channels_kept(layer.in_group, layer.in_unit, self._kept) if layer.reads_channels else None
+        if layer.name not in self._inputs:
+            reads = layer.reads_channels
+            self._inputs[layer.name] = self.stays(layer.in_group, layer.in_unit) if reads else None
+        return self._inputs[layer.name]
+
+    def outputs_kept(self, layer: Layer) -> Tensor:
+        """Return the output channels of a layer that stay, where the images are."""
+        if layer.name not in self._outputs:
+            stays = torch.from_numpy(self.stays(layer.out_group, layer.out_unit))
+            self._outputs[layer.name] = stays.to(self.statistics.images.device)
+        return self._outputs[layer.name]
 
     def stays(self, group: IntArray, unit: IntArray) -> IntArray:
         """Return the channels that stay, of a value whose channels belong to these groups."""
@@ -125,10 +137,9 @@ class Sequential:
             return dense(zeroed(value, layer, stays))
         value = narrowed(value, layer, stays)
         weight, bias = self.weights[layer.name], self.biases[layer.name]
-        out = in_channels_kept(layer.out_group, layer.out_unit, self._kept)
-        if layer.groups > 1 or len(out) == layer.out_channels:
+        places = self.outputs_kept(layer)
+        if layer.groups > 1 or len(places) == layer.out_channels:
             return run_layer(layer, value, weight, bias)
-        places = torch.from_numpy(out).to(value.device)
         result = run_layer(layer, value, weight.index_select(0, places), bias.index_select(0, places))
         if layer.name in self._plan.narrow:
             return result
@@ -142,7 +153,7 @@ class Sequential:
             others = [dim for dim in range(result.dim()) if dim != channel_axis(layer, result)]
             variance, mean = torch.var_mean(result, dim=others, correction=0)
             if len(mean) < layer.out_channels:
-                places = torch.from_numpy(in_channels_kept(layer.out_group, layer.out_unit, self._kept)).to(mean.device)
+                places = self.outputs_kept(layer)
                 variance, mean = (_in_places(one, places, 0, layer.out_channels) for one in (variance, mean))
             columns = as_columns(layer, self.weights[layer.name])
             self._keep(step, Fit(columns, bias, mean.reshape_as(bias) - bias, variance.reshape_as(bias)))

@@ -74,7 +74,7 @@ class RunConfig:
         run: ``module:function`` that runs the network on a batch, ``run(model, batch)``; None for what the batch's form says.
         finish_policies: Policies that are finished at most to choose the result of, whoever proposed them.
         most_tried: Policies that are finished at most until one is within the drop of accuracy, and measured to be fast enough.
-        finish_steps: Steps of gradient descent for each block of a finished network, after the closed form.
+        finish_steps: Steps of gradient descent of a finished network, all layers together, after the closed form.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels", and others that are registered (`autoprune.decisions`).
         part: Paths of the parts that alone are pruned; none for all of the network.

@@ -206,7 +206,7 @@ def search(
             too), or names.
         finish_policies: How many of the best policies are finished at most to choose the result of, whoever proposed them.
         most_tried: How many are finished at most until one is within the drop of accuracy, and measured to be fast enough.
-        finish_steps: Steps of gradient descent for each block of a finished network, on calibration images without labels; 0 for
+        finish_steps: Steps of gradient descent of a finished network, on calibration images without labels; 0 for
             the closed form alone.
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels" alone by default; others are registered (`autoprune.decisions`).

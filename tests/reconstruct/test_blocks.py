@@ -157,7 +157,9 @@ def test_training_blocks_together_gets_nearer_to_the_dense_network_on_other_imag
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("make", "expected"), [(Residual, {"stem", "depth"}), (Plain, {"first"}), (Chain, {"first", "second"})])
+@pytest.mark.parametrize(
+    ("make", "expected"), [(Residual, {"stem", "depth"}), (Plain, {"first"}), (Chain, {"first", "second"})]
+)
 def test_what_is_computed_without_the_channels_that_go_is_what_is_computed_with_them(
     make: Callable[[], nn.Module], expected: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
