@@ -57,7 +57,7 @@ LONGER = [
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("quick_start", "auto best *"),
+        ("quick_start", "* exported, at 0.4"),
         ("custom_reward", "where 0.800 were allowed"),
         ("custom_cost", "where 0.600 were allowed"),
         ("own_model_and_data", "% of the test images"),
