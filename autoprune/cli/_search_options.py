@@ -90,11 +90,13 @@ Score = Annotated[
     typer.Option("--score", help="sequential (ranks like the finished network) or cached.  [default: sequential]"),
 ]
 FinishSteps = Annotated[
-    int | None,
+    str | None,
     typer.Option(
+        "--finish",
         "--finish-steps",
-        help="Steps of gradient descent of a finished network, all layers together, on calibration images without labels; "
-        "0: closed form only. Fewer where there are few search images.  [default: 160]",
+        metavar="HOW",
+        help="How the networks found are trained towards the dense one, on calibration images without labels: fast (closed "
+        "form only), normal, best (about four times the passes), or steps of gradient descent, 0 or more.  [default: normal]",
     ),
 ]
 BudgetMode = Annotated[

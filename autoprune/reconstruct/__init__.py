@@ -1,6 +1,6 @@
 """Statistics of the dense network, and the closed-form refit of a pruned one."""
 
-from autoprune.reconstruct._blocks import FINISH_STEPS, Descent
+from autoprune.reconstruct._blocks import FINISH_STEPS, FINISHES, Descent
 from autoprune.reconstruct._choice import Choice
 from autoprune.reconstruct._dense import DenseInputs
 from autoprune.reconstruct._effort import affordable_rows, images_that_fit, refit_rows
@@ -13,6 +13,7 @@ from autoprune.reconstruct._statistics import Moments, Statistics
 from autoprune.reconstruct._steps import Affine, Call
 
 __all__ = [
+    "FINISHES",
     "FINISH_STEPS",
     "Affine",
     "Backend",

@@ -32,6 +32,8 @@ MOST_STORED_BYTES = 2**30
 added up over fewer at a time, one at least."""
 FINISH_STEPS = 320
 """Steps of the final reconstruction: more, smaller ones are worth more than few large ones (docs/search.md)."""
+FINISHES = {"fast": 0, "normal": FINISH_STEPS, "best": 5 * FINISH_STEPS}
+"""Steps by one word: the closed form alone, the default, and about four times its cost (docs/search.md)."""
 BIAS = 0.1
 """Step of a bias, in steps of weights."""
 
@@ -58,9 +60,10 @@ class Descent:
     def within(cls, steps: int, images: int) -> Descent:
         """Return so many steps, or fewer: each of so many images is seen two and a half times at most.
 
-        Where more steps are asked for than `FINISH_STEPS`, so much more often.
+        Where more steps are asked for than `FINISH_STEPS`, so much more often, and 16 images a step.
         """
-        return cls(min(steps, math.ceil(2.5 * images / cls.batch * max(1.0, steps / FINISH_STEPS))))
+        batch = cls.batch if steps <= FINISH_STEPS else 2 * cls.batch
+        return cls(min(steps, math.ceil(2.5 * images / batch * max(1.0, steps / FINISH_STEPS))), batch)
 
 
 def refit_blocks(plan: Plan, refits: Sequential, images: Tensor | ModelInputs, descent: Descent) -> None:

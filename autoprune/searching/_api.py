@@ -139,7 +139,7 @@ def search(
     baselines: str | Sequence[str] | None = None,
     finish_policies: int | None = None,
     most_tried: int | None = None,
-    finish_steps: int | None = None,
+    finish_steps: int | Literal["fast", "normal", "best"] | None = None,
     include_residual: bool | None = None,
     decide: Sequence[str] | None = None,
     part: str | Sequence[str] | None = None,
@@ -206,8 +206,8 @@ def search(
             too), or names.
         finish_policies: How many of the best policies are finished at most to choose the result of, whoever proposed them.
         most_tried: How many are finished at most until one is within the drop of accuracy, and measured to be fast enough.
-        finish_steps: Steps of gradient descent of a finished network, on calibration images without labels; 0 for
-            the closed form alone.
+        finish_steps: Steps of gradient descent of a finished network, on calibration images without labels, or "fast" (the
+            closed form alone, 0), "normal" (320, the default), "best" (1,600; about four times the passes).
         include_residual: Whether groups that cross a residual join are decided too.
         decide: Kinds of decisions: "channels" alone by default; others are registered (`autoprune.decisions`).
         part: Path of a submodule that alone is pruned ("backbone"), or several, on what it gets while the whole network runs.

@@ -10,6 +10,7 @@ from autoprune.budget import Budget
 from autoprune.errors import UsageError
 from autoprune.evaluation import ACCURACY, PIXEL_ACCURACY, SIZE_TRADING, Metric, default_reward
 from autoprune.latency import Target
+from autoprune.reconstruct import FINISHES
 from autoprune.registry import nearest
 from autoprune.runs import BASELINES, PRESETS, RunConfig
 
@@ -41,6 +42,8 @@ def resolve(asked: Mapping[str, Any], stored: RunConfig | None = None) -> RunCon
     given = {**_preset(given.pop("preset", None), given), **given}
     if isinstance(given.get("baselines"), str):
         given["baselines"] = _baselines(given["baselines"])
+    if isinstance(given.get("finish_steps"), str):
+        given["finish_steps"] = _finish(given["finish_steps"])
     budget = _budget({key: given.pop(key) for key in GOALS if key in given}, given.get("reward"), stored)
     if stored is not None:
         values = {item.name: getattr(stored, item.name) for item in fields(stored)} | _as_recorded(given, stored)
@@ -70,6 +73,23 @@ def _baselines(text: str) -> tuple[str, ...]:
     """Read "none", "rules", "all" or names with commas between."""
     names = tuple(name for part in text.split(",") if (name := part.strip()))
     return BASELINE_SETS[names[0]] if len(names) == 1 and names[0] in BASELINE_SETS else names
+
+
+def _finish(text: str) -> int:
+    """Read "fast", "normal", "best" or a number of steps.
+
+    Raises:
+        UsageError: if it is none of these.
+    """
+    if text in FINISHES:
+        return FINISHES[text]
+    try:
+        return int(text)
+    except ValueError:
+        words = ", ".join(FINISHES)
+        raise UsageError(
+            f"Unknown final reconstruction '{text}'.{nearest(text, list(FINISHES))} Known: {words}, or a number of steps."
+        ) from None
 
 
 def asks_no_size(asked: Mapping[str, Any], stored: RunConfig | None = None) -> bool:

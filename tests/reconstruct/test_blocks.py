@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.evaluation import answers_divergence
 from autoprune.graph import build_graph, output_tensors
 from autoprune.models import load_model
-from autoprune.reconstruct import Backend, Descent, Plan, _cuts
+from autoprune.reconstruct import FINISH_STEPS, FINISHES, Backend, Descent, Plan, _cuts
 from autoprune.reconstruct._plan import Dense
 from autoprune.reconstruct._steps import Affine
 from autoprune.select import selections
@@ -90,6 +90,10 @@ def test_a_resnets_blocks_are_its_residual_blocks() -> None:
     plan = Plan(build_graph(loaded.model.eval(), loaded.example_input()), loaded.model)
     sizes = [sum(isinstance(step, Affine) for step in plan.steps[slice(*block.steps)]) for block in plan.blocks]
     assert sizes == [1, *[2] * 9, 1]
+    assert [block.results[0].meta["val"].dim() for block in plan.blocks[-2:]] == [
+        4,
+        2,
+    ]  # the maps, before they are averaged
 
 
 class Forked(nn.Module):
@@ -177,6 +181,48 @@ def test_where_training_diverges_the_closed_form_stays() -> None:
     closed, wild = refitted(network, x, 0), refitted(network, x, 5, rate=1e6)
     with torch.no_grad():
         torch.testing.assert_close(wild(x), closed(x), rtol=1e-3, atol=1e-3)
+
+
+def test_class_scores_are_solved_for_once_their_features_are_trained() -> None:
+    network, x = trained(Residual()), images(128)
+    small, seen = refitted(network, x, 30), []
+    last = [module for module in small.modules() if isinstance(module, nn.Linear)][-1]
+    last.register_forward_hook(lambda _m, args, _out: seen.append(args[0]))
+    with torch.no_grad():
+        found, expected = small(x), network(x)
+    features = torch.cat([seen[0], torch.ones(len(x), 1)], dim=1).double()
+    least = torch.linalg.lstsq(features, expected.double()).solution
+    errors = [float(F.mse_loss(scores.double(), expected.double())) for scores in (features @ least, found)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.02)
+
+
+class Branch(nn.Module):
+    """A stem that cannot lose channels alone, and a residual branch of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, padding=1)
+        self.back, self.head = nn.Conv2d(12, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        return self.head(F.relu(x + self.back(F.relu(self.wide(x)))).mean((2, 3)))
+
+
+def test_of_a_block_the_layer_that_lost_outputs_alone_is_trained_too_and_what_is_before_is_not() -> None:
+    network, x = trained(Branch()), images(128)
+    closed, small = refitted(network, x, 0), refitted(network, x, 30)
+    assert torch.equal(small.stem.weight, network.stem.weight)
+    assert closed.wide.weight.shape == small.wide.weight.shape == (6, 8, 3, 3)
+    assert all(any(torch.equal(row, old) for old in network.wide.weight) for row in closed.wide.weight)
+    assert not any(torch.equal(row, old) for old in network.wide.weight for row in small.wide.weight)
+
+
+def test_steps_are_bounded_by_the_images_there_are() -> None:
+    assert Descent.within(FINISH_STEPS, 2000) == Descent(320, 8)
+    assert Descent.within(FINISH_STEPS, 256).images(256) <= 2.5 * 256 + 8
+    assert Descent.within(FINISHES["best"], 10**6) == Descent(1600, 16)
+    assert Descent.within(FINISHES["best"], 256).images(256) <= 12.5 * 256 + 16
 
 
 def test_batch_norms_hold_the_statistics_of_what_was_trained() -> None:

@@ -57,6 +57,7 @@ OPTIONS: Mapping[str, tuple[list[str], Mapping[str, Any]]] = {
     "finish_policies": (["--budget", "0.5", "--finish-policies", "3"], {"budget": 0.5, "finish_policies": 3}),
     "most_tried": (["--budget", "0.5", "--most-tried", "5"], {"budget": 0.5, "most_tried": 5}),
     "finish_steps": (["--budget", "0.5", "--finish-steps", "0"], {"budget": 0.5, "finish_steps": 0}),
+    "finish_steps by a word": (["--budget", "0.5", "--finish", "best"], {"budget": 0.5, "finish_steps": 1600}),
     "include_residual": (["--budget", "0.5", "--include-residual"], {"budget": 0.5, "include_residual": True}),
     "decide": (
         ["--budget", "0.5", "--decide", f"channels,{A_FINDER}"],
