@@ -20,7 +20,7 @@ from autoprune.model_guard import ModelInputs, check_inputs, unchanged
 from autoprune.problem._budgeted import as_budget, under_budget
 from autoprune.problem._data_notes import data_notes
 from autoprune.problem._problem import Problem
-from autoprune.problem._pruner import CALIBRATION_IMAGES, FINISH_IMAGES, REFIT_ON, Pruner, check_score
+from autoprune.problem._pruner import CALIBRATION_IMAGES, FINISH_BYTES, FINISH_IMAGES, REFIT_ON, Pruner, check_score
 from autoprune.problem._scorer import Scorer
 from autoprune.problem._traced import Traced, trace
 from autoprune.reconstruct import FINISH_STEPS, affordable_rows
@@ -98,7 +98,7 @@ def make_problem(
         rows: Sampled output positions per layer in those; None for what a quarter of a dense pass pays for, at most 8000.
         refit_on: How many of the calibration images, and of their positions, the search's sequential refits see; None for all.
         finish_images: Calibration images of the finished network's refit; None for as many as there are search images, at least
-            256 and at most 1,024.
+            256 and at most 2,048 (large ones: 1,024).
         finish_steps: Steps of gradient descent, all its layers together, after the closed form; 0 for none.
         target: What will run the network: where the budget limits latency, that is measured there; ``memory`` is of its batch.
         profile: Where measured times are kept and continued; None to keep them in memory.
@@ -125,7 +125,10 @@ def make_problem(
     held_out = None if report is None else Evaluator(report, name="report", **options)
     given = adapt(calibration, "calibration", expected, labelled=False if task.labels else None, most=CALIBRATION)
     if finish_images is None:
-        finish_images = min(max(search.size or FINISH_IMAGES[1], FINISH_IMAGES[0]), FINISH_IMAGES[1])
+        most = FINISH_IMAGES[1]
+        if isinstance(example_input, Tensor) and len(example_input):  # large images are not held in such numbers
+            most = min(most, max(most // 2, FINISH_BYTES // max(1, example_input[:1].nbytes)))
+        finish_images = min(max(search.size or most, FINISH_IMAGES[0]), most)
     drawn = given.drawn(max(finish_images, calibration_images), seed)
     restrictions = restrictions_of(model, ignore, bounds)
     traced = trace(model, example_input, device=where, graph=graph, part=part, run=task.run)

@@ -44,6 +44,8 @@ those of groups pruned alone, and are smaller at the start, as what goes wrong t
 CALIBRATION_IMAGES = 400
 FINISH_IMAGES = 256, 2048
 """Calibration images of a final reconstruction, at least and at most: as many as there are search images."""
+FINISH_BYTES = 2**29
+"""What those may take, in bytes, above half of the most: 1,024 images of 224 x 224 pixels instead of 2,048."""
 CLOSED_FORM = 0.5
 """Share of those that its closed form is on, which comes before the training on all."""
 
