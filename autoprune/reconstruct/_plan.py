@@ -188,6 +188,9 @@ class Plan(Executor):
             self._sizes[batch] = {node: _sized(node, batch) for node in self._shapes}
         env.update(self._sizes[batch])
         env.update(zip(block.sources, values, strict=True))
+        for place, node in self._of_sizes:
+            if place < block.steps[0]:
+                env[node] = self.call(node, env)
         self._run_steps(env, block.steps, affine)
         return tuple(env[node] for node in block.results)
 
@@ -221,6 +224,18 @@ class Plan(Executor):
             ):
                 env[step.node] = self.call(step.node, env)
         return env
+
+    @cached_property
+    def _of_sizes(self) -> tuple[tuple[int, Node], ...]:
+        """Values that depend on the number of images alone, by their places: an LSTM's first state, say."""
+        return tuple(
+            (place, step.node)
+            for place, step in enumerate(self.steps)
+            if isinstance(step, Call)
+            and step.node not in self._fixed
+            and step.node not in self._moving
+            and step.node not in self._shapes
+        )
 
     @cached_property
     def _moving(self) -> frozenset[Node]:

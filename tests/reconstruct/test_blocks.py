@@ -60,7 +60,20 @@ class Pyramid(Skips):
         return self.last(F.relu(high)), high, low
 
 
-@pytest.mark.parametrize("make", [Residual, Plain, Grouped, Skips, Pyramid])
+class Recurrent(nn.Module):
+    """Linear layers before an LSTM, whose first state has as many rows as there are images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 6)
+        self.rnn, self.head = nn.LSTM(6, 7, batch_first=True), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.second(F.relu(self.first(x.flatten(2).mT))))
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("make", [Residual, Plain, Grouped, Skips, Pyramid, Recurrent])
 def test_blocks_one_after_the_other_are_the_network_for_any_batch(make: Callable[[], nn.Module]) -> None:
     network = trained(make())
     _, plan = planned(network)
