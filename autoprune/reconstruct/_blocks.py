@@ -78,7 +78,7 @@ def refit_blocks(plan: Plan, refits: Sequential, images: Tensor | ModelInputs, d
         descent: How.
     """
     plan.run(refits.statistics.images, refits.fit)
-    if not refits.input_pruned:
+    if not refits.weights:  # nothing was lost that a layer reads, or none of those that read it may be refitted
         return
     inputs = as_inputs(images).tensors
     count = len(images)

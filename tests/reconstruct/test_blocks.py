@@ -231,6 +231,27 @@ def test_of_a_block_the_layer_that_lost_outputs_alone_is_trained_too_and_what_is
     assert not any(torch.equal(row, old) for old in network.wide.weight for row in small.wide.weight)
 
 
+class Tied(nn.Module):
+    """Both layers that read the channels share their weight, so that neither is refitted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5), nn.Linear(8, 5)
+        self.right.weight = self.left.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x)).mean((2, 3))
+        return self.left(x) + self.right(x)
+
+
+def test_where_no_layer_may_be_refitted_nothing_is_trained() -> None:
+    network, x = trained(Tied()), images(32)
+    small = refitted(network, x, 10)
+    assert small.first.weight.shape == (4, 3, 3, 3)
+    assert all(any(torch.equal(row, old) for old in network.first.weight) for row in small.first.weight)
+    assert all(any(torch.equal(column, old) for old in network.left.weight.T) for column in small.left.weight.T)
+
+
 def test_steps_are_bounded_by_the_images_there_are() -> None:
     assert Descent.within(FINISH_STEPS, 2000) == Descent(320, 8)
     assert Descent.within(FINISH_STEPS, 256).images(256) <= 2.5 * 256 + 8
