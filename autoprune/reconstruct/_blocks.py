@@ -214,7 +214,7 @@ class _Flat:
     """
 
     def __init__(self, refits: Sequential, names: list[str]) -> None:
-        self._parts: list[tuple[dict[str, Tensor], str, torch.Size]] = []
+        self._parts: list[tuple[dict[str, Tensor], str, Tensor]] = []
         vectors, sizes = list[Tensor](), list[Tensor]()
         for name in names:
             weight, statistics = refits.weights[name], refits.statistics
@@ -225,7 +225,7 @@ class _Flat:
             for values, unit in units:
                 if (tensor := values[name]).numel():
                     size = unit.clamp(min=1e-12).expand(tensor.numel())
-                    self._parts.append((values, name, tensor.shape))
+                    self._parts.append((values, name, tensor.detach()))
                     vectors.append(tensor.detach().flatten() / size)
                     sizes.append(size)
         self._sizes = torch.cat(sizes)
@@ -235,8 +235,8 @@ class _Flat:
     def place(self) -> None:
         """Put what is in the vector where it came from, with gradients where they are enabled."""
         parts = torch.split(self.values * self._sizes, self._lengths)
-        for (values, name, shape), part in zip(self._parts, parts, strict=True):
-            values[name] = part.reshape(shape)
+        for (values, name, before), part in zip(self._parts, parts, strict=True):
+            values[name] = part.reshape(before.shape).to(before.dtype)
 
 
 class _Distance:
