@@ -20,7 +20,7 @@ _NAMES |= {"validation": "search", "val": "search", "test": "report"}
 _MAPPING = '{"calibration": ..., "search": ..., "report": ...} (and "train": ... to fine-tune on)'
 Parts = dict[str, Held | Items]
 EMBEDDED = ("cluttered-digits", "digits")
-"""The built-in data that need no folder, each with an embedded network of the same name; the first is the default."""
+"""The built-in data that need no folder, each with an embedded network of the same name."""
 KINDS = (*EMBEDDED, "cifar10", "fashion-mnist", "imagefolder")
 """The built-in data, each but the embedded with its folder behind a colon."""
 data_sources: Registry[Callable[..., Any]] = Registry("data source", "autoprune.data_sources", reserved=KINDS)

@@ -1,4 +1,4 @@
-"""The embedded default: a small VGG-like network that reads the digit in the middle of a cluttered, noisy scene.
+"""An embedded network: a small VGG-like one that reads the digit in the middle of a cluttered, noisy scene.
 
 It has no slack but where it needs none: its third layer is wide, at the high resolution, and the others are narrow, so that
 narrowing all alike costs accuracy that another distribution of the same multiply-adds keeps.

@@ -1,4 +1,4 @@
-"""An embedded network: a small residual one on scikit-learn's digits, trained on first use and cached."""
+"""The embedded default: a small residual network on scikit-learn's digits, trained on first use and cached."""
 
 from __future__ import annotations
 

@@ -192,11 +192,11 @@ class Pruner:
     def _best_backend(self) -> Backend:
         if self._finish_backend is None:
             images, choice = self._images[: self._finish_images], self.backend.choice
+            images = fast_layout(images.to(self._device), self._device)
             some = images if self._descent is None else images[: max(FINISH_IMAGES[0], int(CLOSED_FORM * len(images)))]
             rows = refit_rows(self._graph, len(some), relu_iterations=FINISH_TURNS)
-            train_on = fast_layout(images.to(self._device), self._device)
             self._finish_backend = self._make_backend(
-                some, choice, rows, FINISH_TURNS, descent=self._descent, train_on=train_on
+                some, choice, rows, FINISH_TURNS, descent=self._descent, train_on=images
             )
         return self._finish_backend
 

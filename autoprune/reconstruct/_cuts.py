@@ -95,14 +95,18 @@ def _single(places: _Places, channels: Mapping[str, ValueChannels]) -> list[Bloc
             live[0] not in places.outputs and (consumer is None or not consumer.reads_channels)
         ):
             continue
-        last = max(at for at, _ in places.layers if at <= place)
-        able = [at for at in range(max(last, start), place) if len(places.live[at]) == 1]
-        able = [at for at in able if places.items(node := places.live[at][0]) and node.name in channels]
-        largest = max([*able, place], key=lambda at: (_elements(places.live[at][0]), at))
-        end = place if live[0] in places.outputs else largest
+        end = place if live[0] in places.outputs else _largest(places, channels, place)
         found.append(places.block(start, end, sources))
         sources, start = places.live[end], end + 1
     return found
+
+
+def _largest(places: _Places, channels: Mapping[str, ValueChannels], place: int) -> int:
+    """Return where, from the last layer up to a place, the single value that is needed has the most elements."""
+    first = max(at for at, _ in places.layers if at <= place)
+    able = [at for at in range(first, place) if len(places.live[at]) == 1]
+    able = [at for at in able if places.items(node := places.live[at][0]) and node.name in channels]
+    return max([*able, place], key=lambda at: (_elements(places.live[at][0]), at))
 
 
 def _several(places: _Places, channels: Mapping[str, ValueChannels]) -> list[Block]:

@@ -60,7 +60,6 @@ class Sequential:
         prior: Statistics of the dense network on more images, whose moments stand beside what the calibration images give.
 
     Attributes:
-        input_pruned: Whether a layer so far lost inputs: up to there all is as in the dense network, and nothing is refitted.
         weights, biases: What was fitted, by layer name, BatchNorm folded in: shapes (out, in that stay / g, *kernel) and (out,).
         tensors: State-dict entries, their input channels cut, their output channels still there.
     """
@@ -75,7 +74,7 @@ class Sequential:
         prior: Statistics | None = None,
     ) -> None:
         self.statistics = statistics
-        self.input_pruned = False
+        self._input_pruned = False  # up to there all is as in the dense network, and nothing is refitted
         self.weights: dict[str, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -107,8 +106,8 @@ class Sequential:
         """Visit a layer: fit it to the dense network's output, and return what it then computes."""
         layer = step.layer
         stays = self.inputs_kept(layer)
-        self.input_pruned = self.input_pruned or (stays is not None and len(stays) < layer.in_channels)
-        if not (step.refit and self.input_pruned):
+        self._input_pruned = self._input_pruned or (stays is not None and len(stays) < layer.in_channels)
+        if not (step.refit and self._input_pruned):
             return dense(zeroed(value, layer, stays))
         rows, folded = self.statistics.rows[layer.name], self.statistics.folded[layer.name]
         weight = folded.weight

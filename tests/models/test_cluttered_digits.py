@@ -10,7 +10,7 @@ from autoprune.models import load_model
 def test_trained_on_first_use_then_cached_and_as_good_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One epoch instead of four: what the whole training gives is in docs/demo.md."""
+    """One epoch instead of four, on fewer scenes."""
     monkeypatch.setenv("AUTOPRUNE_CACHE", str(tmp_path))
     monkeypatch.setattr("autoprune.models._cluttered_digits._EPOCHS", 1)
     monkeypatch.setattr("autoprune.data.cluttered_digits.SCENES", {"train": 1000, "search": 200, "report": 200})
